@@ -1,1 +1,5 @@
-//! x
+//! Halyard.
+
+pub mod domain;
+pub mod pb;
+pub mod watch;

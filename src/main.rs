@@ -1,1 +1,3 @@
+//! The `halyard` binary.
+
 fn main() {}

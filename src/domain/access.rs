@@ -1,0 +1,296 @@
+//! Who may do what: roles, the permission matrix, and what every replica knows of callers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use uuid::Uuid;
+
+use super::change::{Digest, EnvironmentId};
+use super::key;
+
+/// A role in the whole installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InstanceRole {
+    /// Manages users, sees and may do everything in every project.
+    Administrator,
+}
+
+/// A role in one project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Everything.
+    Owner,
+    /// Everything but deleting the project and setting owners.
+    Admin,
+    /// Changes where no protected environment is touched.
+    Developer,
+    /// Reads.
+    Viewer,
+}
+
+/// What one may be permitted to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Permission {
+    /// Create projects.
+    CreateProjects,
+    /// Manage users and other things of the installation.
+    ManageInstance,
+    /// Read everything in the project but its audit log.
+    Read,
+    /// Create, change and archive flags, segments and experiments.
+    Change,
+    /// The same where it can alter an answer of a protected environment.
+    ChangeProtected,
+    /// Delete flags, segments and experiments.
+    Delete,
+    /// Create, change and delete environments and their keys, and change the project itself.
+    ManageEnvironments,
+    /// Manage members up to admin, and invitations.
+    ManageMembers,
+    /// Read the audit log.
+    ReadAudit,
+    /// Set and remove owners.
+    SetOwners,
+    /// Delete the project.
+    DeleteProject,
+}
+
+/// What a caller is at the moment at which it is asked: in the installation, and in the project at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The role in the installation.
+    pub instance: Option<InstanceRole>,
+    /// The role in the project at hand; `None` also when there is no project at hand.
+    pub project: Option<Role>,
+}
+
+impl Permission {
+    /// Every permission.
+    pub const ALL: [Self; 11] = [
+        Self::CreateProjects,
+        Self::ManageInstance,
+        Self::Read,
+        Self::Change,
+        Self::ChangeProtected,
+        Self::Delete,
+        Self::ManageEnvironments,
+        Self::ManageMembers,
+        Self::ReadAudit,
+        Self::SetOwners,
+        Self::DeleteProject,
+    ];
+
+    /// The name that callers see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateProjects => "projects.create",
+            Self::ManageInstance => "instance.manage",
+            Self::Read => "project.read",
+            Self::Change => "project.change",
+            Self::ChangeProtected => "project.change_protected",
+            Self::Delete => "project.delete_entities",
+            Self::ManageEnvironments => "environments.manage",
+            Self::ManageMembers => "members.manage",
+            Self::ReadAudit => "audit.read",
+            Self::SetOwners => "owners.set",
+            Self::DeleteProject => "project.delete",
+        }
+    }
+
+    /// The permission matrix: whether a standing includes this permission. Any active user may create a project.
+    pub fn granted_to(self, standing: Standing) -> bool {
+        if standing.instance == Some(InstanceRole::Administrator) {
+            return true;
+        }
+        let Some(role) = standing.project else {
+            return self == Self::CreateProjects;
+        };
+        let (owner, admin, developer, viewer) = match self {
+            Self::CreateProjects | Self::Read => (true, true, true, true),
+            Self::ManageInstance => (false, false, false, false),
+            Self::Change => (true, true, true, false),
+            Self::ChangeProtected | Self::Delete | Self::ManageEnvironments | Self::ManageMembers | Self::ReadAudit => {
+                (true, true, false, false)
+            }
+            Self::SetOwners | Self::DeleteProject => (true, false, false, false),
+        };
+        match role {
+            Role::Owner => owner,
+            Role::Admin => admin,
+            Role::Developer => developer,
+            Role::Viewer => viewer,
+        }
+    }
+}
+
+impl Role {
+    /// Every role, the mightiest first.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Admin, Self::Developer, Self::Viewer];
+
+    /// The name, as it is stored and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Developer => "developer",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    /// The role of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+impl InstanceRole {
+    /// The name, as it is stored and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Administrator => "administrator",
+        }
+    }
+
+    /// The role of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        (name == Self::Administrator.name()).then_some(Self::Administrator)
+    }
+}
+
+/// What an environment key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// Evaluate and Watch.
+    Server,
+    /// Evaluate what is visible to clients.
+    Client,
+}
+
+impl KeyKind {
+    /// The name, as it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Server, Self::Client]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// What a replica knows of an environment key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentKey {
+    /// The environment that it opens.
+    pub environment: EnvironmentId,
+    /// What it may do there.
+    pub kind: KeyKind,
+    /// SHA-256 of its secret.
+    pub secret_hash: Digest,
+    /// When it stops working. `None`: never.
+    pub expires_at: Option<jiff::Timestamp>,
+}
+
+/// What a replica knows of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// As it was given.
+    pub email: String,
+    /// The role in the installation.
+    pub role: Option<InstanceRole>,
+    /// When the account was made.
+    pub created_at: jiff::Timestamp,
+    /// The roles in projects.
+    pub memberships: BTreeMap<key::Project, Role>,
+}
+
+impl User {
+    /// What the user is, in a project or outside of any.
+    pub fn standing(&self, project: Option<&key::Project>) -> Standing {
+        Standing {
+            instance: self.role,
+            project: project.and_then(|project| self.memberships.get(project).copied()),
+        }
+    }
+}
+
+/// An environment, as far as callers are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// Its project.
+    pub project: key::Project,
+    /// Its key.
+    pub key: key::Environment,
+    /// Whether only admins and owners may change what it answers.
+    pub protected: bool,
+}
+
+/// What access depends on, as of one revision of the installation's `access` head. Immutable; every replica holds the newest.
+///
+/// Revoked keys and inactive users are not in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// The revision of the `access` head.
+    pub revision: u64,
+    /// Every environment.
+    pub environments: HashMap<EnvironmentId, Environment>,
+    /// Environment keys by their id.
+    pub keys: HashMap<String, EnvironmentKey>,
+    /// Active users.
+    pub users: HashMap<Uuid, User>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of the design, cell by cell.
+    #[test]
+    fn the_matrix_is_the_designed_one() {
+        let rows = [
+            (Permission::Read, "oadv"),
+            (Permission::Change, "oad"),
+            (Permission::ChangeProtected, "oa"),
+            (Permission::Delete, "oa"),
+            (Permission::ManageEnvironments, "oa"),
+            (Permission::ManageMembers, "oa"),
+            (Permission::ReadAudit, "oa"),
+            (Permission::SetOwners, "o"),
+            (Permission::DeleteProject, "o"),
+            (Permission::CreateProjects, "oadv"),
+            (Permission::ManageInstance, ""),
+        ];
+        assert_eq!(rows.len(), Permission::ALL.len());
+        for (permission, granted) in rows {
+            for role in Role::ALL {
+                let standing = Standing {
+                    instance: None,
+                    project: Some(role),
+                };
+                let initial = role.name().get(..1).unwrap();
+                assert_eq!(
+                    permission.granted_to(standing),
+                    granted.contains(initial),
+                    "{permission:?} {role:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn strangers_may_only_create_projects_and_administrators_anything() {
+        for permission in Permission::ALL {
+            let stranger = permission.granted_to(Standing::default());
+            assert_eq!(stranger, permission == Permission::CreateProjects, "{permission:?}");
+            let administrator = Standing {
+                instance: Some(InstanceRole::Administrator),
+                project: None,
+            };
+            assert!(permission.granted_to(administrator), "{permission:?}");
+        }
+    }
+}

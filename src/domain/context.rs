@@ -1,0 +1,100 @@
+//! Who is asking.
+
+/// The name by which conditions and splits ask for the targeting key.
+pub const TARGETING_KEY: &str = "targeting_key";
+
+/// Who is asking: a targeting key and attributes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Context {
+    targeting_key: Option<Attribute>,
+    attributes: Object,
+}
+
+/// An attribute's value. There is no null: a null attribute is an absent one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attribute {
+    /// true or false.
+    Bool(bool),
+    /// A number. Neither NaN nor infinite.
+    Number(f64),
+    /// Text.
+    String(String),
+    /// A list; an operator holds if it holds for any element.
+    List(Vec<Attribute>),
+    /// An object; paths reach into it.
+    Object(Object),
+}
+
+/// Named attributes, sorted by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Object(Vec<(String, Attribute)>);
+
+impl Context {
+    /// A context; an empty targeting key is an absent one.
+    pub fn new(targeting_key: String, attributes: Object) -> Self {
+        Self {
+            targeting_key: (!targeting_key.is_empty()).then_some(Attribute::String(targeting_key)),
+            attributes,
+        }
+    }
+
+    /// The targeting key.
+    pub fn targeting_key(&self) -> Option<&Attribute> {
+        self.targeting_key.as_ref()
+    }
+
+    /// The attributes, without the targeting key.
+    pub fn attributes(&self) -> &Object {
+        &self.attributes
+    }
+}
+
+impl Object {
+    /// The attribute of exactly this name.
+    pub fn get(&self, name: &str) -> Option<&Attribute> {
+        let at = self.0.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        self.0.get(at).map(|(_, attribute)| attribute)
+    }
+
+    /// How many attributes there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(String, Attribute)> for Object {
+    /// Of two attributes with one name the later wins.
+    fn from_iter<I: IntoIterator<Item = (String, Attribute)>>(attributes: I) -> Self {
+        let mut sorted: Vec<_> = attributes.into_iter().collect();
+        sorted.reverse();
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sorted.dedup_by(|(a, _), (b, _)| a == b);
+        Self(sorted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_of_two_attributes_wins() {
+        let object: Object = [("b", 1.0), ("a", 2.0), ("b", 3.0)]
+            .into_iter()
+            .map(|(name, number)| (name.to_owned(), Attribute::Number(number)))
+            .collect();
+        assert_eq!(object.len(), 2);
+        assert_eq!(object.get("b"), Some(&Attribute::Number(3.0)));
+        assert_eq!(object.get("c"), None);
+    }
+
+    #[test]
+    fn an_empty_targeting_key_is_an_absent_one() {
+        assert_eq!(Context::new(String::new(), Object::default()).targeting_key(), None);
+    }
+}

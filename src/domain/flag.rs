@@ -1,0 +1,76 @@
+//! Flags: the definition, once per project, and the configuration, once per environment.
+
+use serde::{Deserialize, Serialize};
+
+use super::key;
+use super::rule::{Rule, Serve};
+use super::value::{Value, ValueType};
+
+/// A named value of the flag's type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// Unique in the flag.
+    pub key: key::Variant,
+    /// What is served.
+    pub value: Value,
+    /// For people. Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+/// The part of a flag that can alter an answer, the same in every environment of its project.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Unique in the project.
+    pub key: key::Flag,
+    /// The type of every variant.
+    #[serde(rename = "type")]
+    pub value_type: ValueType,
+    /// In their written order; at least one.
+    pub variants: Vec<Variant>,
+    /// Served while the flag is off. `None`: no value, the caller's own default applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_variant: Option<key::Variant>,
+    /// Served by an enabled configuration that has no default of its own. `None`: the off variant; so a configuration that
+    /// says nothing serves nothing to anyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_variant: Option<key::Variant>,
+    /// Whether client keys may evaluate it.
+    pub client_visible: bool,
+}
+
+impl Definition {
+    /// The variant of a key.
+    pub fn variant(&self, key: &key::Variant) -> Option<&Variant> {
+        self.variants.iter().find(|variant| variant.key == *key)
+    }
+}
+
+/// The state of a flag in one environment. A flag without one is off.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Whether the flag is on.
+    pub enabled: bool,
+    /// Asked in order; the first whose conditions all hold serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// Served when no rule holds. `None`: the flag's default variant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Serve>,
+    /// What splits are salted with. `None`: the flag's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+}
+
+/// What people know of a flag; nothing here alters an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Metadata {
+    /// A name.
+    pub name: String,
+    /// Empty: none.
+    pub description: String,
+    /// Sorted, without repetition.
+    pub tags: Vec<String>,
+    /// Empty: nobody in particular.
+    pub owner: String,
+}

@@ -1,0 +1,156 @@
+//! The stored form: how an item of an environment's state is written, once, and kept verbatim as bytes.
+//!
+//! The form is JSON with a format number. Nothing re-encodes it: what was hashed when it was written is what is stored, streamed
+//! and loaded. A change of what these types serialise to is a new format number.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::flag::{Configuration, Definition};
+
+/// The format that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// Kinds of items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A flag's configuration in the environment.
+    FlagConfiguration,
+    /// A flag's definition.
+    FlagDefinition,
+}
+
+impl Kind {
+    /// The name, as it is stored and hashed. Kinds sort by name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FlagConfiguration => "flag_configuration",
+            Self::FlagDefinition => "flag_definition",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::FlagConfiguration, Self::FlagDefinition]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// What an item is called within its environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemId {
+    /// The kind.
+    pub kind: Kind,
+    /// The key within the kind: a flag's key.
+    pub key: Arc<str>,
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.key)
+    }
+}
+
+/// A form that cannot be read: a row edited by hand, or written by a newer version.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not the JSON of this item.
+    #[error("the stored form is malformed")]
+    Malformed(#[from] serde_json::Error),
+    /// It is of another format.
+    #[error("the stored form has format {0}, this version reads {FORMAT}")]
+    Format(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    format: u32,
+    #[serde(flatten)]
+    item: T,
+}
+
+/// Writes a definition.
+pub fn write_definition(definition: &Definition) -> Vec<u8> {
+    write(definition)
+}
+
+/// Reads a definition.
+pub fn read_definition(form: &[u8]) -> Result<Definition, Unreadable> {
+    read(form)
+}
+
+/// Writes a configuration.
+pub fn write_configuration(configuration: &Configuration) -> Vec<u8> {
+    write(configuration)
+}
+
+/// Reads a configuration.
+pub fn read_configuration(form: &[u8]) -> Result<Configuration, Unreadable> {
+    read(form)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "these types hold neither maps with keys other than strings nor anything that fails to serialise"
+)]
+fn write<T: Serialize>(item: &T) -> Vec<u8> {
+    serde_json::to_vec(&Versioned { format: FORMAT, item }).expect("plain data serialises")
+}
+
+fn read<T: for<'de> Deserialize<'de>>(form: &[u8]) -> Result<T, Unreadable> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let Format { format } = serde_json::from_slice(form)?;
+    if format != FORMAT {
+        return Err(Unreadable::Format(format));
+    }
+    let Versioned { format: _, item } = serde_json::from_slice(form)?;
+    Ok(item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::key;
+    use crate::domain::rule::Serve;
+
+    fn variant(key: &str) -> key::Variant {
+        key::Variant::new(key).unwrap()
+    }
+
+    #[test]
+    fn a_configuration_is_written_as_it_always_was() {
+        let configuration = Configuration {
+            enabled: true,
+            default: Some(Serve::Variant(variant("on"))),
+            ..Configuration::default()
+        };
+        let form = write_configuration(&configuration);
+        assert_eq!(
+            String::from_utf8(form.clone()).unwrap(),
+            r#"{"format":1,"enabled":true,"default":{"variant":"on"}}"#
+        );
+        assert_eq!(read_configuration(&form).unwrap(), configuration);
+    }
+
+    #[test]
+    fn other_formats_are_told_apart_from_damage() {
+        let newer = read_configuration(br#"{"format":2,"enabled":1}"#);
+        assert!(matches!(newer, Err(Unreadable::Format(2))));
+        let damaged = read_configuration(br#"{"format":1,"enabled":1}"#);
+        assert!(matches!(damaged, Err(Unreadable::Malformed(_))));
+    }
+
+    #[test]
+    fn kinds_sort_by_name() {
+        assert_eq!(
+            Kind::FlagConfiguration.cmp(&Kind::FlagDefinition),
+            Kind::FlagConfiguration.name().cmp(Kind::FlagDefinition.name())
+        );
+    }
+}

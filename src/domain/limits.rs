@@ -1,0 +1,56 @@
+//! Every limit on sizes, counts and depths. The same table stands in `docs/limits.md`.
+
+/// Bytes in the key of a project, environment, variant or rule.
+pub const KEY_BYTES: usize = 63;
+/// Bytes in the key of a flag.
+pub const FLAG_KEY_BYTES: usize = 128;
+/// Characters in a name or an owner.
+pub const NAME_CHARS: usize = 200;
+/// Characters in a description.
+pub const DESCRIPTION_CHARS: usize = 4_000;
+/// Tags of a flag.
+pub const TAGS: usize = 20;
+/// Characters in a tag.
+pub const TAG_CHARS: usize = 63;
+/// Variants of a flag.
+pub const VARIANTS: usize = 100;
+/// Rules of a configuration.
+pub const RULES: usize = 200;
+/// Conditions of a rule.
+pub const CONDITIONS: usize = 50;
+/// Values of a condition.
+pub const CONDITION_VALUES: usize = 10_000;
+/// Characters in an attribute's name or path.
+pub const ATTRIBUTE_CHARS: usize = 256;
+/// Characters in a salt.
+pub const SALT_CHARS: usize = 100;
+/// The largest sum of a split's weights.
+pub const TOTAL_WEIGHT: u64 = (1 << 31) - 1;
+/// Bytes in the stored form of one item.
+pub const FORM_BYTES: usize = 256 * 1024;
+/// Levels of lists and objects in a context's attributes and in an object variant.
+pub const DEPTH: usize = 16;
+/// Attribute values of a context, nested ones included.
+pub const CONTEXT_VALUES: usize = 10_000;
+/// Flags that one evaluation request may name.
+pub const EVALUATED_FLAGS: usize = 10_000;
+/// Toggles of one request.
+pub const TOGGLES: usize = 1_000;
+/// Flags of a project, archived ones included.
+pub const FLAGS: usize = 10_000;
+/// Environments of a project.
+pub const ENVIRONMENTS: usize = 100;
+/// Keys of an environment that are neither revoked nor expired.
+pub const KEYS: usize = 100;
+/// Entries of a page.
+pub const PAGE_SIZE: usize = 1_000;
+/// Entries of a page when the caller does not say.
+pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// Bytes in a request message.
+pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Violations listed in one error; trailers are limited to about 8 KiB in many clients.
+pub const VIOLATIONS: usize = 20;
+/// Characters in the reason given for a change.
+pub const REASON_CHARS: usize = 500;
+/// Bytes in a password: enough for any passphrase, too few to make hashing a burden.
+pub const PASSWORD_BYTES: usize = 1_024;

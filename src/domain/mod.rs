@@ -1,0 +1,17 @@
+//! What a flag is, and everything else that Halyard has words for.
+//!
+//! Architecture invariant: nothing here does IO, reads a clock, draws a random number, or knows of proto or SQL. Values are
+//! checked when they are made, so that a value of these types cannot be wrong.
+
+pub mod access;
+pub mod audit;
+pub mod change;
+pub mod check;
+pub mod context;
+pub mod flag;
+pub mod form;
+pub mod invalid;
+pub mod key;
+pub mod limits;
+pub mod rule;
+pub mod value;

@@ -1,0 +1,3 @@
+//! From hints to streams: one immutable state per environment, and the streams that follow it.
+
+pub mod source;
