@@ -1,1 +1,3 @@
-//! x
+//! Halyard, a feature-flag service.
+
+pub mod embedded;
