@@ -220,11 +220,13 @@ impl Thread {
             report.status = status;
         });
         drop(wishes);
+        let status =
+            status.map_or_else(|| "no exit status".to_owned(), |status| status.to_string());
         if asked {
-            tracing::info!(?status, "PostgreSQL stopped");
+            tracing::info!(status, "PostgreSQL stopped");
         } else {
             let log = self.launch.log.path.display();
-            tracing::error!(?status, %log, restarts, "PostgreSQL stopped unasked");
+            tracing::error!(status, %log, restarts, "PostgreSQL stopped unasked");
         }
     }
 
@@ -238,7 +240,10 @@ impl Thread {
         let pid = launched.as_ref().ok().map(Pid::from_child);
         wishes.process = pid;
         let (child, failure) = match launched {
-            Ok(child) => (Some(child), None),
+            Ok(child) => {
+                tracing::info!(pid = child.id(), "PostgreSQL launched");
+                (Some(child), None)
+            }
             Err(error) => {
                 tracing::error!(%error, "PostgreSQL could not be launched");
                 (None, Some(Arc::new(error)))

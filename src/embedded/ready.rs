@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Config, NoTls, error::SqlState};
+use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
 use super::settings::DATABASE;
 
@@ -13,13 +13,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Connects until it succeeds, and makes Halyard's database when it is not there yet. Fails only on an answer that
 /// waiting does not change. To be raced against a deadline and the server's end.
 pub(super) async fn wait_until_ready(config: &Config) -> Result<(), tokio_postgres::Error> {
+    // The one database that is always there.
+    let mut config = config.clone();
+    config.dbname("postgres");
     let mut pause = FIRST_PAUSE;
     loop {
-        match greet(config).await {
+        match greet(&config).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {
-                create_database(config).await?;
-            }
             Err(error) if may_pass(&error) => {}
             Err(error) => return Err(error),
         }
@@ -41,20 +41,17 @@ fn may_pass(error: &tokio_postgres::Error) -> bool {
 
 async fn greet(config: &Config) -> Result<(), tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
-    drop(client);
-    connection.await
+    // The client goes when it is done, and the connection ends with it.
+    let (done, _closed) = tokio::join!(ensure_database(client), connection);
+    done
 }
 
-async fn create_database(config: &Config) -> Result<(), tokio_postgres::Error> {
-    let (client, connection) = config.clone().dbname("postgres").connect(NoTls).await?;
-    let create = async move {
+async fn ensure_database(client: Client) -> Result<(), tokio_postgres::Error> {
+    let there = "select from pg_database where datname = $1";
+    if client.query_opt(there, &[&DATABASE]).await?.is_none() {
         client
             .batch_execute(&format!("create database {DATABASE}"))
-            .await
-    };
-    let (created, _closed) = tokio::join!(create, connection);
-    match created {
-        Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
-        created => created,
+            .await?;
     }
+    Ok(())
 }
