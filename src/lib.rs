@@ -1,5 +1,6 @@
 //! Halyard.
 
 pub mod domain;
+pub mod embedded;
 pub mod pb;
 pub mod watch;
