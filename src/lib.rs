@@ -1,5 +1,6 @@
 //! Halyard.
 
+pub mod auth;
 pub mod domain;
 pub mod embedded;
 pub mod pb;

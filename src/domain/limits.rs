@@ -54,3 +54,7 @@ pub const VIOLATIONS: usize = 20;
 pub const REASON_CHARS: usize = 500;
 /// Bytes in a password: enough for any passphrase, too few to make hashing a burden.
 pub const PASSWORD_BYTES: usize = 1_024;
+/// Characters that a new password must have at least.
+pub const PASSWORD_MIN_CHARS: usize = 12;
+/// Bytes in an e-mail address: what RFC 5321 leaves of a path.
+pub const EMAIL_BYTES: usize = 254;

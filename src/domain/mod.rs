@@ -8,6 +8,7 @@ pub mod audit;
 pub mod change;
 pub mod check;
 pub mod context;
+pub mod email;
 pub mod flag;
 pub mod form;
 pub mod invalid;
