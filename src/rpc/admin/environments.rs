@@ -1,0 +1,358 @@
+//! Environments and their keys.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tonic::{Request, Response};
+
+use super::{Call, answer, name_or, page, recorded, texts, write_page};
+use crate::auth::keys;
+use crate::domain::access::KeyKind;
+use crate::domain::invalid::Violations;
+use crate::domain::{check, key, limits};
+use crate::pb::admin::v1 as pb;
+use crate::pb::admin::v1::environment_service_server::EnvironmentService;
+use crate::rpc::convert::common::{Mask, finish, key, place, read_timestamp, required, timestamp};
+use crate::rpc::{Answer, Refusal};
+use crate::store::environments::{CreatedEnvironment, Environment, EnvironmentPatch, NewEnvironment};
+use crate::store::keys::{Key, NewKey};
+use crate::store::{Store, Written};
+
+/// The service.
+pub struct Environments {
+    store: Store,
+}
+
+impl Environments {
+    /// Keeps environments in this store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[tonic::async_trait]
+impl EnvironmentService for Environments {
+    async fn create_environment(
+        &self,
+        request: Request<pb::CreateEnvironmentRequest>,
+    ) -> Answer<pb::CreateEnvironmentResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::CreateEnvironmentRequest {
+            environment,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
+        call.authorise(read.as_ref().map(|(project, _)| project))?;
+        let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
+        let Described {
+            key,
+            name,
+            description,
+            protected,
+        } = described;
+        let (server, server_secret) = new_key(KeyKind::Server, String::new(), None)?;
+        let (client, client_secret) = new_key(KeyKind::Client, String::new(), None)?;
+        let new = NewEnvironment {
+            key,
+            name,
+            description,
+            protected,
+            keys: [server, client],
+        };
+        let secrets = if validate_only { vec![] } else { vec![server_secret, client_secret] };
+        let outcome = self.store.create_environment(&mutation, &project, new, recorded(|written| created(written, None)));
+        answer(outcome.await.map_err(Refusal::Store)?, |written| created(written, Some(&secrets)))
+    }
+
+    async fn get_environment(&self, request: Request<pb::GetEnvironmentRequest>) -> Answer<pb::GetEnvironmentResponse> {
+        let (call, pb::GetEnvironmentRequest { project, environment }) = Call::open(request)?;
+        let mut violations = Violations::new();
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let environment = self.store.get_environment(&project, &environment).await.map_err(Refusal::Store)?;
+        Ok(Response::new(pb::GetEnvironmentResponse {
+            environment: Some(write(&environment)),
+        }))
+    }
+
+    async fn list_environments(
+        &self,
+        request: Request<pb::ListEnvironmentsRequest>,
+    ) -> Answer<pb::ListEnvironmentsResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::ListEnvironmentsRequest {
+            project,
+            page_size,
+            page_token,
+        } = message;
+        let mut violations = Violations::new();
+        let page = page(&mut violations, page_size, page_token);
+        let project: Option<key::Project> = key(&mut violations, "project", &project);
+        call.authorise(project.as_ref())?;
+        let project = finish(violations, project).map_err(Refusal::Invalid)?;
+        let found = self.store.list_environments(&project, &page).await.map_err(Refusal::Store)?;
+        let (environments, next_page_token) = write_page(found, write);
+        Ok(Response::new(pb::ListEnvironmentsResponse {
+            environments,
+            next_page_token,
+        }))
+    }
+
+    async fn update_environment(
+        &self,
+        request: Request<pb::UpdateEnvironmentRequest>,
+    ) -> Answer<pb::UpdateEnvironmentResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::UpdateEnvironmentRequest {
+            environment,
+            update_mask,
+            etag,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let mask = Mask::read(&mut violations, update_mask.as_ref(), &["name", "description", "protected"]);
+        let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
+        call.authorise(read.as_ref().map(|(project, _)| project))?;
+        let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
+        let patch = EnvironmentPatch {
+            name: mask.pick("name", described.name),
+            description: mask.pick("description", described.description),
+            protected: mask.pick("protected", described.protected),
+        };
+        let response = |written: &Written<Environment>| pb::UpdateEnvironmentResponse {
+            environment: Some(write(&written.entity)),
+            changed: written.changed,
+        };
+        let outcome = self.store.update_environment(&mutation, &project, &described.key, patch, &etag, recorded(response));
+        answer(outcome.await.map_err(Refusal::Store)?, response)
+    }
+
+    async fn delete_environment(
+        &self,
+        request: Request<pb::DeleteEnvironmentRequest>,
+    ) -> Answer<pb::DeleteEnvironmentResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::DeleteEnvironmentRequest {
+            project,
+            environment,
+            etag,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let response = |_: &Written<Environment>| pb::DeleteEnvironmentResponse {};
+        let outcome = self.store.delete_environment(&mutation, &project, &environment, &etag, recorded(response));
+        answer(outcome.await.map_err(Refusal::Store)?, response)
+    }
+
+    async fn create_key(&self, request: Request<pb::CreateKeyRequest>) -> Answer<pb::CreateKeyResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::CreateKeyRequest {
+            project,
+            environment,
+            kind,
+            name,
+            expire_time,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        check::text(&mut violations, "name", &name, limits::NAME_CHARS);
+        let expires_at = expire_time.and_then(|time| read_timestamp(&mut violations, "expire_time", time));
+        if expires_at.is_some_and(|time| time <= jiff::Timestamp::now()) {
+            violations.add("expire_time", "is in the past");
+        }
+        let kind = read_kind(&mut violations, kind);
+        let ((project, environment), kind) = finish(violations, place.zip(kind)).map_err(Refusal::Invalid)?;
+        let (new, secret) = new_key(kind, name, expires_at)?;
+        let secret = if validate_only { None } else { Some(&secret) };
+        let response = |written: &Written<Key>, secret: Option<&SecretString>| pb::CreateKeyResponse {
+            key: Some(write_created(&written.entity, secret)),
+            secret_omitted: secret.is_none(),
+        };
+        let recorded = recorded(|written| response(written, None));
+        let outcome = self.store.create_key(&mutation, &project, &environment, new, recorded).await;
+        answer(outcome.map_err(Refusal::Store)?, |written| response(written, secret))
+    }
+
+    async fn list_keys(&self, request: Request<pb::ListKeysRequest>) -> Answer<pb::ListKeysResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::ListKeysRequest {
+            project,
+            environment,
+            page_size,
+            page_token,
+        } = message;
+        let mut violations = Violations::new();
+        let page = page(&mut violations, page_size, page_token);
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let found = self.store.list_keys(&project, &environment, &page).await.map_err(Refusal::Store)?;
+        let (keys, next_page_token) = write_page(found, write_key);
+        Ok(Response::new(pb::ListKeysResponse { keys, next_page_token }))
+    }
+
+    async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::RevokeKeyResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::RevokeKeyRequest {
+            project,
+            environment,
+            key_id,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        check::text(&mut violations, "key_id", &key_id, limits::KEY_BYTES);
+        if key_id.is_empty() {
+            violations.add("key_id", "is empty; name the key to revoke");
+        }
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let response = |written: &Written<Key>| pb::RevokeKeyResponse {
+            key: Some(write_key(&written.entity)),
+            changed: written.changed,
+        };
+        let outcome = self.store.revoke_key(&mutation, &project, &environment, &key_id, recorded(response));
+        answer(outcome.await.map_err(Refusal::Store)?, response)
+    }
+}
+
+/// What a caller may say of an environment.
+struct Described {
+    key: key::Environment,
+    name: String,
+    description: String,
+    protected: bool,
+}
+
+fn read(violations: &mut Violations, environment: pb::Environment) -> Option<(key::Project, Described)> {
+    let pb::Environment {
+        project,
+        key: environment,
+        name,
+        description,
+        protected,
+        revision: _,
+        create_time: _,
+        update_time: _,
+        etag: _,
+    } = environment;
+    texts(violations, "environment", &name, &description);
+    let project = key(violations, "environment.project", &project);
+    let key: Option<key::Environment> = key(violations, "environment.key", &environment);
+    let name = name_or(name, key.as_ref());
+    let described = key.map(|key| Described {
+        key,
+        name,
+        description,
+        protected,
+    });
+    project.zip(described)
+}
+
+fn read_kind(violations: &mut Violations, kind: i32) -> Option<KeyKind> {
+    match pb::KeyKind::try_from(kind) {
+        Ok(pb::KeyKind::Server) => Some(KeyKind::Server),
+        Ok(pb::KeyKind::Client) => Some(KeyKind::Client),
+        Ok(pb::KeyKind::Unspecified) | Err(_) => {
+            violations.add("kind", "is neither SERVER nor CLIENT");
+            None
+        }
+    }
+}
+
+fn new_key(kind: KeyKind, name: String, expires_at: Option<jiff::Timestamp>) -> Result<(NewKey, SecretString), Refusal> {
+    let keys::Generated { id, secret, hash } = keys::generate(kind).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "a key could not be made");
+        Refusal::Internal
+    })?;
+    let new = NewKey {
+        id,
+        kind,
+        name,
+        secret_hash: hash,
+        expires_at,
+    };
+    Ok((new, secret))
+}
+
+/// The answer to a creation; without secrets for its replays.
+fn created(written: &Written<CreatedEnvironment>, secrets: Option<&[SecretString]>) -> pb::CreateEnvironmentResponse {
+    let CreatedEnvironment { environment, keys } = &written.entity;
+    let secret = |n: usize| secrets.and_then(|secrets| secrets.get(n));
+    pb::CreateEnvironmentResponse {
+        environment: Some(write(environment)),
+        keys: keys.iter().enumerate().map(|(n, key)| write_created(key, secret(n))).collect(),
+        secret_omitted: secrets.is_none(),
+    }
+}
+
+fn write_created(key: &Key, secret: Option<&SecretString>) -> pb::CreatedKey {
+    pb::CreatedKey {
+        key: Some(write_key(key)),
+        secret: secret.map(|secret| secret.expose_secret().to_owned()).unwrap_or_default(),
+    }
+}
+
+fn write_key(key: &Key) -> pb::Key {
+    let Key {
+        id,
+        kind,
+        name,
+        created_at,
+        expires_at,
+        revoked_at,
+    } = key;
+    let kind = match kind {
+        KeyKind::Server => pb::KeyKind::Server,
+        KeyKind::Client => pb::KeyKind::Client,
+    };
+    pb::Key {
+        id: id.clone(),
+        kind: kind.into(),
+        name: name.clone(),
+        create_time: Some(timestamp(*created_at)),
+        expire_time: expires_at.map(timestamp),
+        revoke_time: revoked_at.map(timestamp),
+    }
+}
+
+fn write(environment: &Environment) -> pb::Environment {
+    let Environment {
+        id: _,
+        project,
+        key,
+        name,
+        description,
+        protected,
+        revision,
+        created_at,
+        updated_at,
+        etag,
+    } = environment;
+    pb::Environment {
+        project: project.to_string(),
+        key: key.to_string(),
+        name: name.clone(),
+        description: description.clone(),
+        protected: *protected,
+        revision: *revision,
+        create_time: Some(timestamp(*created_at)),
+        update_time: Some(timestamp(*updated_at)),
+        etag: etag.clone(),
+    }
+}

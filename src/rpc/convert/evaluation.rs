@@ -1,0 +1,37 @@
+//! Answers.
+
+use super::value;
+use crate::domain::access::KeyKind;
+use crate::evaluate::{Answer, Error, Flag, Reason};
+use crate::pb::evaluation::v1 as pb;
+
+/// An answer as its message. Client keys never learn which rule served.
+pub fn write(flag: &Flag, answer: &Answer<'_>, revision: u64, asked_by: KeyKind) -> pb::Evaluation {
+    let (reason, error) = reason(answer.reason);
+    let rule = match asked_by {
+        KeyKind::Server => answer.rule.unwrap_or_default(),
+        KeyKind::Client => "",
+    };
+    pb::Evaluation {
+        flag: flag.key().to_owned(),
+        value: answer.variant.map(|variant| value::write_answer(&variant.value)),
+        variant: answer.variant.map(|variant| variant.key.as_str().to_owned()).unwrap_or_default(),
+        reason: reason.into(),
+        rule: rule.to_owned(),
+        revision,
+        error: error.into(),
+    }
+}
+
+fn reason(reason: Reason) -> (pb::Reason, pb::EvaluationError) {
+    let fine = pb::EvaluationError::Unspecified;
+    match reason {
+        Reason::Disabled => (pb::Reason::Disabled, fine),
+        Reason::TargetingMatch => (pb::Reason::TargetingMatch, fine),
+        Reason::Split => (pb::Reason::Split, fine),
+        Reason::Default => (pb::Reason::Default, fine),
+        Reason::Static => (pb::Reason::Static, fine),
+        Reason::Error(Error::TargetingKeyMissing) => (pb::Reason::Error, pb::EvaluationError::TargetingKeyMissing),
+        Reason::Error(Error::FlagMalformed) => (pb::Reason::Error, pb::EvaluationError::FlagMalformed),
+    }
+}

@@ -1,0 +1,9 @@
+//! Between messages and domain types: checked once on the way in, infallible on the way out.
+//!
+//! Messages are destructured in full, so that a new field breaks the build here and not a user somewhere.
+
+pub mod common;
+pub mod context;
+pub mod evaluation;
+pub mod flag;
+pub mod value;

@@ -1,0 +1,138 @@
+//! Evaluation, from memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response};
+
+use super::convert::{context, evaluation};
+use super::front::{Application, Deadline};
+use super::{Answer, Refusal};
+use crate::domain::access::KeyKind;
+use crate::domain::invalid::Violations;
+use crate::domain::limits;
+use crate::evaluate::Flag;
+use crate::pb::evaluation::v1 as pb;
+use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
+use crate::watch::{Hub, State};
+
+/// The longest wait for `min_revision`.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers from the hub's newest states.
+pub struct Evaluation {
+    hub: Arc<Hub>,
+}
+
+impl Evaluation {
+    /// Answers from this hub.
+    pub fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+
+    /// Calls `answer` with the newest state of the caller's environment, once it has reached `min_revision`.
+    async fn with_state<T>(
+        &self,
+        application: &Application,
+        deadline: Deadline,
+        min_revision: u64,
+        answer: impl FnOnce(&State) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let environment = self.hub.environment(application.environment).ok_or_else(not_loaded)?;
+        if environment.state().head.revision >= min_revision {
+            return answer(&environment.state());
+        }
+        let patience = deadline.patience(PATIENCE);
+        let state = environment.wait_for(min_revision, patience.into()).await;
+        answer(&*state.map_err(|_| Refusal::revision_not_reached())?)
+    }
+}
+
+/// The key is known, but its environment's state is still on its way here.
+fn not_loaded() -> Refusal {
+    Refusal::Unavailable {
+        what: "this replica has not loaded the environment yet",
+        retry_after: Duration::from_millis(200),
+    }
+}
+
+#[tonic::async_trait]
+impl EvaluationService for Evaluation {
+    async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
+        let (application, deadline) = parts(&request)?;
+        let pb::EvaluateRequest {
+            flag,
+            context,
+            min_revision,
+        } = request.into_inner();
+        let context = question(&flag, context)?;
+        let answer = self.with_state(&application, deadline, min_revision, |state| {
+            let known = state.snapshot.get(&flag).filter(|flag| visible(flag, application.kind));
+            let known = known.ok_or_else(|| unknown(&flag))?;
+            let answer = known.evaluate(&context);
+            Ok(evaluation::write(known, &answer, state.head.revision, application.kind))
+        });
+        let evaluation = Some(answer.await?);
+        Ok(Response::new(pb::EvaluateResponse { evaluation }))
+    }
+
+    async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
+        let (application, deadline) = parts(&request)?;
+        let pb::EvaluateAllRequest {
+            context,
+            flags,
+            min_revision,
+        } = request.into_inner();
+        if flags.len() > limits::EVALUATED_FLAGS {
+            let description = format!("names {} flags; the limit is {}", flags.len(), limits::EVALUATED_FLAGS);
+            return Err(Refusal::Invalid(Violations::one("flags", description)).into());
+        }
+        let context = context::read(context).map_err(Refusal::Invalid)?;
+        let answer = self.with_state(&application, deadline, min_revision, |state| {
+            let revision = state.head.revision;
+            let write = |flag: &Flag| evaluation::write(flag, &flag.evaluate(&context), revision, application.kind);
+            let visible = |flag: &&Flag| visible(flag, application.kind);
+            let evaluations = if flags.is_empty() {
+                state.snapshot.flags().filter(visible).map(write).collect()
+            } else {
+                let named = flags.iter().filter_map(|flag| state.snapshot.get(flag));
+                named.filter(visible).map(write).collect()
+            };
+            Ok(pb::EvaluateAllResponse { evaluations, revision })
+        });
+        Ok(Response::new(answer.await?))
+    }
+}
+
+fn parts<M>(request: &Request<M>) -> Result<(Application, Deadline), Refusal> {
+    let extensions = request.extensions();
+    let application = extensions.get::<Application>().ok_or(Refusal::Unauthenticated)?;
+    let deadline = extensions.get::<Deadline>().ok_or(Refusal::Internal)?;
+    Ok((application.clone(), *deadline))
+}
+
+fn question(flag: &str, context: Option<pb::Context>) -> Result<crate::domain::context::Context, Refusal> {
+    let mut violations = Violations::new();
+    if flag.is_empty() {
+        violations.add("flag", "is empty; name the flag to evaluate");
+    }
+    if flag.len() > limits::FLAG_KEY_BYTES {
+        violations.add("flag", format!("is longer than {} characters", limits::FLAG_KEY_BYTES));
+    }
+    let context = violations.take("", context::read(context));
+    Ok(super::convert::common::finish(violations, context)?)
+}
+
+fn visible(flag: &Flag, asked_by: KeyKind) -> bool {
+    match asked_by {
+        KeyKind::Server => true,
+        KeyKind::Client => flag.client_visible(),
+    }
+}
+
+fn unknown(flag: &str) -> Refusal {
+    Refusal::NotFound {
+        entity: "flag",
+        key: flag.to_owned(),
+    }
+}

@@ -1,0 +1,117 @@
+//! Whether a caller is let in: the credential against what this replica knows, in memory.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Request;
+use tonic::body::Body;
+
+use super::caller::{Application, Caller, bearer};
+use crate::auth::{jwt, keys};
+use crate::domain::access::{Directory, KeyKind};
+use crate::rpc::Refusal;
+use crate::rpc::methods::{Method, Needs};
+use crate::watch::Hub;
+
+/// Lets callers in.
+pub struct Authenticator {
+    hub: Arc<Hub>,
+    tokens: Arc<jwt::Tokens>,
+}
+
+/// What a credential turned out to be.
+enum Verdict<T> {
+    Known(T),
+    /// Well formed, but nothing that this replica knows.
+    Unknown,
+    /// Wrong, whatever there is to know.
+    Wrong,
+}
+
+impl Authenticator {
+    /// Checks environment keys against the hub's directory, access tokens with `tokens`.
+    pub fn new(hub: Arc<Hub>, tokens: Arc<jwt::Tokens>) -> Self {
+        Self { hub, tokens }
+    }
+
+    /// Puts the caller into the request's extensions, or refuses.
+    pub(super) async fn admit(
+        &self,
+        method: &'static Method,
+        request: &mut Request<Body>,
+        peer: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        match method.needs {
+            Needs::Nothing => Ok(()),
+            Needs::AnyKey => self.application(request).await.map(drop),
+            Needs::ServerKey => match self.application(request).await? {
+                KeyKind::Server => Ok(()),
+                KeyKind::Client => Err(Refusal::Denied),
+            },
+            Needs::User | Needs::Permission(_) => self.person(method, request).await,
+        }
+    }
+
+    async fn application(&self, request: &mut Request<Body>) -> Result<KeyKind, Refusal> {
+        let known = {
+            let presented = bearer(request).and_then(keys::parse).ok_or(Refusal::Unauthenticated)?;
+            match application(&presented, &self.hub.directory()) {
+                Verdict::Unknown => application(&presented, &*self.newer().await?),
+                verdict => verdict,
+            }
+        };
+        let Verdict::Known(application) = known else {
+            return Err(Refusal::Unauthenticated);
+        };
+        let kind = application.kind;
+        request.extensions_mut().insert(application);
+        Ok(kind)
+    }
+
+    async fn person(&self, method: &'static Method, request: &mut Request<Body>) -> Result<(), Refusal> {
+        let token = bearer(request).ok_or(Refusal::Unauthenticated)?;
+        let claims = self.tokens.verify(token, jiff::Timestamp::now()).map_err(|rejected| {
+            tracing::debug!(%rejected, "an access token was refused");
+            Refusal::Unauthenticated
+        })?;
+        let mut directory = self.hub.directory().clone();
+        if !directory.users.contains_key(&claims.user) {
+            directory = self.newer().await?;
+        }
+        if !directory.users.contains_key(&claims.user) {
+            return Err(Refusal::Unauthenticated);
+        }
+        request.extensions_mut().insert(Caller {
+            user: claims.user,
+            credential: claims.session.to_string(),
+            method,
+            directory,
+        });
+        Ok(())
+    }
+
+    /// What access depends on, as of now. A credential made a moment ago at another replica is known then; and while the database
+    /// is away nobody is told that a credential is wrong which may only be new, since clients take that as final.
+    async fn newer(&self) -> Result<Arc<Directory>, Refusal> {
+        Ok(self.hub.confirm_access().await?)
+    }
+}
+
+fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdict<Application> {
+    let Some(key) = directory.keys.get(presented.id) else {
+        return Verdict::Unknown;
+    };
+    let expired = key.expires_at.is_some_and(|end| end <= jiff::Timestamp::now());
+    if expired || key.kind != presented.kind || !keys::verify(presented, &key.secret_hash) {
+        return Verdict::Wrong;
+    }
+    Verdict::Known(Application {
+        environment: key.environment,
+        kind: key.kind,
+        key_id: presented.id.to_owned(),
+        expires_at: key.expires_at,
+    })
+}

@@ -1,0 +1,172 @@
+//! What every request passes through, in this order: which method it is, who is calling, by when it must be answered, on which
+//! runtime it runs, that a panic harms nobody else, and the line in the log.
+
+mod admit;
+mod caller;
+mod deadline;
+mod log;
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use tokio::runtime::Handle;
+use tonic::Status;
+use tonic::body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use admit::Authenticator;
+pub use caller::{Application, Caller};
+pub use deadline::Deadline;
+
+use super::methods::{Method, Methods, Place};
+use super::{Refusal, status};
+
+/// Puts the front before the services.
+#[derive(Clone)]
+pub struct FrontLayer(Arc<Desk>);
+
+/// What the front needs to know.
+struct Desk {
+    methods: Methods,
+    authenticator: Authenticator,
+    administration: Handle,
+}
+
+impl FrontLayer {
+    /// A front that runs administrative methods on `administration`.
+    pub fn new(authenticator: Authenticator, administration: Handle) -> Self {
+        Self(Arc::new(Desk {
+            methods: Methods::default(),
+            authenticator,
+            administration,
+        }))
+    }
+}
+
+impl<S> Layer<S> for FrontLayer {
+    type Service = Front<S>;
+
+    fn layer(&self, services: S) -> Front<S> {
+        Front {
+            desk: self.0.clone(),
+            services,
+        }
+    }
+}
+
+/// The services behind the front.
+#[derive(Clone)]
+pub struct Front<S> {
+    desk: Arc<Desk>,
+    services: S,
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<S> Service<Request<Body>> for Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.services.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let desk = self.desk.clone();
+        // The clone that is ready serves; the fresh one waits for the next request.
+        let fresh = self.services.clone();
+        let services = std::mem::replace(&mut self.services, fresh);
+        Box::pin(async move { Ok(desk.serve(services, request).await) })
+    }
+}
+
+impl Desk {
+    async fn serve<S>(&self, services: S, mut request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let started = Instant::now();
+        let Some(method) = self.methods.get(request.uri().path()) else {
+            return Status::from(Refusal::Unimplemented).into_http();
+        };
+        let peer = caller::peer(&request);
+        let result = match self.authenticator.admit(method, &mut request, peer).await {
+            Ok(()) => self.answer(method, services, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = match result {
+            Ok(response) => complete(response),
+            Err(refusal) => Status::from(refusal).into_http(),
+        };
+        log::request(method, &response, peer, started.elapsed());
+        response
+    }
+
+    /// Runs the method where it belongs, until its deadline.
+    async fn answer<S>(&self, method: &Method, mut services: S, mut request: Request<Body>) -> Result<Response<Body>, Refusal>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let deadline = Deadline::of(request.headers());
+        request.extensions_mut().insert(deadline);
+        let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
+        let work = async {
+            match method.place() {
+                Place::Connection => work.await.map_err(|_| Refusal::Internal),
+                Place::Administration => match spawn(&self.administration, work).await {
+                    Ok(finished) => finished.map_err(|_| Refusal::Internal),
+                    // The runtime is shutting down.
+                    Err(_) => Err(Refusal::database_away()),
+                },
+            }
+        };
+        let finished = match deadline.instant() {
+            Some(instant) if !method.streams => tokio::time::timeout_at(instant.into(), work)
+                .await
+                .map_err(|_| Refusal::DeadlineExceeded)?,
+            _ => work.await,
+        };
+        let Ok(response) = finished?;
+        Ok(response)
+    }
+}
+
+/// Runs on another runtime; dropping the future stops the work.
+async fn spawn<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    struct StopOnDrop<T>(tokio::task::JoinHandle<T>);
+    impl<T> Drop for StopOnDrop<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let mut task = StopOnDrop(runtime.spawn(work));
+    (&mut task.0).await
+}
+
+/// Gives details to a refusal that the transport made.
+fn complete(response: Response<Body>) -> Response<Body> {
+    if !response.headers().contains_key("grpc-status") {
+        return response;
+    }
+    match Status::from_header_map(response.headers()) {
+        Some(refused) if refused.code() != tonic::Code::Ok => status::complete(refused).into_http(),
+        _ => response,
+    }
+}

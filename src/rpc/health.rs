@@ -1,0 +1,105 @@
+//! gRPC health, overall and per service.
+//!
+//! Serving asks for a first complete state and for not draining, never for PostgreSQL: with the database away a replica goes on
+//! evaluating. Only the administrative services say NOT_SERVING then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::watch::source::Quality;
+use crate::watch::{Hub, Status};
+
+const ADMINISTRATION: &[&str] = &[
+    "halyard.admin.v1.AuthService",
+    "halyard.admin.v1.ProjectService",
+    "halyard.admin.v1.EnvironmentService",
+    "halyard.admin.v1.FlagService",
+];
+const EVALUATION: &[&str] = &[
+    "",
+    "halyard.evaluation.v1.EvaluationService",
+    "halyard.evaluation.v1.WatchService",
+];
+
+/// How often to look; a change shows within this time.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Keeps the reporter up to date until `draining`, and says NOT_SERVING from then on.
+pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: CancellationToken) {
+    let mut shown = None;
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        let now = Serving::of(&hub.status(), hub.is_ready(), draining.is_cancelled());
+        if shown != Some(now) {
+            set(&reporter, EVALUATION, now.evaluation).await;
+            set(&reporter, ADMINISTRATION, now.administration).await;
+            shown = Some(now);
+        }
+        if draining.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = draining.cancelled() => {}
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+async fn set(reporter: &HealthReporter, services: &[&str], serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in services {
+        reporter.set_service_status(*service, status).await;
+    }
+}
+
+/// What is served at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Serving {
+    evaluation: bool,
+    administration: bool,
+}
+
+impl Serving {
+    fn of(status: &Status, ready: bool, draining: bool) -> Self {
+        let evaluation = ready && !draining;
+        let database = match status.quality {
+            Quality::Live | Quality::Polling => true,
+            Quality::Disconnected => false,
+        };
+        Self {
+            evaluation,
+            administration: evaluation && database,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_service_is_reported() {
+        let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS).unwrap().file;
+        for file in files {
+            for service in &file.service {
+                let name = format!("{}.{}", file.package(), service.name());
+                assert!(ADMINISTRATION.contains(&name.as_str()) || EVALUATION.contains(&name.as_str()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_without_its_database_is_ready_but_does_not_administrate() {
+        let status = Status { quality: Quality::Disconnected, staleness: None };
+        let serving = Serving::of(&status, true, false);
+        assert_eq!(serving, Serving { evaluation: true, administration: false });
+        assert!(!Serving::of(&status, true, true).evaluation);
+        assert!(!Serving::of(&status, false, false).evaluation);
+    }
+}

@@ -1,0 +1,168 @@
+//! Every method that is served, and what a caller needs for it: one table. A method without a row is not served.
+
+use std::collections::HashMap;
+
+use crate::domain::access::Permission;
+
+/// What a caller must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// An access token of an active user.
+    User,
+    /// An access token of a user with this permission, in the project that the request names.
+    Permission(Permission),
+    /// An environment key of either kind.
+    AnyKey,
+    /// A server key.
+    ServerKey,
+}
+
+/// Where a method runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On the runtime that the connection belongs to: it reads memory only.
+    Connection,
+    /// On the runtime for administration: it may hash passwords and ask PostgreSQL.
+    Administration,
+}
+
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// As it stands in the request: `/package.Service/Method`.
+    pub path: &'static str,
+    /// What a caller must show.
+    pub needs: Needs,
+    /// Whether its response is a stream, which outlives any deadline.
+    pub streams: bool,
+}
+
+impl Method {
+    /// Where it runs.
+    pub fn place(&self) -> Place {
+        if self.path.starts_with("/halyard.admin.") {
+            Place::Administration
+        } else {
+            Place::Connection
+        }
+    }
+}
+
+const fn unary(path: &'static str, needs: Needs) -> Method {
+    Method {
+        path,
+        needs,
+        streams: false,
+    }
+}
+
+const fn streaming(path: &'static str, needs: Needs) -> Method {
+    Method {
+        path,
+        needs,
+        streams: true,
+    }
+}
+
+/// The table.
+pub const METHODS: &[Method] = {
+    use Needs::{AnyKey, Nothing, Permission as May, ServerKey, User};
+    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, Read};
+    &[
+        unary("/halyard.admin.v1.AuthService/Login", Nothing),
+        unary("/halyard.admin.v1.AuthService/WhoAmI", User),
+        unary("/halyard.admin.v1.ProjectService/CreateProject", May(CreateProjects)),
+        unary("/halyard.admin.v1.ProjectService/GetProject", May(Read)),
+        unary("/halyard.admin.v1.ProjectService/ListProjects", User),
+        unary("/halyard.admin.v1.ProjectService/UpdateProject", May(ManageEnvironments)),
+        unary("/halyard.admin.v1.ProjectService/DeleteProject", May(DeleteProject)),
+        unary("/halyard.admin.v1.EnvironmentService/CreateEnvironment", May(ManageEnvironments)),
+        unary("/halyard.admin.v1.EnvironmentService/GetEnvironment", May(Read)),
+        unary("/halyard.admin.v1.EnvironmentService/ListEnvironments", May(Read)),
+        unary("/halyard.admin.v1.EnvironmentService/UpdateEnvironment", May(ManageEnvironments)),
+        unary("/halyard.admin.v1.EnvironmentService/DeleteEnvironment", May(ManageEnvironments)),
+        unary("/halyard.admin.v1.EnvironmentService/CreateKey", May(ManageEnvironments)),
+        unary("/halyard.admin.v1.EnvironmentService/ListKeys", May(Read)),
+        unary("/halyard.admin.v1.EnvironmentService/RevokeKey", May(ManageEnvironments)),
+        unary("/halyard.admin.v1.FlagService/CreateFlag", May(Change)),
+        unary("/halyard.admin.v1.FlagService/GetFlag", May(Read)),
+        unary("/halyard.admin.v1.FlagService/ListFlags", May(Read)),
+        unary("/halyard.admin.v1.FlagService/UpdateFlag", May(Change)),
+        unary("/halyard.admin.v1.FlagService/ArchiveFlag", May(Change)),
+        unary("/halyard.admin.v1.FlagService/DeleteFlag", May(Delete)),
+        unary("/halyard.admin.v1.FlagService/GetFlagConfiguration", May(Read)),
+        unary("/halyard.admin.v1.FlagService/UpdateFlagConfiguration", May(Change)),
+        unary("/halyard.admin.v1.FlagService/ToggleFlags", May(Change)),
+        unary("/halyard.evaluation.v1.EvaluationService/Evaluate", AnyKey),
+        unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
+        streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),
+        unary("/grpc.health.v1.Health/Check", Nothing),
+        streaming("/grpc.health.v1.Health/Watch", Nothing),
+        streaming("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Nothing),
+        streaming("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Nothing),
+    ]
+};
+
+/// The table by path.
+#[derive(Debug)]
+pub struct Methods(HashMap<&'static str, &'static Method>);
+
+impl Default for Methods {
+    fn default() -> Self {
+        Self(METHODS.iter().map(|method| (method.path, method)).collect())
+    }
+}
+
+impl Methods {
+    /// The method of a path.
+    pub fn get(&self, path: &str) -> Option<&'static Method> {
+        self.0.get(path).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    /// Every method of our own proto files, with whether its response is a stream.
+    fn described() -> Vec<(String, bool)> {
+        let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS).unwrap().file;
+        let ours = files.into_iter().filter(|file| file.package().starts_with("halyard."));
+        ours.flat_map(|file| {
+            let package = file.package().to_owned();
+            file.service.into_iter().flat_map(move |service| {
+                let prefix = format!("/{package}.{}", service.name());
+                let methods = service.method.into_iter();
+                methods.map(move |method| (format!("{prefix}/{}", method.name()), method.server_streaming()))
+            })
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_method_has_a_row_and_every_row_a_method() {
+        let methods = Methods::default();
+        let described = described();
+        for (path, streams) in &described {
+            let row = methods.get(path).unwrap_or_else(|| panic!("{path} has no row"));
+            assert_eq!(row.streams, *streams, "{path}");
+        }
+        let ours = METHODS.iter().filter(|method| method.path.starts_with("/halyard."));
+        assert_eq!(ours.count(), described.len());
+    }
+
+    #[test]
+    fn only_administration_leaves_the_connections_runtime() {
+        for method in METHODS {
+            let administration = method.place() == Place::Administration;
+            assert_eq!(administration, method.path.contains(".admin."), "{}", method.path);
+            if administration {
+                assert!(!matches!(method.needs, Needs::AnyKey | Needs::ServerKey), "{}", method.path);
+            }
+        }
+    }
+}

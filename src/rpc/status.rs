@@ -1,0 +1,248 @@
+//! The one place that chooses gRPC status codes.
+//!
+//! Every status carries `google.rpc.ErrorInfo` (domain `halyard`, a stable reason), and what else helps a program to act on it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::domain::invalid::Violations;
+use crate::domain::limits;
+use crate::{store, watch};
+
+const DOMAIN: &str = "halyard";
+
+/// Why a request is refused, by what the caller can do about it.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Mend these fields.
+    Invalid(Violations),
+    /// The message cannot be read at all.
+    Unreadable,
+    /// Show a valid credential. Says nothing more on purpose.
+    Unauthenticated,
+    /// Ask somebody for the right to do this. Also where the caller may not know whether a thing exists.
+    Denied,
+    /// There is no such thing.
+    NotFound {
+        /// The kind of thing.
+        entity: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// The store refused.
+    Store(store::Error),
+    /// Try again later, or elsewhere.
+    Unavailable {
+        /// What is missing now.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The message is larger than the limit.
+    TooLarge,
+    /// The caller's deadline is over.
+    DeadlineExceeded,
+    /// A method that this version does not have.
+    Unimplemented,
+    /// Nothing; it is our bug, and logged.
+    Internal,
+}
+
+/// A refusal's source chain is logged here, once, if it is a failure of ours.
+pub fn log(refusal: &Refusal) {
+    if let Refusal::Store(error) = refusal
+        && let store::Error::Corrupt { .. } | store::Error::Bug(_) = error
+    {
+        tracing::error!(error = &error as &dyn std::error::Error, "a request failed for a reason of our own");
+    }
+}
+
+impl From<Violations> for Refusal {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+impl From<store::Error> for Refusal {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<watch::source::Unreachable> for Refusal {
+    fn from(watch::source::Unreachable: watch::source::Unreachable) -> Self {
+        Self::database_away()
+    }
+}
+
+impl Refusal {
+    /// PostgreSQL cannot be asked, and the request needs it.
+    pub fn database_away() -> Self {
+        Self::Unavailable {
+            what: "the database cannot be reached now",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// This replica has not applied the revision that was asked for.
+    pub fn revision_not_reached() -> Self {
+        Self::Unavailable {
+            what: "this replica has not reached min_revision yet",
+            retry_after: Duration::from_millis(200),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        log(&refusal);
+        match refusal {
+            Refusal::Invalid(violations) => invalid(&violations),
+            Refusal::Unreadable => plain(Code::InvalidArgument, "UNREADABLE_MESSAGE", "the message cannot be read; is it nested too deeply?"),
+            Refusal::Unauthenticated => plain(
+                Code::Unauthenticated,
+                "INVALID_CREDENTIAL",
+                "a valid credential is required: metadata `authorization: Bearer <credential>`",
+            ),
+            Refusal::Denied => plain(Code::PermissionDenied, "PERMISSION_DENIED", "the caller may not do this"),
+            Refusal::NotFound { entity, key } => resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such"),
+            Refusal::Store(error) => stored(error),
+            Refusal::Unavailable { what, retry_after } => retry(Code::Unavailable, "UNAVAILABLE", what, retry_after),
+            Refusal::TooLarge => plain(
+                Code::ResourceExhausted,
+                "MESSAGE_TOO_LARGE",
+                "the message is larger than the limit of 4 MiB",
+            ),
+            Refusal::DeadlineExceeded => plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline is over"),
+            Refusal::Unimplemented => plain(Code::Unimplemented, "UNIMPLEMENTED", "there is no such method"),
+            Refusal::Internal => internal(),
+        }
+    }
+}
+
+fn stored(error: store::Error) -> Status {
+    use store::Error;
+    match error {
+        Error::Invalid(violations) => invalid(&violations),
+        Error::NotFound { entity, key } => resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such"),
+        Error::AlreadyExists { entity, key } => {
+            resource(Code::AlreadyExists, "ALREADY_EXISTS", entity, &key, "the key is taken by another")
+        }
+        Error::Stale { entity, key } => resource(
+            Code::Aborted,
+            "STALE_ETAG",
+            entity,
+            &key,
+            "it was changed since you read it; read it again and repeat your change on the",
+        ),
+        Error::Denied => Refusal::Denied.into(),
+        Error::Blocked { subject, description } => {
+            let mut details = info("BLOCKED");
+            details.add_precondition_failure_violation("STATE", subject, description.clone());
+            Status::with_error_details(Code::FailedPrecondition, description, details)
+        }
+        Error::LimitReached { what, limit } => plain(
+            Code::ResourceExhausted,
+            "LIMIT_REACHED",
+            &format!("there are {limit} {what} already, which is the limit"),
+        ),
+        Error::RequestIdReused => invalid(&Violations::one(
+            "request_id",
+            "was used for another request; a new request needs a new id",
+        )),
+        Error::Conflict => retry(
+            Code::Aborted,
+            "CONFLICT",
+            "another change came in between; try again",
+            Duration::from_millis(50),
+        ),
+        Error::Timeout => Refusal::DeadlineExceeded.into(),
+        Error::Unavailable(_) => Refusal::database_away().into(),
+        Error::Corrupt { .. } | Error::Bug(_) => internal(),
+    }
+}
+
+/// Why a Watch ends before its time.
+pub fn end_of_stream(end: &watch::End) -> Option<Status> {
+    match end {
+        watch::End::Finished => None,
+        watch::End::Revoked | watch::End::Expired => Some(Refusal::Unauthenticated.into()),
+        watch::End::EnvironmentGone => Some(resource(
+            Code::NotFound,
+            "NOT_FOUND",
+            "environment",
+            "",
+            "there no longer is the key's",
+        )),
+        watch::End::Unreachable => Some(Refusal::database_away().into()),
+    }
+}
+
+/// Completes a status that was not made here but by the transport, which knows nothing of details.
+pub fn complete(status: Status) -> Status {
+    if !status.details().is_empty() {
+        return status;
+    }
+    match status.code() {
+        Code::OutOfRange => Refusal::TooLarge.into(),
+        Code::Unimplemented => Refusal::Unimplemented.into(),
+        Code::Cancelled => Refusal::DeadlineExceeded.into(),
+        code => Status::with_error_details(code, status.message(), info("TRANSPORT")),
+    }
+}
+
+fn info(reason: &str) -> ErrorDetails {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    details
+}
+
+fn plain(code: Code, reason: &str, message: &str) -> Status {
+    Status::with_error_details(code, message, info(reason))
+}
+
+fn internal() -> Status {
+    plain(Code::Internal, "INTERNAL", "an internal error; the server's log says more")
+}
+
+fn retry(code: Code, reason: &str, message: &str, after: Duration) -> Status {
+    let mut details = info(reason);
+    details.set_retry_info(Some(after));
+    Status::with_error_details(code, message, details)
+}
+
+fn resource(code: Code, reason: &str, entity: &str, key: &str, message: &str) -> Status {
+    let mut details = info(reason);
+    details.set_resource_info(entity, key, "", message);
+    let separator = if key.is_empty() { "" } else { " " };
+    Status::with_error_details(code, format!("{message} {entity}{separator}{key}"), details)
+}
+
+fn invalid(violations: &Violations) -> Status {
+    let mut details = info("INVALID_FIELDS");
+    let mut message = String::from("the request is invalid");
+    for (n, violation) in violations.iter().enumerate() {
+        let (field, description) = (short(&violation.field), short(&violation.description));
+        if n == limits::VIOLATIONS {
+            details.add_bad_request_violation("", "and more");
+            break;
+        }
+        if n == 0 {
+            message = format!("{field}: {description}");
+        }
+        details.add_bad_request_violation(field, description);
+    }
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// What a caller sent comes back shortened: trailers are small.
+fn short(text: &str) -> String {
+    const CHARS: usize = 300;
+    match text.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,154 @@
+//! The hub's messages as `WatchResponse`s. What many streams send is encoded once, into the cell that travels with it.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::Frame;
+use crate::domain::form::{self, ItemId, Kind};
+use crate::pb::evaluation::v1 as pb;
+use crate::pb::evaluation::v1::watch_response::Message as Response;
+use crate::rpc::convert::common::{duration, timestamp};
+use crate::rpc::convert::flag::{write_configuration, write_definition};
+use crate::watch::source::Quality;
+use crate::watch::{Begin, Change, Commit, Deletion, Goodbye, GoodbyeReason, Heartbeat, Intent, Item, Message, Reason};
+
+/// A message as a frame.
+pub fn frame(message: &Message) -> Frame {
+    Frame(match message {
+        Message::Begin(begin) => encode(Response::Begin(write_begin(begin))),
+        Message::Item(Change::Put(item)) => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
+        Message::Item(Change::Delete(gone)) => gone.encoded.get_or_encode(|| encode(Response::Item(write_delete(gone)))),
+        Message::Commit(commit) => commit.encoded.get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
+        Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
+        Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
+    })
+}
+
+fn encode(message: Response) -> Bytes {
+    let message = Some(message);
+    pb::WatchResponse { message }.encode_to_vec().into()
+}
+
+fn write_begin(begin: &Begin) -> pb::Begin {
+    let Begin {
+        intent,
+        generation,
+        from_revision,
+        to_revision,
+        item_count,
+        stream,
+    } = begin;
+    let none = pb::SnapshotReason::Unspecified;
+    let (intent, reason) = match intent {
+        Intent::Snapshot(reason) => (pb::Intent::Snapshot, write_reason(*reason)),
+        Intent::Delta => (pb::Intent::Delta, none),
+        Intent::None => (pb::Intent::None, none),
+    };
+    pb::Begin {
+        intent: intent.into(),
+        generation: *generation,
+        from_revision: *from_revision,
+        to_revision: *to_revision,
+        reason: reason.into(),
+        item_count: *item_count,
+        stream: stream.to_string(),
+    }
+}
+
+fn write_reason(reason: Reason) -> pb::SnapshotReason {
+    match reason {
+        Reason::NoState => pb::SnapshotReason::NoState,
+        Reason::Compacted => pb::SnapshotReason::Compacted,
+        Reason::Diverged => pb::SnapshotReason::Diverged,
+        Reason::DifferentStore => pb::SnapshotReason::DifferentStore,
+        Reason::FormatChanged => pb::SnapshotReason::FormatChanged,
+        Reason::CheaperAsSnapshot => pb::SnapshotReason::CheaperAsSnapshot,
+    }
+}
+
+/// An item as its message. A form that cannot be read travels without its content: the client still counts it in its state hash,
+/// and treats the flag as malformed.
+fn write_put(item: &Item) -> pb::Item {
+    let content = match item.id.kind {
+        Kind::FlagDefinition => form::read_definition(&item.form)
+            .map(|definition| pb::put::Item::FlagDefinition(write_definition(&definition))),
+        Kind::FlagConfiguration => form::read_configuration(&item.form)
+            .map(|configuration| pb::put::Item::FlagConfiguration(write_configuration(&item.id.key, &configuration))),
+    };
+    if let Err(error) = &content {
+        tracing::error!(item = %item.id, %error, "a stored form cannot be streamed");
+    }
+    pb::Item {
+        change: Some(pb::item::Change::Put(pb::Put {
+            kind: write_kind(item.id.kind).into(),
+            key: item.id.key.to_string(),
+            version: item.version,
+            form_hash: item.form_hash.0.to_vec(),
+            item: content.ok(),
+        })),
+    }
+}
+
+fn write_delete(gone: &Deletion) -> pb::Item {
+    let ItemId { kind, key } = &gone.id;
+    pb::Item {
+        change: Some(pb::item::Change::Delete(pb::Delete {
+            kind: write_kind(*kind).into(),
+            key: key.to_string(),
+        })),
+    }
+}
+
+fn write_kind(kind: Kind) -> pb::ItemKind {
+    match kind {
+        Kind::FlagConfiguration => pb::ItemKind::FlagConfiguration,
+        Kind::FlagDefinition => pb::ItemKind::FlagDefinition,
+    }
+}
+
+fn write_commit(commit: &Commit) -> pb::Commit {
+    pb::Commit {
+        resume_token: commit.resume_token.to_vec(),
+        generation: commit.position.identity.generation,
+        revision: commit.position.revision,
+        state_hash: commit.state_hash.as_bytes().to_vec(),
+        committed_at: Some(timestamp(commit.committed_at)),
+    }
+}
+
+fn write_heartbeat(heartbeat: &Heartbeat) -> pb::Heartbeat {
+    let Heartbeat {
+        resume_token,
+        generation,
+        head_revision,
+        quality,
+        staleness,
+    } = heartbeat;
+    let source = match quality {
+        Quality::Live => pb::SourceState::Live,
+        Quality::Polling => pb::SourceState::Polling,
+        Quality::Disconnected => pb::SourceState::Disconnected,
+    };
+    pb::Heartbeat {
+        resume_token: resume_token.to_vec(),
+        generation: *generation,
+        head_revision: *head_revision,
+        source: source.into(),
+        staleness: Some(duration(*staleness)),
+    }
+}
+
+fn write_goodbye(goodbye: Goodbye) -> pb::Goodbye {
+    let Goodbye {
+        reason,
+        reconnect_after,
+    } = goodbye;
+    let reason = match reason {
+        GoodbyeReason::Draining => pb::GoodbyeReason::Draining,
+        GoodbyeReason::Rotated => pb::GoodbyeReason::Rotated,
+    };
+    pb::Goodbye {
+        reason: reason.into(),
+        reconnect_after: Some(duration(reconnect_after)),
+    }
+}

@@ -1,0 +1,15 @@
+//! Watch: the hub's messages, encoded once and sent to many.
+
+mod encode;
+mod frame;
+mod service;
+
+/// The server's side of the service, generated with our codec.
+#[allow(missing_docs, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/shared/halyard.evaluation.v1.WatchService.rs"));
+}
+
+pub use frame::{Codec, Frame};
+pub use generated::watch_service_server::WatchServiceServer;
+pub use service::Watch;

@@ -1,0 +1,87 @@
+//! The service: a subscription per stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status};
+
+use super::Frame;
+use super::encode::frame;
+use super::generated::watch_service_server::WatchService;
+use crate::domain::access::Directory;
+use crate::domain::invalid::Violations;
+use crate::pb::evaluation::v1 as pb;
+use crate::rpc::front::Application;
+use crate::rpc::{Answer, Refusal, status};
+use crate::watch::{self, Hub, Subscription};
+
+/// Streams from a hub.
+pub struct Watch {
+    hub: Arc<Hub>,
+}
+
+impl Watch {
+    /// Streams from this hub.
+    pub fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl WatchService for Watch {
+    type WatchStream = Frames;
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Frames> {
+        let application = request.extensions().get::<Application>().cloned();
+        let application = application.ok_or(Refusal::Unauthenticated)?;
+        let pb::WatchRequest {
+            resume_token,
+            heartbeat,
+            client,
+        } = request.into_inner();
+        let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
+        let pb::ClientInfo { name, library } = client.unwrap_or_default();
+        tracing::debug!(key = application.key_id, client = name, library, "a stream begins");
+        let subscription = self.hub.subscribe(
+            application.environment,
+            watch::Request {
+                token: &resume_token,
+                heartbeat,
+                expires_at: application.expires_at,
+                still_valid: Box::new(move |directory| is_known(&application, directory)),
+            },
+        );
+        let subscription = subscription.map_err(|end| status::end_of_stream(&end).unwrap_or_else(|| Refusal::Internal.into()))?;
+        Ok(Response::new(frames(subscription)))
+    }
+}
+
+/// A key that was revoked or replaced is no longer in the directory as it was.
+fn is_known(application: &Application, directory: &Directory) -> bool {
+    let key = directory.keys.get(&application.key_id);
+    key.is_some_and(|key| key.environment == application.environment && key.kind == application.kind)
+}
+
+fn frames(subscription: Subscription) -> Frames {
+    Box::pin(stream::unfold(Some(subscription), |subscription| async {
+        let mut subscription = subscription?;
+        match subscription.next().await {
+            Ok(message) => Some((Ok(frame(&message)), Some(subscription))),
+            Err(end) => status::end_of_stream(&end).map(|status| (Err(status), None)),
+        }
+    }))
+}
+
+fn read_interval(interval: prost_types::Duration) -> Result<Duration, Violations> {
+    let prost_types::Duration { seconds, nanos } = interval;
+    let whole = u64::try_from(seconds).ok().map(Duration::from_secs);
+    let part = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    whole
+        .zip(part)
+        .map(|(whole, part)| whole + Duration::from_nanos(part.into()))
+        .ok_or_else(|| Violations::one("heartbeat", "is not a positive duration"))
+}

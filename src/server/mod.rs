@@ -1,0 +1,211 @@
+//! The composition root: what is started in which order, and in which order it stops.
+//!
+//! Connections live on one single-threaded runtime per core (see `docs/decisions/runtimes.md`); administration, the feed and the
+//! hub live on the multi-threaded runtime that calls [`Server::start`].
+
+mod connection;
+mod workers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+
+use crate::auth::jwt;
+use crate::pb;
+use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
+use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
+use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
+use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
+use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
+use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::watch::{Watch, WatchServiceServer};
+use crate::rpc::{admin, evaluation::Evaluation, health};
+use crate::store::feed::{Feed, Hints};
+use crate::store::{self, Store};
+use crate::watch::Hub;
+use workers::Workers;
+
+/// What a server is made of.
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The database, and how to use it.
+    pub store: store::Settings,
+    /// How to follow the database.
+    pub feed: store::feed::Options,
+    /// How to stream.
+    pub watch: crate::watch::Options,
+    /// What signs access tokens.
+    pub tokens: jwt::Tokens,
+    /// How many runtimes serve connections. At least one.
+    pub workers: usize,
+    /// Over how long streams are told goodbye when the server stops.
+    pub drain_window: Duration,
+    /// How long requests may take to finish after that.
+    pub grace: Duration,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused, is away, or its schema cannot be used.
+    #[error("the database cannot be used")]
+    Store(#[from] store::Error),
+    /// The schema cannot be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] store::migrate::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; is another server running there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The descriptor set cannot be served.
+    #[error("the reflection service cannot be made")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running server. Dropping it stops it without ceremony; [`Server::stop`] says goodbye.
+pub struct Server {
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    store: Store,
+    workers: Workers,
+    draining: CancellationToken,
+    background: CancellationToken,
+    tasks: TaskTracker,
+    drain_window: Duration,
+    grace: Duration,
+}
+
+impl Server {
+    /// Migrates the database, starts everything, and listens. Ready once [`Server::ready`] says so.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let Options {
+            listen,
+            store: settings,
+            feed,
+            watch,
+            tokens,
+            workers,
+            drain_window,
+            grace,
+        } = options;
+        store::migrate::run(&settings.config).await?;
+
+        let (background, draining, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let hints = Hints::new();
+        let store = Store::connect(settings, hints.clone())?;
+        let (feed, events) = Feed::start(store.config().clone(), store.pool().clone(), hints, feed, background.clone(), &tasks);
+        let hub = Hub::new(feed, watch);
+        tasks.spawn(hub.clone().run(events, background.clone()));
+
+        let tokens = Arc::new(tokens);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        tasks.spawn(health::report(reporter, hub.clone(), draining.clone()));
+        let routes = routes(&store, &hub, &tokens)?.add_service(health);
+        let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
+
+        let listener = connection::listen(listen).map_err(|source| Error::Listen { address: listen, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address: listen, source })?;
+        let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
+        tasks.spawn(workers.accept(listener, background.clone()));
+        Ok(Self {
+            address,
+            hub,
+            store,
+            workers,
+            draining,
+            background,
+            tasks,
+            drain_window,
+            grace,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it streams from.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// What it writes to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until every environment is loaded.
+    pub async fn ready(&self) {
+        self.hub.ready().await;
+    }
+
+    /// Not ready; goodbye on the streams, spread out; requests finish within the grace; everything stops.
+    pub async fn stop(self) {
+        let Self {
+            address: _,
+            hub,
+            store,
+            workers,
+            draining,
+            background,
+            tasks,
+            drain_window,
+            grace,
+        } = self;
+        draining.cancel();
+        hub.drain();
+        let streams_end = tokio::time::timeout(drain_window + Duration::from_secs(1), hub.idle());
+        if streams_end.await.is_err() {
+            tracing::warn!(streams = hub.streams(), "streams are still open after the drain window");
+        }
+        workers.stop(grace).await;
+        background.cancel();
+        tasks.close();
+        tasks.wait().await;
+        store.close();
+    }
+}
+
+/// Every service.
+fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Routes, tonic_reflection::server::Error> {
+    macro_rules! compressed {
+        ($service:expr) => {
+            $service
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+        };
+    }
+    let reflection = || {
+        let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        descriptors.into_iter().fold(tonic_reflection::server::Builder::configure(), |builder, set| {
+            builder.register_encoded_file_descriptor_set(set)
+        })
+    };
+    let projects = admin::Projects::new(store.clone());
+    let environments = admin::Environments::new(store.clone());
+    let flags = admin::Flags::new(store.clone());
+    let auth = admin::Auth::new(store.clone(), tokens.clone());
+    Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
+        .add_service(compressed!(ProjectServiceServer::new(projects)))
+        .add_service(compressed!(EnvironmentServiceServer::new(environments)))
+        .add_service(compressed!(FlagServiceServer::new(flags)))
+        .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
+        .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}

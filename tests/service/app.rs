@@ -1,0 +1,257 @@
+//! A running service, and clients that are let in.
+
+use std::time::Duration;
+
+use halyard::auth::jwt::{SigningKey, Tokens};
+use halyard::pb::admin::v1 as admin;
+use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
+use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
+use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
+use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
+use halyard::pb::evaluation::v1 as pb;
+use halyard::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
+use halyard::pb::evaluation::v1::watch_service_client::WatchServiceClient;
+use halyard::server::{self, Server};
+use halyard::store;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::support::{Database, database, within};
+
+/// The first administrator of every test.
+pub const EMAIL: &str = "ada@example.com";
+pub const PASSWORD: &str = "correct horse battery staple";
+const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
+
+/// A service on a database of its own, with an administrator.
+pub struct App {
+    pub database: Database,
+    pub server: Server,
+    pub channel: Channel,
+    pub token: String,
+}
+
+/// A client that shows a credential.
+pub type Client = InterceptedService<Channel, Bearer>;
+
+/// Shows a credential with every call, and a reason if there is one.
+#[derive(Clone)]
+pub struct Bearer(Option<AsciiMetadataValue>);
+
+impl Bearer {
+    pub fn new(credential: &str) -> Self {
+        Self(Some(format!("Bearer {credential}").parse().unwrap()))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(credential) = &self.0 {
+            request.metadata_mut().insert("authorization", credential.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl App {
+    pub async fn start() -> Self {
+        Self::start_on(database().await).await
+    }
+
+    pub async fn start_on(database: Database) -> Self {
+        let server = serve(&database).await;
+        let channel = connect(&server).await;
+        let created = server.store().create_administrator(EMAIL.parse().unwrap(), hash(PASSWORD).await);
+        created.await.unwrap();
+        let token = within("a login", login(&channel, EMAIL, PASSWORD)).await.unwrap();
+        Self {
+            database,
+            server,
+            channel,
+            token,
+        }
+    }
+
+    /// A second replica on the same database, and a channel to it.
+    pub async fn replica(&self) -> (Server, Channel) {
+        let server = serve(&self.database).await;
+        let channel = connect(&server).await;
+        (server, channel)
+    }
+
+    fn administrator(&self) -> Client {
+        InterceptedService::new(self.channel.clone(), Bearer::new(&self.token))
+    }
+
+    pub fn auth(&self) -> AuthServiceClient<Client> {
+        AuthServiceClient::new(self.administrator())
+    }
+
+    pub fn projects(&self) -> ProjectServiceClient<Client> {
+        ProjectServiceClient::new(self.administrator())
+    }
+
+    pub fn environments(&self) -> EnvironmentServiceClient<Client> {
+        EnvironmentServiceClient::new(self.administrator())
+    }
+
+    pub fn flags(&self) -> FlagServiceClient<Client> {
+        FlagServiceClient::new(self.administrator())
+    }
+
+    /// A project `shop` with an environment `dev`, and that environment's keys.
+    pub async fn shop(&self) -> Keys {
+        self.project("shop").await;
+        self.environment("shop", "dev").await
+    }
+
+    pub async fn project(&self, key: &str) {
+        let project = Some(admin::Project {
+            key: key.into(),
+            ..admin::Project::default()
+        });
+        let request = admin::CreateProjectRequest {
+            project,
+            ..admin::CreateProjectRequest::default()
+        };
+        self.projects().create_project(request).await.unwrap();
+    }
+
+    pub async fn environment(&self, project: &str, key: &str) -> Keys {
+        let environment = Some(admin::Environment {
+            project: project.into(),
+            key: key.into(),
+            ..admin::Environment::default()
+        });
+        let request = admin::CreateEnvironmentRequest {
+            environment,
+            ..admin::CreateEnvironmentRequest::default()
+        };
+        let response = self.environments().create_environment(request).await.unwrap().into_inner();
+        let secret = |kind: admin::KeyKind| {
+            let key = response.keys.iter().find(|key| key.key.as_ref().unwrap().kind() == kind).unwrap();
+            (key.key.as_ref().unwrap().id.clone(), key.secret.clone())
+        };
+        let ((server_id, server), (client_id, client)) = (secret(admin::KeyKind::Server), secret(admin::KeyKind::Client));
+        Keys {
+            server,
+            server_id,
+            client,
+            client_id,
+        }
+    }
+
+    /// A flag of type bool with the variants `on` and `off`.
+    pub async fn flag(&self, key: &str) -> Vec<admin::EnvironmentRevision> {
+        self.create_flag(bool_flag(key)).await
+    }
+
+    pub async fn create_flag(&self, flag: admin::Flag) -> Vec<admin::EnvironmentRevision> {
+        let request = admin::CreateFlagRequest {
+            flag: Some(flag),
+            ..admin::CreateFlagRequest::default()
+        };
+        self.flags().create_flag(request).await.unwrap().into_inner().revisions
+    }
+
+    /// Turns a flag of `shop` on or off in `dev`, and returns the revision.
+    pub async fn toggle(&self, flag: &str, enabled: bool) -> u64 {
+        let response = self.flags().toggle_flags(toggle(flag, enabled)).await.unwrap().into_inner();
+        response.revisions.first().map(|revision| revision.revision).unwrap_or_default()
+    }
+}
+
+/// The keys that an environment was created with.
+pub struct Keys {
+    pub server: String,
+    pub server_id: String,
+    pub client: String,
+    pub client_id: String,
+}
+
+pub fn toggle(flag: &str, enabled: bool) -> admin::ToggleFlagsRequest {
+    admin::ToggleFlagsRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        toggles: vec![admin::Toggle {
+            flag: flag.into(),
+            enabled,
+        }],
+        ..admin::ToggleFlagsRequest::default()
+    }
+}
+
+pub fn bool_flag(key: &str) -> admin::Flag {
+    admin::Flag {
+        project: "shop".into(),
+        key: key.into(),
+        r#type: pb::ValueType::Bool.into(),
+        client_visible: true,
+        ..admin::Flag::default()
+    }
+}
+
+pub fn evaluation(channel: &Channel, key: &str) -> EvaluationServiceClient<Client> {
+    EvaluationServiceClient::new(InterceptedService::new(channel.clone(), Bearer::new(key)))
+}
+
+pub fn watch(channel: &Channel, key: &str) -> WatchServiceClient<Client> {
+    WatchServiceClient::new(InterceptedService::new(channel.clone(), Bearer::new(key)))
+}
+
+/// What a question about a flag without a context is answered.
+pub async fn evaluate(channel: &Channel, key: &str, flag: &str, min_revision: u64) -> Result<pb::Evaluation, Status> {
+    let request = pb::EvaluateRequest {
+        flag: flag.into(),
+        context: None,
+        min_revision,
+    };
+    let response = evaluation(channel, key).evaluate(request).await?;
+    Ok(response.into_inner().evaluation.unwrap())
+}
+
+pub async fn login(channel: &Channel, email: &str, password: &str) -> Result<String, Status> {
+    let request = admin::LoginRequest {
+        email: email.into(),
+        password: password.into(),
+    };
+    let response = AuthServiceClient::new(channel.clone()).login(request).await?;
+    Ok(response.into_inner().access_token)
+}
+
+pub async fn serve(database: &Database) -> Server {
+    let server = Server::start(options(database)).await.unwrap();
+    within("the first state", server.ready()).await;
+    server
+}
+
+/// As a test wants it: quick to stop, everything else as in production.
+pub fn options(database: &Database) -> server::Options {
+    server::Options {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        store: store::Settings {
+            pool_size: 8,
+            ..store::Settings::new(database.config.clone())
+        },
+        feed: store::feed::Options::default(),
+        watch: halyard::watch::Options {
+            drain_window: Duration::from_millis(200),
+            ..halyard::watch::Options::default()
+        },
+        tokens: Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap()),
+        workers: 2,
+        grace: Duration::from_secs(5),
+    }
+}
+
+pub async fn connect(server: &Server) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
+async fn hash(password: &'static str) -> String {
+    tokio::task::spawn_blocking(move || halyard::auth::password::hash(&password.into()).unwrap()).await.unwrap()
+}

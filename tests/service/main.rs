@@ -1,0 +1,9 @@
+//! The service as its users see it: through gRPC, on a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(missing_docs, reason = "tests are named by what they show")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod app;

@@ -1,0 +1,29 @@
+//! Waiting for something without sleeping through it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+/// How long anything may take in a test: ten times what it should, on a machine that does other things too.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The outcome of `future`, or a failure that says what did not come.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(PATIENCE, future).await {
+        Ok(outcome) => outcome,
+        Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
+    }
+}
+
+/// Asks again and again until there is an answer, for what cannot be awaited.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come within {PATIENCE:?}");
+        pause.tick().await;
+    }
+}
