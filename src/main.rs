@@ -1,13 +1,50 @@
 //! The Halyard program.
 
-use std::{env, process::ExitCode};
+use std::env;
+use std::process::ExitCode;
 
-use halyard::embedded;
+use halyard::config::{self, Command, Configuration, Environment};
+use halyard::{cli, embedded, shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+#[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == embedded::SUPERVISED_EXEC) {
         return embedded::run_supervised(arguments);
     }
-    ExitCode::from(64)
+    let configuration = match config::parse(env::args_os(), &Environment::of_process()) {
+        Ok(configuration) => configuration,
+        Err(refusal) => return refusal.report(),
+    };
+    let Configuration { log, command } = configuration;
+    let ran = telemetry::init(&log).map_err(anyhow::Error::from).and_then(|()| run(command));
+    ran.unwrap_or_else(|error| {
+        cli::complain(&*error);
+        cli::Exit::Failed.into()
+    })
+}
+
+/// Runs a command on the runtime for everything but connections, until it is done or a signal comes.
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        shutdown::listen(stop.clone())?;
+        match command {
+            Command::Serve(serve) => cli::serve::run(*serve, &stop).await?,
+            Command::Dev(dev) => cli::dev::run(*dev, &stop).await?,
+            Command::Migrate(migrate) => cli::migrate::run(migrate).await?,
+            Command::CreateAdmin(create) => cli::create_admin::run(create).await?,
+            Command::Client(client) => return Ok(cli::run(client, &stop).await.into()),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }

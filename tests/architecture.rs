@@ -19,7 +19,7 @@ const ROOMS: &[Room] = &[
     Room { name: "store", imports: &["domain", "evaluate"], doors: &["watch::source"] },
     Room { name: "rpc", imports: &["domain", "evaluate", "auth", "watch", "store", "pb"], doors: &[] },
     Room { name: "embedded", imports: &[], doors: &[] },
-    Room { name: "config", imports: &["domain", "embedded"], doors: &[] },
+    Room { name: "config", imports: &["auth", "domain", "embedded"], doors: &[] },
     Room { name: "telemetry", imports: &["config"], doors: &[] },
     Room { name: "shutdown", imports: &[], doors: &[] },
     Room { name: "pb", imports: &[], doors: &["rpc::codec"] },

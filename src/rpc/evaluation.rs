@@ -38,21 +38,13 @@ impl Evaluation {
         min_revision: u64,
         answer: impl FnOnce(&State) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let environment = self.hub.environment(application.environment).ok_or_else(not_loaded)?;
+        let environment = self.hub.environment(application.environment).ok_or_else(Refusal::not_loaded)?;
         if environment.state().head.revision >= min_revision {
             return answer(&environment.state());
         }
         let patience = deadline.patience(PATIENCE);
         let state = environment.wait_for(min_revision, patience.into()).await;
         answer(&*state.map_err(|_| Refusal::revision_not_reached())?)
-    }
-}
-
-/// The key is known, but its environment's state is still on its way here.
-fn not_loaded() -> Refusal {
-    Refusal::Unavailable {
-        what: "this replica has not loaded the environment yet",
-        retry_after: Duration::from_millis(200),
     }
 }
 

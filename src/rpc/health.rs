@@ -28,8 +28,8 @@ const EVALUATION: &[&str] = &[
 /// How often to look; a change shows within this time.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Keeps the reporter up to date until `draining`, and says NOT_SERVING from then on.
-pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: CancellationToken) {
+/// Keeps the reporter up to date until `stop`; says NOT_SERVING as soon as the server is `draining`.
+pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: CancellationToken, stop: CancellationToken) {
     let mut shown = None;
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
@@ -39,11 +39,10 @@ pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: Cancellat
             set(&reporter, ADMINISTRATION, now.administration).await;
             shown = Some(now);
         }
-        if draining.is_cancelled() {
-            return;
-        }
         tokio::select! {
-            () = draining.cancelled() => {}
+            biased;
+            () = stop.cancelled() => return,
+            () = draining.cancelled(), if !draining.is_cancelled() => {}
             _ = ticks.tick() => {}
         }
     }

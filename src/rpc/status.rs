@@ -56,7 +56,8 @@ pub fn log(refusal: &Refusal) {
     if let Refusal::Store(error) = refusal
         && let store::Error::Corrupt { .. } | store::Error::Bug(_) = error
     {
-        tracing::error!(error = &error as &dyn std::error::Error, "a request failed for a reason of our own");
+        let error: &(dyn std::error::Error + 'static) = error;
+        tracing::error!(error, "a request failed for a reason of our own");
     }
 }
 
@@ -84,6 +85,22 @@ impl Refusal {
         Self::Unavailable {
             what: "the database cannot be reached now",
             retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// The key is known, but its environment's state is still on its way here.
+    pub fn not_loaded() -> Self {
+        Self::Unavailable {
+            what: "this replica has not loaded the environment yet",
+            retry_after: Duration::from_millis(200),
+        }
+    }
+
+    /// This server is shutting down; another is not.
+    pub fn draining() -> Self {
+        Self::Unavailable {
+            what: "this server is shutting down",
+            retry_after: Duration::from_millis(200),
         }
     }
 
@@ -127,39 +144,44 @@ fn stored(error: store::Error) -> Status {
     use store::Error;
     match error {
         Error::Invalid(violations) => invalid(&violations),
-        Error::NotFound { entity, key } => resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such"),
+        Error::NotFound { entity, key } => resource(Code::NotFound, "NOT_FOUND", entity.name(), &key, "there is no such"),
         Error::AlreadyExists { entity, key } => {
-            resource(Code::AlreadyExists, "ALREADY_EXISTS", entity, &key, "the key is taken by another")
+            resource(Code::AlreadyExists, "ALREADY_EXISTS", entity.name(), &key, "the key is taken by another")
         }
         Error::Stale { entity, key } => resource(
             Code::Aborted,
             "STALE_ETAG",
-            entity,
+            entity.name(),
             &key,
             "it was changed since you read it; read it again and repeat your change on the",
         ),
         Error::Denied => Refusal::Denied.into(),
-        Error::Blocked { subject, description } => {
+        Error::Blocked {
+            entity,
+            key,
+            description,
+        } => {
             let mut details = info("BLOCKED");
-            details.add_precondition_failure_violation("STATE", subject, description.clone());
-            Status::with_error_details(Code::FailedPrecondition, description, details)
+            let subject = format!("{entity} {key}");
+            details.add_precondition_failure_violation("STATE", &subject, &description);
+            Status::with_error_details(Code::FailedPrecondition, format!("{subject} {description}"), details)
         }
-        Error::LimitReached { what, limit } => plain(
+        Error::LimitReached { entity, limit } => plain(
             Code::ResourceExhausted,
             "LIMIT_REACHED",
-            &format!("there are {limit} {what} already, which is the limit"),
+            &format!("there are {limit} of the kind {entity} already, which is the limit"),
         ),
         Error::RequestIdReused => invalid(&Violations::one(
             "request_id",
             "was used for another request; a new request needs a new id",
         )),
-        Error::Conflict => retry(
+        Error::Conflict(_) => retry(
             Code::Aborted,
             "CONFLICT",
             "another change came in between; try again",
             Duration::from_millis(50),
         ),
-        Error::Timeout => Refusal::DeadlineExceeded.into(),
+        Error::Timeout(_) => Refusal::DeadlineExceeded.into(),
         Error::Unavailable(_) => Refusal::database_away().into(),
         Error::Corrupt { .. } | Error::Bug(_) => internal(),
     }

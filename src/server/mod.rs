@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
@@ -26,10 +25,14 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
+use crate::shutdown::{Fault, Tasks};
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
 use crate::watch::Hub;
 use workers::Workers;
+
+/// How often old request records are deleted.
+const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
 /// What a server is made of.
 pub struct Options {
@@ -83,8 +86,7 @@ pub struct Server {
     store: Store,
     workers: Workers,
     draining: CancellationToken,
-    background: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     drain_window: Duration,
     grace: Duration,
 }
@@ -104,30 +106,32 @@ impl Server {
         } = options;
         store::migrate::run(&settings.config).await?;
 
-        let (background, draining, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         let hints = Hints::new();
-        let store = Store::connect(settings, hints.clone())?;
-        let (feed, events) = Feed::start(store.config().clone(), store.pool().clone(), hints, feed, background.clone(), &tasks);
+        let config = settings.config.clone();
+        let store = Store::connect(&settings, hints.clone()).await?;
+        let spawn = |name, task| tasks.spawn(name, task);
+        let (feed, events) = Feed::start(config, store.pool().clone(), hints, feed, tasks.stop(), spawn);
         let hub = Hub::new(feed, watch);
-        tasks.spawn(hub.clone().run(events, background.clone()));
+        tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
 
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();
-        tasks.spawn(health::report(reporter, hub.clone(), draining.clone()));
+        tasks.spawn("health", health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()));
         let routes = routes(&store, &hub, &tokens)?.add_service(health);
         let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
 
         let listener = connection::listen(listen).map_err(|source| Error::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: listen, source })?;
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
-        tasks.spawn(workers.accept(listener, background.clone()));
+        tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
+        tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {
             address,
             hub,
             store,
             workers,
             draining,
-            background,
             tasks,
             drain_window,
             grace,
@@ -154,30 +158,57 @@ impl Server {
         self.hub.ready().await;
     }
 
+    /// Returns when a part of the server has died unasked; then only [`Server::stop`] makes sense.
+    pub async fn failed(&self) {
+        self.tasks.stop().cancelled().await;
+    }
+
     /// Not ready; goodbye on the streams, spread out; requests finish within the grace; everything stops.
-    pub async fn stop(self) {
+    pub async fn stop(self) -> Result<(), Fault> {
         let Self {
             address: _,
             hub,
             store,
             workers,
             draining,
-            background,
             tasks,
             drain_window,
             grace,
         } = self;
         draining.cancel();
         hub.drain();
-        let streams_end = tokio::time::timeout(drain_window + Duration::from_secs(1), hub.idle());
+        let streams_end = tokio::time::timeout(drain_window + Duration::from_secs(1), without_streams(&hub));
         if streams_end.await.is_err() {
             tracing::warn!(streams = hub.streams(), "streams are still open after the drain window");
         }
         workers.stop(grace).await;
-        background.cancel();
-        tasks.close();
-        tasks.wait().await;
-        store.close();
+        tasks.stop().cancel();
+        let finished = tasks.finish(grace).await;
+        store.pool().close();
+        finished
+    }
+}
+
+/// Deletes what nobody asks for any more, now and then.
+async fn housekeep(store: Store, stop: CancellationToken) {
+    let mut rounds = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        if let Err(error) = store.purge_request_records().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old request records could not be deleted; next time");
+        }
+    }
+}
+
+/// Returns once no stream is open. Nobody is told of the last one's end; a look now and then is enough.
+async fn without_streams(hub: &Hub) {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    while hub.streams() > 0 {
+        looks.tick().await;
     }
 }
 

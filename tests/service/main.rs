@@ -7,3 +7,15 @@
 mod support;
 
 mod app;
+mod follower;
+mod refusals;
+
+mod auth;
+mod environments;
+mod evaluation;
+mod flags;
+mod front;
+mod outage;
+mod projects;
+mod replicas;
+mod watching;

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod eventually;
+pub mod proxy;
 
 pub use cluster::{Database, database};
 pub use eventually::{eventually, within};

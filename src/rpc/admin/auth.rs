@@ -18,6 +18,7 @@ use crate::pb::admin::v1::auth_service_server::AuthService;
 use crate::rpc::convert::common::timestamp;
 use crate::rpc::{Answer, Refusal};
 use crate::store::Store;
+use crate::store::users::LoginAttempt;
 
 /// Passwords that are hashed at the same time: each takes a core for tens of milliseconds, and evaluations want the cores.
 const HASHES: usize = 2;
@@ -58,20 +59,21 @@ impl AuthService for Auth {
         let password = SecretString::from(password);
         let email = read(&email, &password).map_err(Refusal::Invalid)?;
 
-        let known = self.store.find_for_login(&email).await.map_err(Refusal::Store)?;
-        let hash = known.as_ref().filter(|user| user.active).and_then(|user| user.password_hash.clone());
-        let right = self.verify(password, hash).await?;
-        let user = known.filter(|_| right);
-        let session = Uuid::now_v7();
-        self.store
-            .record_login(&email, user.as_ref().map(|user| user.id), session, &peer)
-            .await
-            .map_err(Refusal::Store)?;
-        let user = user.ok_or(Refusal::Unauthenticated)?;
+        let known = self.store.find_for_login(email.normalized()).await.map_err(Refusal::Store)?;
+        let hash = known.as_ref().filter(|known| known.user.active).and_then(|known| known.password_hash.clone());
+        let accepted = self.verify(password, hash).await?;
+        let user = known.map(|known| known.user);
+        let attempt = LoginAttempt {
+            user: user.as_ref(),
+            accepted,
+            peer,
+        };
+        self.store.record_login(&attempt).await.map_err(Refusal::Store)?;
+        let user = user.filter(|_| accepted).ok_or(Refusal::Unauthenticated)?;
 
         let holder = jwt::Holder {
             user: user.id,
-            session,
+            session: Uuid::now_v7(),
             token: Uuid::now_v7(),
         };
         let issued = self.tokens.issue(holder, jiff::Timestamp::now()).map_err(|error| {

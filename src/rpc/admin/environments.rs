@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response};
 
-use super::{Call, answer, name_or, page, recorded, texts, write_page};
+use super::{Call, answer, at, name_or, page, recorded, texts, write_page};
 use crate::auth::keys;
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
@@ -71,7 +71,7 @@ impl EnvironmentService for Environments {
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
-        let environment = self.store.get_environment(&project, &environment).await.map_err(Refusal::Store)?;
+        let environment = self.store.get_environment(at(&project, &environment)).await.map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetEnvironmentResponse {
             environment: Some(write(&environment)),
         }))
@@ -127,7 +127,7 @@ impl EnvironmentService for Environments {
             environment: Some(write(&written.entity)),
             changed: written.changed,
         };
-        let outcome = self.store.update_environment(&mutation, &project, &described.key, patch, &etag, recorded(response));
+        let outcome = self.store.update_environment(&mutation, at(&project, &described.key), patch, &etag, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
     }
 
@@ -149,7 +149,7 @@ impl EnvironmentService for Environments {
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Environment>| pb::DeleteEnvironmentResponse {};
-        let outcome = self.store.delete_environment(&mutation, &project, &environment, &etag, recorded(response));
+        let outcome = self.store.delete_environment(&mutation, at(&project, &environment), &etag, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
     }
 
@@ -182,7 +182,7 @@ impl EnvironmentService for Environments {
             secret_omitted: secret.is_none(),
         };
         let recorded = recorded(|written| response(written, None));
-        let outcome = self.store.create_key(&mutation, &project, &environment, new, recorded).await;
+        let outcome = self.store.create_key(&mutation, at(&project, &environment), new, recorded).await;
         answer(outcome.map_err(Refusal::Store)?, |written| response(written, secret))
     }
 
@@ -199,7 +199,7 @@ impl EnvironmentService for Environments {
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
-        let found = self.store.list_keys(&project, &environment, &page).await.map_err(Refusal::Store)?;
+        let found = self.store.list_keys(at(&project, &environment), &page).await.map_err(Refusal::Store)?;
         let (keys, next_page_token) = write_page(found, write_key);
         Ok(Response::new(pb::ListKeysResponse { keys, next_page_token }))
     }
@@ -226,7 +226,7 @@ impl EnvironmentService for Environments {
             key: Some(write_key(&written.entity)),
             changed: written.changed,
         };
-        let outcome = self.store.revoke_key(&mutation, &project, &environment, &key_id, recorded(response));
+        let outcome = self.store.revoke_key(&mutation, at(&project, &environment), &key_id, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
     }
 }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response};
 
-use super::{Call, answer, name_or, page, recorded, write_page, write_revisions};
+use super::{Call, answer, at, name_or, page, recorded, write_page, write_revisions};
 use crate::domain::flag::{Definition, Metadata, Variant};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
@@ -190,7 +190,7 @@ impl FlagService for Flags {
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let flag = key(&mut violations, "flag", &flag);
         let ((project, environment), flag) = finish(violations, place.zip(flag)).map_err(Refusal::Invalid)?;
-        let found = self.store.get_configuration(&project, &environment, &flag).await;
+        let found = self.store.get_configuration(at(&project, &environment), &flag).await;
         Ok(Response::new(pb::GetFlagConfigurationResponse {
             configuration: Some(write_configuration(&found.map_err(Refusal::Store)?)),
         }))
@@ -223,7 +223,7 @@ impl FlagService for Flags {
             changed: written.changed,
         };
         let recorded = recorded(response);
-        let outcome = self.store.update_configuration(&mutation, &project, &environment, &flag, patch, &etag, recorded).await;
+        let outcome = self.store.update_configuration(&mutation, at(&project, &environment), &flag, patch, &etag, recorded).await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
@@ -247,7 +247,7 @@ impl FlagService for Flags {
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
         };
-        let outcome = self.store.toggle_flags(&mutation, &project, &environment, &toggles, recorded(response)).await;
+        let outcome = self.store.toggle_flags(&mutation, at(&project, &environment), &toggles, recorded(response)).await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 }

@@ -23,6 +23,7 @@ use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
+use crate::store::environments::Address;
 use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, Page, PageRequest, RequestId, Written};
 
 /// The metadata with which a caller says why.
@@ -139,4 +140,9 @@ fn name_or<K: std::fmt::Display>(name: String, key: Option<&K>) -> String {
 fn texts(violations: &mut Violations, prefix: &str, name: &str, description: &str) {
     check::text(violations, &format!("{prefix}.name"), name, limits::NAME_CHARS);
     check::text(violations, &format!("{prefix}.description"), description, limits::DESCRIPTION_CHARS);
+}
+
+/// An environment, as the store addresses it.
+fn at<'a>(project: &'a key::Project, environment: &'a key::Environment) -> Address<'a> {
+    Address { project, environment }
 }

@@ -73,20 +73,21 @@ impl Authenticator {
 
     async fn person(&self, method: &'static Method, request: &mut Request<Body>) -> Result<(), Refusal> {
         let token = bearer(request).ok_or(Refusal::Unauthenticated)?;
-        let claims = self.tokens.verify(token, jiff::Timestamp::now()).map_err(|rejected| {
-            tracing::debug!(%rejected, "an access token was refused");
+        let verified = self.tokens.verify(token, jiff::Timestamp::now()).map_err(|rejected| {
+            tracing::debug!(reason = rejected.reason.name(), "an access token was refused");
             Refusal::Unauthenticated
         })?;
+        let holder = verified.holder;
         let mut directory = self.hub.directory().clone();
-        if !directory.users.contains_key(&claims.user) {
+        if !directory.users.contains_key(&holder.user) {
             directory = self.newer().await?;
         }
-        if !directory.users.contains_key(&claims.user) {
+        if !directory.users.contains_key(&holder.user) {
             return Err(Refusal::Unauthenticated);
         }
         request.extensions_mut().insert(Caller {
-            user: claims.user,
-            credential: claims.session.to_string(),
+            user: holder.user,
+            credential: holder.session.to_string(),
             method,
             directory,
         });
@@ -105,7 +106,7 @@ fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdic
         return Verdict::Unknown;
     };
     let expired = key.expires_at.is_some_and(|end| end <= jiff::Timestamp::now());
-    if expired || key.kind != presented.kind || !keys::verify(presented, &key.secret_hash) {
+    if expired || key.kind != presented.kind || !keys::verify(&presented.hash, &key.secret_hash) {
         return Verdict::Wrong;
     }
     Verdict::Known(Application {

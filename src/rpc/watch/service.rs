@@ -15,7 +15,7 @@ use crate::domain::invalid::Violations;
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::front::Application;
 use crate::rpc::{Answer, Refusal, status};
-use crate::watch::{self, Hub, Subscription};
+use crate::watch::{self, Hub, Refused, Subscription};
 
 /// Streams from a hub.
 pub struct Watch {
@@ -52,10 +52,13 @@ impl WatchService for Watch {
                 token: &resume_token,
                 heartbeat,
                 expires_at: application.expires_at,
-                still_valid: Box::new(move |directory| is_known(&application, directory)),
+                still_valid: Box::new(move |directory, _| is_known(&application, directory)),
             },
         );
-        let subscription = subscription.map_err(|end| status::end_of_stream(&end).unwrap_or_else(|| Refusal::Internal.into()))?;
+        let subscription = subscription.map_err(|refused| match refused {
+            Refused::UnknownEnvironment => Refusal::not_loaded(),
+            Refused::Draining => Refusal::draining(),
+        })?;
         Ok(Response::new(frames(subscription)))
     }
 }

@@ -1,0 +1,64 @@
+//! `halyard serve`: a server for production.
+
+use tokio_util::sync::CancellationToken;
+
+use super::database::Opened;
+use crate::auth::jwt::{SigningKey, Tokens};
+use crate::config::{Serve, Service, Shutdown, Streams};
+use crate::server::{Options, Server};
+use crate::{store, watch};
+
+/// Serves until asked to stop.
+pub async fn run(serve: Serve, stop: &CancellationToken) -> anyhow::Result<()> {
+    let Serve {
+        database,
+        signing_key,
+        service,
+    } = serve;
+    let database = Opened::open(database).await?;
+    let served = async {
+        let server = Server::start(options(&service, &database, &signing_key)).await?;
+        tracing::info!(address = %server.address(), "listening");
+        until_stopped(server, stop).await
+    };
+    let served = served.await;
+    database.close().await?;
+    served
+}
+
+/// Serves until asked to stop, or until a part of the server dies.
+pub async fn until_stopped(server: Server, stop: &CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = server.failed() => {}
+    }
+    Ok(server.stop().await?)
+}
+
+/// What a server is made of, from what it is configured with.
+pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -> Options {
+    let Service {
+        listen,
+        worker_threads,
+        database_pool_size,
+        streams: Streams { heartbeat, rotation },
+        shutdown: Shutdown { grace, drain_window },
+    } = *service;
+    let mut settings = store::Settings::new(database.config.clone());
+    settings.pool_size = database_pool_size.get();
+    Options {
+        listen,
+        store: settings,
+        feed: store::feed::Options::default(),
+        watch: watch::Options {
+            heartbeat,
+            rotation,
+            drain_window,
+            ..watch::Options::default()
+        },
+        tokens: Tokens::new(signing_key),
+        workers: worker_threads.get(),
+        drain_window,
+        grace: grace.saturating_sub(drain_window),
+    }
+}
