@@ -1,6 +1,9 @@
 //! Halyard.
 
 pub mod auth;
+pub mod config;
 pub mod domain;
 pub mod pb;
+pub mod shutdown;
+pub mod telemetry;
 pub mod watch;
