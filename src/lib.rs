@@ -1,6 +1,7 @@
 //! Halyard.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod pb;

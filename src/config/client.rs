@@ -10,8 +10,7 @@ use super::admin::{self, Password};
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
-use super::values;
-use crate::domain::context::TARGETING_KEY;
+use super::{values, who};
 use crate::domain::email::Email;
 use crate::domain::{key, limits};
 
@@ -157,18 +156,6 @@ const SERVICE: Setting = Setting::value(
 )
 .argument_only();
 const KEY: Setting = Setting::secret("key", "KEY", "The environment key");
-const TARGETING_KEY_OPTION: Setting = Setting::value("targeting-key", "TEXT", "Who is asking").argument_only();
-const ATTRIBUTE: Setting = Setting::values(
-    "attribute",
-    "NAME=VALUE",
-    "An attribute of who is asking, as JSON or else as text; may be repeated",
-);
-const CONTEXT: Setting = Setting::value(
-    "context",
-    "JSON",
-    "All attributes of who is asking, an object; targeting_key in it is the targeting key",
-)
-.argument_only();
 const MIN_REVISION: Setting =
     Setting::value("min-revision", "NUMBER", "Wait until the server has this revision").argument_only();
 const ALL: Setting = Setting::switch("all", "Evaluate every flag that the key may see").argument_only();
@@ -187,9 +174,9 @@ pub(super) const TOGGLES: &str = "toggles";
 pub(super) const HEALTH: &[Setting] = &[SERVICE, JSON, ENDPOINT, TIMEOUT];
 pub(super) const EVALUATE: &[Setting] = &[
     ALL,
-    TARGETING_KEY_OPTION,
-    ATTRIBUTE,
-    CONTEXT,
+    who::TARGETING_KEY_OPTION,
+    who::ATTRIBUTE,
+    who::CONTEXT,
     MIN_REVISION,
     JSON,
     KEY,
@@ -214,7 +201,7 @@ pub(super) fn evaluate(reader: &mut Reader<'_>) -> Result<Evaluate, Noted> {
     let server = server(reader);
     let key = environment_key(reader);
     let subject = subject(reader);
-    let who = who(reader);
+    let who = who::read(reader);
     let min_revision = reader.optional(MIN_REVISION, |text| {
         text.parse().map_err(|_| "is not a revision, a whole number".to_owned())
     });
@@ -330,49 +317,6 @@ fn subject(reader: &mut Reader<'_>) -> Result<Subject, Noted> {
         (Some(_), true) => Err(reader.refuse("<flag>", "and --all are both given; leave one out")),
         (None, false) => Err(reader.refuse("<flag>", "is missing; name a flag or give --all")),
     }
-}
-
-/// The targeting key and the attributes: those of the context, then the single ones over them.
-fn who(reader: &mut Reader<'_>) -> Result<(String, Map<String, Value>), Noted> {
-    let targeting_key = reader.optional(TARGETING_KEY_OPTION, |text| Ok(text.to_owned()));
-    let context = reader.optional(CONTEXT, |text| match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) | Err(_) => Err("is not a JSON object".to_owned()),
-    });
-    let single = attributes(reader);
-    let mut attributes = context?.unwrap_or_default();
-    let in_context = match attributes.shift_remove(TARGETING_KEY) {
-        None => None,
-        Some(Value::String(text)) => Some(text),
-        Some(_) => return Err(reader.refuse(CONTEXT.argument(), "has a targeting_key that is not a string")),
-    };
-    attributes.extend(single?);
-    Ok((targeting_key?.or(in_context).unwrap_or_default(), attributes))
-}
-
-fn attributes(reader: &mut Reader<'_>) -> Result<Map<String, Value>, Noted> {
-    let mut attributes = Map::new();
-    let mut outcome = Ok(());
-    for given in reader.all(ATTRIBUTE.name) {
-        if let Some((name, value)) = attribute(&given) {
-            attributes.insert(name, value);
-        } else {
-            let description = format!("is not a name and a value, as in country=DE: {given:?}");
-            outcome = Err(reader.refuse(ATTRIBUTE.argument(), description));
-        }
-    }
-    outcome.map(|()| attributes)
-}
-
-/// `name=value`, the value being JSON or else text: `age=42` is a number, `version=1.2.3` and `country=DE` are text, and so is
-/// `zip="01234"`.
-fn attribute(given: &str) -> Option<(String, Value)> {
-    let (name, value) = given.split_once('=')?;
-    if name.is_empty() {
-        return None;
-    }
-    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-    Some((name.to_owned(), value))
 }
 
 fn toggles(reader: &mut Reader<'_>) -> Result<Vec<Toggle>, Noted> {

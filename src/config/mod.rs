@@ -1,11 +1,11 @@
 //! Typed configuration: from arguments, environment variables and files of secrets, with all errors at once.
 //!
-//! Every [`Setting`](setting::Setting) is declared once. From that come the argument `--<option>`, the variable
+//! Every [`Setting`] is declared once. From that come the argument `--<option>`, the variable
 //! `HALYARD_<OPTION>`, for secrets `--<option>-file` and `HALYARD_<OPTION>_FILE`, and the help. An argument beats a variable; a
 //! variable that is empty counts as unset.
 //!
 //! clap stops at the first value that it cannot read, and reads the process's own environment. So it only splits the arguments
-//! here; the values are read by [`Reader`](reader::Reader), which notes every problem, and from an environment that is an
+//! here; the values are read by [`Reader`], which notes every problem, and from an environment that is an
 //! argument.
 //!
 //! Kubernetes puts `HALYARD_PORT` and `HALYARD_SERVICE_HOST` into pods beside a Service named halyard: no option may be called
@@ -20,6 +20,7 @@ mod service;
 mod setting;
 mod subcommand;
 mod values;
+mod who;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -143,7 +143,16 @@ impl Setting {
     pub fn arguments(&self) -> Vec<Arg> {
         let plain = (self.kind != Kind::Hidden).then(|| self.plain_argument());
         let file = self.has_file().then(|| {
-            let help = format!("A file that holds it: {}{}", self.help, self.environment_help("_FILE"));
+            let help = match self.kind {
+                Kind::Hidden => format!(
+                    "A file that holds {}{}",
+                    self.help,
+                    self.environment_help(&["", "_FILE"])
+                ),
+                Kind::Value | Kind::Values | Kind::Switch | Kind::Secret => {
+                    format!("The same, read from a file{}", self.environment_help(&["_FILE"]))
+                }
+            };
             option(self.file_option()).value_name("PATH").help(help)
         });
         plain.into_iter().chain(file).collect()
@@ -155,7 +164,7 @@ impl Setting {
             "{}{}{}",
             self.help,
             default.unwrap_or_default(),
-            self.environment_help("")
+            self.environment_help(&[""])
         );
         let argument = option(self.name.to_owned()).value_name(self.value).help(help);
         match self.kind {
@@ -168,8 +177,15 @@ impl Setting {
         }
     }
 
-    fn environment_help(&self, suffix: &str) -> String {
-        let names: Vec<_> = self.variables().iter().map(|name| format!("{name}{suffix}")).collect();
+    fn environment_help(&self, suffixes: &[&str]) -> String {
+        let variables = self.variables();
+        let with_suffixes = |name: &String| {
+            suffixes
+                .iter()
+                .map(move |suffix| format!("{name}{suffix}"))
+                .collect::<Vec<_>>()
+        };
+        let names: Vec<_> = variables.iter().flat_map(with_suffixes).collect();
         if names.is_empty() {
             return String::new();
         }
