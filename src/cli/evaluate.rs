@@ -1,0 +1,217 @@
+//! `halyard evaluate`: which variant somebody is served.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::call::{ANSWER_BYTES, Caller};
+use super::{Error, json};
+use crate::config::{Evaluate, Output, Subject};
+use crate::pb::evaluation::v1::evaluation::Value as Answer;
+use crate::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
+use crate::pb::evaluation::v1::{
+    Context, EvaluateAllRequest, EvaluateAllResponse, EvaluateRequest, EvaluateResponse, Evaluation, EvaluationError,
+};
+
+pub(super) async fn run(config: Evaluate, out: &mut (dyn Write + Send)) -> Result<(), Error> {
+    let Evaluate {
+        server,
+        key,
+        subject,
+        targeting_key,
+        attributes,
+        min_revision,
+        output,
+    } = config;
+    let caller = Caller::new(server)?.with_key(&key)?;
+    let mut client = EvaluationServiceClient::new(caller.channel.clone()).max_decoding_message_size(ANSWER_BYTES);
+    let context = Some(Context {
+        targeting_key,
+        attributes: Some(json::to_struct(attributes)),
+    });
+    let evaluations = match subject {
+        Subject::Flag(flag) => {
+            let request = EvaluateRequest {
+                flag: flag.to_string(),
+                context,
+                min_revision,
+            };
+            let answer = caller.answer(client.evaluate(caller.bounded_request(request))).await?;
+            let EvaluateResponse { evaluation } = answer;
+            vec![evaluation.ok_or(Error::Answer("it holds no evaluation"))?]
+        }
+        Subject::All => {
+            let request = EvaluateAllRequest {
+                context,
+                flags: Vec::new(),
+                min_revision,
+            };
+            let answer = caller
+                .answer(client.evaluate_all(caller.bounded_request(request)))
+                .await?;
+            let EvaluateAllResponse { evaluations, revision } = answer;
+            if evaluations.is_empty() {
+                super::say(&format!(
+                    "There are no flags that this key may see, at revision {revision}."
+                ));
+            }
+            evaluations
+        }
+    };
+    for evaluation in evaluations {
+        match output {
+            Output::Text => writeln!(out, "{}", text(evaluation))?,
+            Output::Json => writeln!(out, "{}", object(evaluation))?,
+        }
+    }
+    Ok(())
+}
+
+/// Such as `new-checkout = true  (variant on, TARGETING_MATCH by rule beta, revision 7)`.
+fn text(evaluation: Evaluation) -> String {
+    let reason = reason(&evaluation);
+    let error = error(&evaluation);
+    let Evaluation {
+        flag,
+        value,
+        variant,
+        reason: _,
+        rule,
+        revision,
+        error: _,
+    } = evaluation;
+    let value = value.map_or_else(
+        || "no value, your default applies".to_owned(),
+        |value| plain(value).to_string(),
+    );
+    let variant = if variant.is_empty() {
+        String::new()
+    } else {
+        format!("variant {variant}, ")
+    };
+    let rule = if rule.is_empty() {
+        String::new()
+    } else {
+        format!(" by rule {rule}")
+    };
+    let error = error.map_or_else(String::new, |error| format!(" {error}"));
+    format!("{flag} = {value}  ({variant}{reason}{error}{rule}, revision {revision})")
+}
+
+fn object(evaluation: Evaluation) -> Value {
+    let reason = reason(&evaluation);
+    let error = error(&evaluation);
+    let Evaluation {
+        flag,
+        value,
+        variant,
+        reason: _,
+        rule,
+        revision,
+        error: _,
+    } = evaluation;
+    json!({
+        "flag": flag,
+        "value": value.map_or(Value::Null, plain),
+        "variant": some(variant),
+        "reason": reason,
+        "rule": some(rule),
+        "error": error,
+        "revision": revision,
+    })
+}
+
+fn plain(value: Answer) -> Value {
+    match value {
+        Answer::BoolValue(value) => Value::Bool(value),
+        Answer::StringValue(text) => Value::String(text),
+        Answer::IntegerValue(number) => Value::from(number),
+        Answer::DoubleValue(number) => json::from_number(number),
+        Answer::ObjectValue(object) => json::from_struct(object),
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn reason(evaluation: &Evaluation) -> &'static str {
+    let name = evaluation.reason().as_str_name();
+    name.strip_prefix("REASON_").unwrap_or(name)
+}
+
+fn error(evaluation: &Evaluation) -> Option<&'static str> {
+    let error = evaluation.error();
+    let name = error.as_str_name();
+    (error != EvaluationError::Unspecified).then(|| name.strip_prefix("EVALUATION_ERROR_").unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::evaluation::v1::Reason;
+
+    fn evaluation() -> Evaluation {
+        Evaluation {
+            flag: "new-checkout".to_owned(),
+            value: Some(Answer::BoolValue(true)),
+            variant: "on".to_owned(),
+            reason: Reason::TargetingMatch.into(),
+            rule: "beta".to_owned(),
+            revision: 7,
+            error: 0,
+        }
+    }
+
+    fn nothing() -> Evaluation {
+        Evaluation {
+            value: None,
+            variant: String::new(),
+            reason: Reason::Error.into(),
+            rule: String::new(),
+            error: EvaluationError::TargetingKeyMissing.into(),
+            ..evaluation()
+        }
+    }
+
+    #[test]
+    fn an_answer_reads_like_a_sentence() {
+        assert_eq!(
+            text(evaluation()),
+            "new-checkout = true  (variant on, TARGETING_MATCH by rule beta, revision 7)"
+        );
+        assert_eq!(
+            text(nothing()),
+            "new-checkout = no value, your default applies  (ERROR TARGETING_KEY_MISSING, revision 7)"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_an_object() {
+        assert_eq!(
+            object(evaluation()),
+            json!({
+                "flag": "new-checkout", "value": true, "variant": "on", "reason": "TARGETING_MATCH", "rule": "beta",
+                "error": null, "revision": 7,
+            })
+        );
+        assert_eq!(
+            object(nothing()),
+            json!({
+                "flag": "new-checkout", "value": null, "variant": null, "reason": "ERROR", "rule": null,
+                "error": "TARGETING_KEY_MISSING", "revision": 7,
+            })
+        );
+    }
+
+    #[test]
+    fn values_keep_their_type() {
+        for (value, expected) in [
+            (Answer::StringValue("1".to_owned()), "\"1\""),
+            (Answer::IntegerValue(i64::MAX), "9223372036854775807"),
+            (Answer::DoubleValue(0.5), "0.5"),
+        ] {
+            assert_eq!(plain(value).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What a server is configured with.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::{Noted, Reader};
+use super::secret::Secret;
+use super::setting::Setting;
+use super::values;
+use crate::auth::jwt::SigningKey;
+
+/// `halyard serve`: a server for production.
+#[derive(Debug)]
+pub struct Serve {
+    /// Where everything is stored.
+    pub database: Database,
+    /// What access tokens are signed with.
+    pub signing_key: SigningKey,
+    /// How it serves.
+    pub service: Service,
+}
+
+/// `halyard dev`: a server with everything that it takes, for a developer's machine.
+#[derive(Debug)]
+pub struct Dev {
+    /// Its own PostgreSQL.
+    pub embedded: Embedded,
+    /// What access tokens are signed with. `None`: make a key and keep it with the data.
+    pub signing_key: Option<SigningKey>,
+    /// How it serves.
+    pub service: Service,
+}
+
+/// Where everything is stored.
+#[derive(Debug)]
+pub enum Database {
+    /// In this PostgreSQL.
+    Url(Secret),
+    /// In a private PostgreSQL of our own.
+    Embedded(Embedded),
+}
+
+/// A private PostgreSQL of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedded {
+    /// Where its data lies. `None`: in the user's data directory.
+    pub data_dir: Option<PathBuf>,
+    /// Where PostgreSQL's programs lie. `None`: where the machine keeps them.
+    pub postgres_bin_dir: Option<PathBuf>,
+}
+
+/// How a server serves.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How many threads evaluate, each with a runtime of its own.
+    pub worker_threads: NonZeroUsize,
+    /// How many connections to PostgreSQL it keeps, beside the one that listens.
+    pub database_pool_size: NonZeroUsize,
+    /// How it streams.
+    pub streams: Streams,
+    /// How it stops.
+    pub shutdown: Shutdown,
+}
+
+/// How a server streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streams {
+    /// How often a client that does not say gets a heartbeat.
+    pub heartbeat: Duration,
+    /// After how long a stream is asked to move on, so that clients spread over the servers.
+    pub rotation: Duration,
+}
+
+/// How a server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long it may take; what is still open then is closed by force.
+    pub grace: Duration,
+    /// Over how long the reconnects of its streams are spread. Shorter than the grace.
+    pub drain_window: Duration,
+}
+
+const DATABASE_URL: Setting = Setting::secret(
+    "database-url",
+    "URL",
+    "The PostgreSQL (14 or newer) that stores everything",
+)
+.also_variable("DATABASE_URL");
+const EMBEDDED: Setting = Setting::switch("embedded", "Start a private PostgreSQL from the machine's programs");
+const DATA_DIR: Setting = Setting::value(
+    "data-dir",
+    "PATH",
+    "Where the private PostgreSQL keeps its data; by default in the user's data directory",
+);
+const POSTGRES_BIN_DIR: Setting = Setting::value(
+    "postgres-bin-dir",
+    "PATH",
+    "Where PostgreSQL's programs lie; by default where the machine keeps them",
+);
+const SIGNING_KEY: Setting = Setting::secret(
+    "signing-key",
+    "KEY",
+    "What access tokens are signed with, at least 32 bytes",
+);
+const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
+const WORKER_THREADS: Setting = Setting::value(
+    "worker-threads",
+    "COUNT",
+    "How many threads evaluate; by default one per core",
+);
+const DATABASE_POOL_SIZE: Setting = Setting::value(
+    "database-pool-size",
+    "COUNT",
+    "How many connections to PostgreSQL to keep",
+)
+.default("8");
+const SHUTDOWN_GRACE: Setting = Setting::value("shutdown-grace", "DURATION", "How long stopping may take");
+const DRAIN_WINDOW: Setting = Setting::value(
+    "drain-window",
+    "DURATION",
+    "Over how long the streams' clients are told to spread their reconnects when stopping",
+);
+const HEARTBEAT: Setting = Setting::value(
+    "heartbeat",
+    "DURATION",
+    "How often streams whose client does not say carry a heartbeat",
+)
+.default("10s");
+const STREAM_ROTATION: Setting = Setting::value(
+    "stream-rotation",
+    "DURATION",
+    "After how long streams are asked to reconnect, give or take a fifth",
+)
+.default("30m");
+
+/// The settings that say which database; for every command that opens it.
+pub(super) const DATABASE: &[Setting] = &[DATABASE_URL, EMBEDDED, DATA_DIR, POSTGRES_BIN_DIR];
+/// The settings of `serve` beside [`DATABASE`].
+pub(super) const SERVE: &[Setting] = &[
+    SIGNING_KEY,
+    SERVE_LISTEN,
+    WORKER_THREADS,
+    DATABASE_POOL_SIZE,
+    SERVE_GRACE,
+    SERVE_DRAIN,
+    HEARTBEAT,
+    STREAM_ROTATION,
+];
+/// The settings of `dev`.
+pub(super) const DEV: &[Setting] = &[
+    DATA_DIR,
+    POSTGRES_BIN_DIR,
+    SIGNING_KEY,
+    DEV_LISTEN,
+    WORKER_THREADS,
+    DATABASE_POOL_SIZE,
+    DEV_GRACE,
+    DEV_DRAIN,
+    HEARTBEAT,
+    STREAM_ROTATION,
+];
+const SERVE_LISTEN: Setting = LISTEN.default("0.0.0.0:50051");
+const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
+const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
+const DEV_LISTEN: Setting = LISTEN.default("127.0.0.1:50051");
+const DEV_GRACE: Setting = SHUTDOWN_GRACE.default("5s");
+const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
+
+const MOST_WORKER_THREADS: usize = 1_024;
+const MOST_CONNECTIONS: usize = 1_000;
+const HOUR: Duration = Duration::from_hours(1);
+
+pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
+    let database = database(reader);
+    let signing_key = signing_key(reader).and_then(|key| key.ok_or_else(|| reader.missing(SIGNING_KEY)));
+    let service = service(reader, SERVE_LISTEN, SERVE_GRACE, SERVE_DRAIN);
+    Ok(Serve {
+        database: database?,
+        signing_key: signing_key?,
+        service: service?,
+    })
+}
+
+pub(super) fn dev(reader: &mut Reader<'_>) -> Result<Dev, Noted> {
+    let embedded = embedded(reader);
+    let signing_key = signing_key(reader);
+    let service = service(reader, DEV_LISTEN, DEV_GRACE, DEV_DRAIN);
+    Ok(Dev {
+        embedded: embedded?,
+        signing_key: signing_key?,
+        service: service?,
+    })
+}
+
+pub(super) fn database(reader: &mut Reader<'_>) -> Result<Database, Noted> {
+    let url = database_url(reader);
+    let switch = reader.switch(EMBEDDED);
+    let embedded = embedded(reader);
+    let (url, switch, embedded) = (url?, switch?, embedded?);
+    match (url, switch) {
+        (Some(_), true) => Err(reader.refuse(
+            EMBEDDED.argument(),
+            "and a database URL are both given: leave out --embedded (HALYARD_EMBEDDED) to use the PostgreSQL of the URL, \
+             or --database-url (HALYARD_DATABASE_URL, DATABASE_URL) to use a private one",
+        )),
+        (None, false) => Err(reader.refuse(
+            DATABASE_URL.argument(),
+            "and --embedded are both missing: give --database-url (or DATABASE_URL, HALYARD_DATABASE_URL_FILE) to use your \
+             PostgreSQL, or --embedded to have a private one started from the machine's PostgreSQL programs, with its data \
+             under --data-dir",
+        )),
+        (None, true) => Ok(Database::Embedded(embedded)),
+        (Some(url), false) => {
+            let Embedded {
+                data_dir,
+                postgres_bin_dir,
+            } = embedded;
+            for (setting, given) in [(DATA_DIR, data_dir), (POSTGRES_BIN_DIR, postgres_bin_dir)] {
+                if given.is_some() {
+                    let name = setting.argument();
+                    reader.refuse(name, "means nothing without --embedded: the database of the URL keeps its own data");
+                }
+            }
+            Ok(Database::Url(url))
+        }
+    }
+}
+
+fn database_url(reader: &mut Reader<'_>) -> Result<Option<Secret>, Noted> {
+    let Some(url) = reader.secret(DATABASE_URL)? else {
+        return Ok(None);
+    };
+    let schemes = ["postgres://", "postgresql://"];
+    if schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
+        return Ok(Some(url));
+    }
+    // What is wrong with it is not shown: it may hold a password.
+    Err(reader.refuse(
+        DATABASE_URL.argument(),
+        "does not begin with postgres:// or postgresql://, as in postgres://user:password@host:5432/database",
+    ))
+}
+
+fn embedded(reader: &mut Reader<'_>) -> Result<Embedded, Noted> {
+    let data_dir = reader.optional(DATA_DIR, values::path);
+    let postgres_bin_dir = reader.optional(POSTGRES_BIN_DIR, values::path);
+    Ok(Embedded {
+        data_dir: data_dir?,
+        postgres_bin_dir: postgres_bin_dir?,
+    })
+}
+
+fn signing_key(reader: &mut Reader<'_>) -> Result<Option<SigningKey>, Noted> {
+    let Some(secret) = reader.secret(SIGNING_KEY)? else {
+        return Ok(None);
+    };
+    SigningKey::new(secret.expose().as_bytes()).map(Some).map_err(|error| {
+        let description = format!("is too short: {error}; make one with: openssl rand -base64 48");
+        reader.refuse(SIGNING_KEY.argument(), description)
+    })
+}
+
+fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Setting) -> Result<Service, Noted> {
+    let listen = reader.required(listen, values::address);
+    let worker_threads = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS));
+    let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
+    let heartbeat = reader.required(
+        HEARTBEAT,
+        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
+    );
+    let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let shutdown = shutdown(reader, grace, drain);
+    Ok(Service {
+        listen: listen?,
+        worker_threads: worker_threads?.unwrap_or_else(cores),
+        database_pool_size: database_pool_size?,
+        streams: Streams {
+            heartbeat: heartbeat?,
+            rotation: rotation?,
+        },
+        shutdown: shutdown?,
+    })
+}
+
+fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
+    let whole = reader.required(grace, values::duration(Duration::ZERO..=HOUR));
+    let drain_window = reader.required(drain, values::duration(Duration::ZERO..=HOUR));
+    let (whole, drain_window) = (whole?, drain_window?);
+    if drain_window > whole {
+        let description = format!("must not be longer than {}: it is part of it", grace.argument());
+        return Err(reader.refuse(drain.argument(), description));
+    }
+    Ok(Shutdown {
+        grace: whole,
+        drain_window,
+    })
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

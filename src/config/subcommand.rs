@@ -1,0 +1,133 @@
+//! The subcommands, each declared once: its settings and who reads them.
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches};
+
+use super::reader::{Noted, Reader};
+use super::setting::Setting;
+use super::{Client, Command, LOG, LOG_FORMAT, admin, client, service};
+
+/// One subcommand.
+pub(super) struct Subcommand {
+    name: &'static str,
+    about: &'static str,
+    settings: &'static [&'static [Setting]],
+    positional: fn() -> Option<Arg>,
+    /// What it logs unless told otherwise.
+    pub log: Setting,
+    /// Reads its configuration.
+    pub read: fn(&mut Reader<'_>) -> Result<Command, Noted>,
+}
+
+/// What commands log that speak for themselves.
+const CLIENT_LOG: Setting = LOG.default("warn");
+
+const ALL: [Subcommand; 8] = [
+    Subcommand {
+        name: "serve",
+        about: "Serve, with your PostgreSQL or a private one",
+        settings: &[service::DATABASE, service::SERVE],
+        positional: || None,
+        log: LOG,
+        read: |reader| service::serve(reader).map(|serve| Command::Serve(Box::new(serve))),
+    },
+    Subcommand {
+        name: "dev",
+        about: "Serve on your own machine, with a private PostgreSQL and a demo project",
+        settings: &[service::DEV],
+        positional: || None,
+        log: LOG,
+        read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
+    },
+    Subcommand {
+        name: "migrate",
+        about: "Bring the database's schema up to date",
+        settings: &[service::DATABASE],
+        positional: || None,
+        log: LOG,
+        read: |reader| admin::migrate(reader).map(Command::Migrate),
+    },
+    Subcommand {
+        name: "create-admin",
+        about: "Create the first administrator",
+        settings: &[service::DATABASE, admin::CREATE_ADMIN],
+        positional: || None,
+        log: CLIENT_LOG,
+        read: |reader| admin::create_admin(reader).map(Command::CreateAdmin),
+    },
+    Subcommand {
+        name: "health",
+        about: "Ask a server how it is",
+        settings: &[client::HEALTH],
+        positional: || None,
+        log: CLIENT_LOG,
+        read: |reader| client::health(reader).map(|health| Command::Client(Client::Health(health))),
+    },
+    Subcommand {
+        name: "evaluate",
+        about: "Ask which variant somebody is served",
+        settings: &[client::EVALUATE],
+        positional: || {
+            let flag = Arg::new(client::FLAG).value_parser(ValueParser::string());
+            Some(flag.help("The flag; left out with --all"))
+        },
+        log: CLIENT_LOG,
+        read: |reader| client::evaluate(reader).map(|evaluate| Command::Client(Client::Evaluate(evaluate))),
+    },
+    Subcommand {
+        name: "watch",
+        about: "Print every change of an environment as it happens",
+        settings: &[client::WATCH],
+        positional: || None,
+        log: CLIENT_LOG,
+        read: |reader| client::watch(reader).map(|watch| Command::Client(Client::Watch(watch))),
+    },
+    Subcommand {
+        name: "toggle",
+        about: "Turn flags of an environment on or off, all or none of them",
+        settings: &[client::TOGGLE],
+        positional: || {
+            let toggles = Arg::new(client::TOGGLES).value_parser(ValueParser::string());
+            Some(
+                toggles
+                    .num_args(0..)
+                    .value_names(["FLAG", "on|off"])
+                    .help("Flags, each with what to do: new-checkout on beta off"),
+            )
+        },
+        log: CLIENT_LOG,
+        read: |reader| client::toggle(reader).map(|toggle| Command::Client(Client::Toggle(toggle))),
+    },
+];
+
+impl Subcommand {
+    /// The subcommand that was given, with its arguments.
+    pub fn of(matches: &ArgMatches) -> Option<(&'static Self, &ArgMatches)> {
+        let (name, matches) = matches.subcommand()?;
+        let subcommand = ALL.iter().find(|subcommand| subcommand.name == name)?;
+        Some((subcommand, matches))
+    }
+
+    fn command_line(&self) -> clap::Command {
+        let settings = self.settings.iter().copied().flatten();
+        let arguments = settings.chain([&self.log, &LOG_FORMAT]).flat_map(Setting::arguments);
+        clap::Command::new(self.name)
+            .about(self.about)
+            .args((self.positional)())
+            .args(arguments)
+    }
+}
+
+/// What clap splits the arguments by.
+pub(super) fn command_line() -> clap::Command {
+    clap::Command::new("halyard")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Feature flags: stored in PostgreSQL, evaluated from memory, pushed to every client")
+        .after_help(
+            "Exit codes: 0 done; 64 the arguments, variables or files are wrong; 69 the server cannot be reached or is not \
+             ready; 77 the credential is not accepted or not sufficient; 1 anything else.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(ALL.iter().map(Subcommand::command_line))
+}

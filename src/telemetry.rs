@@ -1,0 +1,173 @@
+//! Logging: lines on standard error, text on a terminal and JSON otherwise. Standard output is for data.
+//!
+//! A message is for people, fields are for queries. Tokens, secrets, contexts and bodies are never logged. Fields with one meaning
+//! everywhere:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `task` | the name of a task that lives as long as the process |
+//! | `project`, `environment`, `flag` | keys |
+//! | `revision`, `generation` | where an environment stands |
+//! | `method`, `code` | of a call: its gRPC path, its status |
+//! | `request` | names one call |
+//! | `user`, `key` | who called: an account's id, an environment key's id |
+//! | `peer` | the address that called |
+//! | `stream` | names one stream |
+//! | `elapsed_ms` | how long something took, in milliseconds |
+//! | `reason` | why a credential was rejected or something ended, one word |
+//! | `error` | an error with its sources |
+
+use std::io::IsTerminal as _;
+
+use tracing::{Subscriber, error};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::config::{Log, LogFormat};
+
+/// Logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter cannot be read.
+    #[error("the log filter cannot be read")]
+    Filter(#[from] ParseError),
+    /// Something in this process logs already.
+    #[error("logging was begun twice")]
+    Twice(#[from] TryInitError),
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Colored,
+    Plain,
+    Json,
+}
+
+/// Begins to log. Once per process; panics are logged from then on too.
+pub fn init(log: &Log) -> Result<(), Error> {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let style = style(log.format, std::io::stderr().is_terminal(), no_color);
+    subscriber(&log.filter, style, std::io::stderr)?.try_init()?;
+    log_panics();
+    Ok(())
+}
+
+fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {
+    match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if !terminal => Style::Json,
+        LogFormat::Auto | LogFormat::Text if terminal && !no_color => Style::Colored,
+        LogFormat::Auto | LogFormat::Text => Style::Plain,
+    }
+}
+
+fn subscriber<W>(filter: &str, style: Style, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, Error>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(filter)?;
+    let lines = layer().with_writer(writer);
+    let lines = match style {
+        Style::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        Style::Colored => lines.with_ansi(true).boxed(),
+        Style::Plain => lines.with_ansi(false).boxed(),
+    };
+    Ok(Box::new(Registry::default().with(lines.with_filter(filter))))
+}
+
+/// Panics are bugs: they belong in the log like every other failure, once, and in one line.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("a panic without a message");
+        let location = panic.location().map(ToString::to_string);
+        let backtrace = std::backtrace::Backtrace::capture();
+        error!(location, %backtrace, "panic: {message}");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+    use tracing::{debug, info, info_span};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: &str, style: Style) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(filter, style, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = info_span!("task", task = "listener").entered();
+            info!(revision = 7, "the environment has moved on");
+            debug!("not for everyone");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_hold_the_fields() {
+        let logged = logged("info", Style::Json);
+        assert_eq!(logged.lines().count(), 1, "{logged}");
+        let line: Value = serde_json::from_str(&logged).unwrap();
+        assert_eq!(line["message"], "the environment has moved on");
+        assert_eq!(line["revision"], 7);
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["span"], json!({ "name": "task", "task": "listener" }));
+    }
+
+    #[test]
+    fn text_lines_are_colored_only_on_request() {
+        let plain = logged("info", Style::Plain);
+        assert!(plain.contains("the environment has moved on revision=7"), "{plain}");
+        assert!(!plain.contains('\u{1b}'), "{plain}");
+        assert!(logged("info", Style::Colored).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn the_filter_decides_what_is_logged() {
+        assert_eq!(logged("off", Style::Plain), "");
+        assert_eq!(logged("debug", Style::Plain).lines().count(), 2);
+        assert!(subscriber("a=b=c", Style::Plain, std::io::sink).is_err());
+    }
+
+    #[test]
+    fn lines_look_as_their_reader_needs_them() {
+        for (format, terminal, no_color, expected) in [
+            (LogFormat::Auto, true, false, Style::Colored),
+            (LogFormat::Auto, true, true, Style::Plain),
+            (LogFormat::Auto, false, false, Style::Json),
+            (LogFormat::Text, true, false, Style::Colored),
+            (LogFormat::Text, false, false, Style::Plain),
+            (LogFormat::Json, true, false, Style::Json),
+        ] {
+            assert_eq!(
+                style(format, terminal, no_color),
+                expected,
+                "{format:?} {terminal} {no_color}"
+            );
+        }
+    }
+}
