@@ -1,0 +1,71 @@
+//! How a flag is answered: a [`Snapshot`] holds the flags of one environment, compiled; [`Flag::evaluate`] answers for a context.
+//!
+//! The order of the questions, for one flag and one context:
+//!
+//! 1. A flag that cannot be compiled: the off variant (none, if it is the definition), [`Error::FlagMalformed`].
+//! 2. Not enabled, or not configured in this environment: the off variant, [`Reason::Disabled`].
+//! 3. The rules, in their written order. The first whose conditions all hold serves: its variant, [`Reason::TargetingMatch`], or
+//!    its split, [`Reason::Split`]. A split without anything to bucket by does not serve: the next rule is asked.
+//! 4. The configuration's default, else the definition's, else the off variant: [`Reason::Default`], or [`Reason::Static`] if
+//!    there are no rules at all. If it is a split: [`Reason::Split`], or without anything to bucket by the off variant and
+//!    [`Error::TargetingKeyMissing`].
+//!
+//! Architecture invariant: nothing here does IO, reads a clock, or knows of proto or SQL, and no answer depends on anything but
+//! the flag and the context. Forms are parsed and compiled by [`Snapshot::put`]; evaluation parses nothing, allocates nothing,
+//! has no error path besides the reasons above, and takes no more steps than the flag has conditions, values and shares. What is
+//! deliberately absent: checking what people write (that is `domain::check`) and any memory of earlier answers.
+//!
+//! `tests/vectors` holds the same semantics as data, for every implementation to run.
+
+mod bucket;
+mod compile;
+mod flag;
+mod malformed;
+mod matcher;
+mod murmur3;
+mod path;
+mod snapshot;
+
+pub use bucket::{bucket, choose, hash};
+pub use flag::Flag;
+pub use malformed::Malformed;
+pub use snapshot::Snapshot;
+
+use crate::domain::flag::Variant;
+
+/// What a flag answers for a context.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer<'a> {
+    /// What is served. `None`: no value, the caller's own default applies.
+    pub variant: Option<&'a Variant>,
+    /// Why.
+    pub reason: Reason,
+    /// The key of the rule that served. `None`: none did.
+    pub rule: Option<&'a str>,
+}
+
+/// Why a flag answers what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The flag is off in this environment: the off variant.
+    Disabled,
+    /// The conditions of a rule hold: its variant.
+    TargetingMatch,
+    /// A split, of a rule or the default, put the context there.
+    Split,
+    /// No rule served: the default's variant.
+    Default,
+    /// There are no rules: the default's variant, whoever asks.
+    Static,
+    /// It could not be answered as it was meant: the off variant.
+    Error(Error),
+}
+
+/// What kept a flag from being answered as it was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Error {
+    /// The default is a split, and the context lacks the attribute that it buckets by, or has a list or an object there.
+    TargetingKeyMissing,
+    /// The stored flag cannot be read or compiled.
+    FlagMalformed,
+}
