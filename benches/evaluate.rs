@@ -1,1 +1,157 @@
+<<<<<<< HEAD
 fn main() {}
+=======
+//! What evaluation and a change of the snapshot cost: `cargo bench --bench evaluate`.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use halyard::domain::context::{Attribute, Context, Object};
+use halyard::domain::form::{ItemId, Kind};
+use halyard::evaluate::{Reason, Snapshot, hash};
+use serde_json::{Value, json};
+
+/// The most flags that a project may have.
+const FLAGS: usize = 10_000;
+
+/// An item and its stored form.
+type Stored = (ItemId, Vec<u8>);
+
+fn stored(kind: Kind, key: &str, form: &Value) -> Stored {
+    let key = Arc::from(key);
+    (ItemId { kind, key }, form.to_string().into_bytes())
+}
+
+fn definition(key: &str) -> Stored {
+    let variants = [("on", true), ("off", false)].map(|(key, value)| json!({ "key": key, "value": { "bool": value } }));
+    let form = json!({
+        "format": 1, "key": key, "type": "bool", "variants": variants, "off_variant": "off", "client_visible": true,
+    });
+    stored(Kind::FlagDefinition, key, &form)
+}
+
+fn rule(key: &str, conditions: &[Value], serve: &Value) -> Value {
+    json!({ "key": key, "conditions": conditions, "serve": serve })
+}
+
+/// Three rules of two conditions, the last a split. The benchmark's context passes all conditions but two.
+fn three_rules(key: &str, percent: usize) -> Stored {
+    let country = json!({ "attribute": "country", "operator": "one_of", "values": ["NO", "SE", "DK"] });
+    let age = |than: u32| json!({ "attribute": "age", "operator": "number_greater_or_equal", "values": [than] });
+    let email = json!({ "attribute": "email", "operator": "ends_with", "values": ["@example.com"] });
+    let plan = json!({ "attribute": "plan", "operator": "equals", "values": ["free"], "negated": true });
+    let split = json!({ "split": { "variants": [
+        { "variant": "on", "weight": percent }, { "variant": "off", "weight": 100 - percent },
+    ] } });
+    let rules = [
+        rule("first", &[country.clone(), age(65)], &json!({ "variant": "on" })),
+        rule("second", &[email.clone(), age(65)], &json!({ "variant": "off" })),
+        rule("third", &[country, plan], &split),
+    ];
+    let form = json!({ "format": 1, "enabled": true, "rules": rules });
+    stored(Kind::FlagConfiguration, key, &form)
+}
+
+fn one_of_thousand(key: &str) -> Stored {
+    let values: Vec<_> = (0..1_000).map(|n| format!("company-{n}")).collect();
+    let condition = json!({ "attribute": "company", "operator": "one_of", "values": values });
+    let form = json!({
+        "format": 1, "enabled": true, "rules": [rule("companies", &[condition], &json!({ "variant": "on" }))],
+    });
+    stored(Kind::FlagConfiguration, key, &form)
+}
+
+fn context() -> Context {
+    let texts = [
+        ("company", "company-567"),
+        ("country", "NO"),
+        ("email", "ada@example.com"),
+        ("plan", "pro"),
+    ];
+    let texts = texts.map(|(name, text)| (name.to_owned(), Attribute::String(text.to_owned())));
+    let age = ("age".to_owned(), Attribute::Number(36.0));
+    let attributes: Object = texts.into_iter().chain([age]).collect();
+    Context::new("3b9f6f0e-52c1-4d0f-a7ab-0c5b8d7a1e44".to_owned(), attributes)
+}
+
+fn build(items: &[Stored]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (id, form) in items {
+        snapshot.put(id, form);
+    }
+    snapshot
+}
+
+/// Definitions and configurations of many flags, sorted as they are loaded: the configurations first.
+fn many() -> Vec<Stored> {
+    let keys: Vec<_> = (0..FLAGS).map(|n| format!("flag-{n:05}")).collect();
+    let configurations = keys.iter().enumerate().map(|(n, key)| three_rules(key, n % 101));
+    configurations.chain(keys.iter().map(|key| definition(key))).collect()
+}
+
+fn evaluating(criterion: &mut Criterion) {
+    let context = context();
+    let items = [
+        definition("rules"),
+        three_rules("rules", 50),
+        definition("list"),
+        one_of_thousand("list"),
+    ];
+    let snapshot = build(&items);
+    for (key, name, reason) in [
+        ("rules", "evaluate/3 rules of 2 conditions and a split", Reason::Split),
+        ("list", "evaluate/one of 1000 strings", Reason::TargetingMatch),
+    ] {
+        let flag = snapshot
+            .get(key)
+            .filter(|flag| flag.evaluate(&context).reason == reason);
+        assert!(flag.is_some(), "{key} is not what it should be");
+        if let Some(flag) = flag {
+            criterion.bench_function(name, |bencher| {
+                bencher.iter(|| black_box(flag).evaluate(black_box(&context)));
+            });
+        }
+    }
+    let value = Attribute::String("3b9f6f0e-52c1-4d0f-a7ab-0c5b8d7a1e44".to_owned());
+    criterion.bench_function("evaluate/the hash of a split alone", |bencher| {
+        bencher.iter(|| hash(black_box("rules"), black_box(&value)));
+    });
+}
+
+fn snapshots(criterion: &mut Criterion) {
+    let items = many();
+    let snapshot = build(&items);
+    assert_eq!(snapshot.len(), FLAGS);
+    let context = context();
+    criterion.bench_function("snapshot of 10000/look one flag up", |bencher| {
+        bencher.iter(|| snapshot.get(black_box("flag-04321")).map(std::ptr::from_ref));
+    });
+    criterion.bench_function("snapshot of 10000/evaluate all", |bencher| {
+        bencher.iter(|| {
+            snapshot
+                .flags()
+                .filter(|flag| flag.evaluate(&context).rule.is_some())
+                .count()
+        });
+    });
+    let (id, form) = three_rules("flag-04321", 7);
+    criterion.bench_function("snapshot of 10000/apply one change", |bencher| {
+        bencher.iter_batched(
+            || snapshot.clone(),
+            |mut changed| {
+                changed.put(&id, &form);
+                changed
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let mut group = criterion.benchmark_group("snapshot of 10000");
+    group.sample_size(20);
+    group.bench_function("build", |bencher| bencher.iter(|| build(&items)));
+    group.finish();
+}
+
+criterion_group!(benches, evaluating, snapshots);
+criterion_main!(benches);
+>>>>>>> evaluate

@@ -14,7 +14,12 @@ mod error;
 mod evaluate;
 mod health;
 mod json;
+pub mod create_admin;
+mod database;
+pub mod dev;
+pub mod migrate;
 pub mod prompt;
+pub mod serve;
 mod toggle;
 mod watch;
 
@@ -89,4 +94,15 @@ async fn unless_stopped(
 fn say(message: &str) {
     // Nobody is left to tell that nobody listens.
     let _ = writeln!(std::io::stderr().lock(), "{message}");
+}
+
+/// Tells why a command failed, with everything that led to it.
+pub fn complain(error: &(dyn std::error::Error + 'static)) {
+    let mut text = format!("halyard: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!("\n  because {cause}"));
+        source = cause.source();
+    }
+    say(&text);
 }

@@ -29,6 +29,9 @@ pub enum Attribute {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Object(Vec<(String, Attribute)>);
 
+/// Up to so many names, comparing with each is faster than a binary search: most differ in length already.
+const SMALL: usize = 16;
+
 impl Context {
     /// A context; an empty targeting key is an absent one.
     pub fn new(targeting_key: String, attributes: Object) -> Self {
@@ -52,8 +55,13 @@ impl Context {
 impl Object {
     /// The attribute of exactly this name.
     pub fn get(&self, name: &str) -> Option<&Attribute> {
-        let at = self.0.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
-        self.0.get(at).map(|(_, attribute)| attribute)
+        let found = if self.0.len() <= SMALL {
+            self.0.iter().find(|(known, _)| known == name)
+        } else {
+            let at = self.0.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+            self.0.get(at)
+        };
+        found.map(|(_, attribute)| attribute)
     }
 
     /// How many attributes there are.
@@ -91,6 +99,22 @@ mod tests {
         assert_eq!(object.len(), 2);
         assert_eq!(object.get("b"), Some(&Attribute::Number(3.0)));
         assert_eq!(object.get("c"), None);
+    }
+
+    #[test]
+    fn every_name_is_found_however_many_there_are() {
+        for count in [1, SMALL, SMALL + 1, 1_000] {
+            let name = |n: usize| format!("name-{n}");
+            let object: Object = (0..count).map(|n| (name(n), Attribute::Bool(n % 2 == 0))).collect();
+            for n in 0..count {
+                assert_eq!(
+                    object.get(&name(n)),
+                    Some(&Attribute::Bool(n % 2 == 0)),
+                    "{n} of {count}"
+                );
+            }
+            assert_eq!(object.get(&name(count)), None, "{count}");
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub enum Unreadable {
     Format(u32),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Versioned<T> {
     format: u32,
     #[serde(flatten)]
@@ -109,8 +109,8 @@ fn read<T: for<'de> Deserialize<'de>>(form: &[u8]) -> Result<T, Unreadable> {
     if format != FORMAT {
         return Err(Unreadable::Format(format));
     }
-    let Versioned { format: _, item } = serde_json::from_slice(form)?;
-    Ok(item)
+    // Not through `Versioned`: `flatten` buffers the whole item first, and the item passes over the number by itself.
+    Ok(serde_json::from_slice(form)?)
 }
 
 #[cfg(test)]

@@ -34,7 +34,11 @@ pub(super) enum Test {
     /// Is the value, of the same type.
     Equals(Operand),
     /// Is one of the values, of the same type.
+<<<<<<< HEAD
     OneOf(Values),
+=======
+    OneOf(Box<Values>),
+>>>>>>> evaluate
     /// Is text with one of these endings.
     EndsWith(Box<[Box<str>]>),
     /// Is a number that compares so with this one.
@@ -109,6 +113,7 @@ impl Comparison {
     }
 }
 
+<<<<<<< HEAD
 /// Values of a "one of", by type: however many there are, asking costs one look-up.
 ///
 /// The sets are seeded by the process, so that nobody can choose values that collide. No answer depends on the seed.
@@ -116,15 +121,65 @@ impl Comparison {
 pub(super) struct Values {
     strings: HashSet<Box<str>, RandomState>,
     numbers: HashSet<u64, RandomState>,
+=======
+/// Values of a "one of", by type: however many there are, asking costs about the same.
+#[derive(Debug)]
+pub(super) struct Values {
+    strings: Strings,
+    /// Sorted.
+    numbers: Box<[u64]>,
+>>>>>>> evaluate
     has_true: bool,
     has_false: bool,
 }
 
+<<<<<<< HEAD
 impl Values {
     fn contain(&self, attribute: &Attribute) -> Option<bool> {
         match attribute {
             Attribute::String(text) => (!self.strings.is_empty()).then(|| self.strings.contains(text.as_str())),
             Attribute::Number(number) => (!self.numbers.is_empty()).then(|| self.numbers.contains(&bits(*number))),
+=======
+#[derive(Debug)]
+enum Strings {
+    /// So few that comparing with each is faster than hashing.
+    Few(Box<[Box<str>]>),
+    /// The set is seeded by the process, so that nobody can choose values that collide. No answer depends on the seed.
+    Many(HashSet<Box<str>, RandomState>),
+}
+
+/// From how many strings on they are hashed.
+const MANY_STRINGS: usize = 8;
+
+impl Values {
+    /// Sorts values by their types.
+    pub(super) fn new(operands: Vec<Operand>) -> Self {
+        let (mut strings, mut numbers) = (Vec::new(), Vec::new());
+        let (mut has_true, mut has_false) = (false, false);
+        for operand in operands {
+            match operand {
+                Operand::String(text) => strings.push(text.into()),
+                Operand::Number(number) => numbers.push(bits(number)),
+                Operand::Bool(true) => has_true = true,
+                Operand::Bool(false) => has_false = true,
+            }
+        }
+        numbers.sort_unstable();
+        Self {
+            strings: Strings::new(strings),
+            numbers: numbers.into(),
+            has_true,
+            has_false,
+        }
+    }
+
+    fn contain(&self, attribute: &Attribute) -> Option<bool> {
+        match attribute {
+            Attribute::String(text) => self.strings.contain(text),
+            Attribute::Number(number) => {
+                (!self.numbers.is_empty()).then(|| self.numbers.binary_search(&bits(*number)).is_ok())
+            }
+>>>>>>> evaluate
             Attribute::Bool(value) => {
                 let has = if *value { self.has_true } else { self.has_false };
                 (self.has_true || self.has_false).then_some(has)
@@ -134,6 +189,7 @@ impl Values {
     }
 }
 
+<<<<<<< HEAD
 impl FromIterator<Operand> for Values {
     fn from_iter<I: IntoIterator<Item = Operand>>(operands: I) -> Self {
         let mut values = Self::default();
@@ -150,6 +206,23 @@ impl FromIterator<Operand> for Values {
             }
         }
         values
+=======
+impl Strings {
+    fn new(strings: Vec<Box<str>>) -> Self {
+        if strings.len() < MANY_STRINGS {
+            Self::Few(strings.into())
+        } else {
+            Self::Many(strings.into_iter().collect())
+        }
+    }
+
+    /// `None`: there are no strings at all.
+    fn contain(&self, text: &str) -> Option<bool> {
+        match self {
+            Self::Few(strings) => (!strings.is_empty()).then(|| strings.iter().any(|string| **string == *text)),
+            Self::Many(strings) => Some(strings.contains(text)),
+        }
+>>>>>>> evaluate
     }
 }
 
@@ -163,7 +236,11 @@ mod tests {
     use super::*;
 
     fn one_of<const N: usize>(operands: [Operand; N]) -> Test {
+<<<<<<< HEAD
         Test::OneOf(operands.into_iter().collect())
+=======
+        Test::OneOf(Box::new(Values::new(operands.into())))
+>>>>>>> evaluate
     }
 
     #[test]
@@ -196,6 +273,22 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
+=======
+    fn few_strings_and_many_are_asked_alike() {
+        for count in [MANY_STRINGS - 1, MANY_STRINGS, MANY_STRINGS + 1, 1_000] {
+            let operands = (0..count).map(|n| Operand::String(format!("company-{n}")));
+            let test = Test::OneOf(Box::new(Values::new(operands.collect())));
+            for n in [0, count / 2, count - 1, count] {
+                let attribute = Attribute::String(format!("company-{n}"));
+                assert_eq!(test.ask(&attribute), Some(n < count), "{n} among {count}");
+            }
+            assert_eq!(test.ask(&Attribute::Number(1.0)), None);
+        }
+    }
+
+    #[test]
+>>>>>>> evaluate
     fn a_list_within_a_list_is_passed_over() {
         let test = Test::Number(Comparison::Less, 5.0);
         let inner = Attribute::List(vec![Attribute::Number(1.0)]);
