@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-fn main() {}
-=======
 //! What evaluation and a change of the snapshot cost: `cargo bench --bench evaluate`.
 
 use std::hint::black_box;
@@ -154,4 +151,3 @@ fn snapshots(criterion: &mut Criterion) {
 
 criterion_group!(benches, evaluating, snapshots);
 criterion_main!(benches);
->>>>>>> evaluate

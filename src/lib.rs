@@ -32,10 +32,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod domain;
-<<<<<<< HEAD
 pub mod embedded;
-=======
->>>>>>> evaluate
 pub mod evaluate;
 pub mod pb;
 pub mod rpc;

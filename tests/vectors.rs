@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-fn main() {}
-=======
 //! Runs the vectors of `tests/vectors`, which any other evaluator can run as well.
 
 use std::collections::HashSet;
@@ -157,4 +154,3 @@ fn answers_are_those_of_the_vectors() {
         }
     }
 }
->>>>>>> evaluate

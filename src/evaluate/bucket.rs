@@ -35,35 +35,23 @@ pub fn choose(bucket: u32, weights: impl IntoIterator<Item = u32>) -> Option<usi
     cumulative.into_iter().position(|below| u64::from(bucket) < below)
 }
 
-<<<<<<< HEAD
-/// What the values of a split are hashed with, counted beforehand.
-=======
 /// What the values of a split are hashed with, prepared.
->>>>>>> evaluate
 #[derive(Debug, Clone)]
 pub(super) struct Salt {
     text: Arc<str>,
     chars: usize,
-<<<<<<< HEAD
-=======
     /// The hash up to the value, if what is hashed has 100 bytes in all: nearly always, since text is padded to as much.
     usual_start: Murmur3,
->>>>>>> evaluate
 }
 
 impl Salt {
     /// Prepares a salt.
     pub(super) fn new(text: Arc<str>) -> Self {
-<<<<<<< HEAD
-        let chars = text.chars().count();
-        Self { text, chars }
-=======
         Self {
             chars: text.chars().count(),
             usual_start: start(&text, PADDED_CHARS),
             text,
         }
->>>>>>> evaluate
     }
 
     fn hash(&self, value: &Attribute) -> Option<u32> {
@@ -79,27 +67,18 @@ impl Salt {
     fn hash_text(&self, value: &str) -> u32 {
         let chars = self.chars + 1 + value.chars().count();
         let padding = &PADDING[chars.min(PADDED_CHARS)..];
-<<<<<<< HEAD
-        let mut hash = Murmur3::default();
-        text_header(&mut hash, self.text.len() + 1 + value.len() + padding.len());
-        hash.update(self.text.as_bytes());
-        hash.update(b":");
-=======
         let bytes = self.text.len() + 1 + value.len() + padding.len();
         let mut hash = if bytes == PADDED_CHARS {
             self.usual_start
         } else {
             start(&self.text, bytes)
         };
->>>>>>> evaluate
         hash.update(value.as_bytes());
         hash.update(padding);
         hash.finish()
     }
 }
 
-<<<<<<< HEAD
-=======
 /// Hashes what comes before the value in a text of so many bytes in all.
 fn start(salt: &str, bytes: usize) -> Murmur3 {
     let mut hash = Murmur3::default();
@@ -109,7 +88,6 @@ fn start(salt: &str, bytes: usize) -> Murmur3 {
     hash
 }
 
->>>>>>> evaluate
 /// The head of a CBOR text string: major type 3 and the shortest form of its length in bytes. The forms for less than 24 bytes
 /// are not needed, since what is hashed is padded.
 fn text_header(hash: &mut Murmur3, bytes: usize) {

@@ -195,11 +195,7 @@ fn test(operator: Operator, operands: Vec<Operand>) -> Option<Test> {
     }
     let comparison = match operator {
         Operator::Equals => return only(operands).map(Test::Equals),
-<<<<<<< HEAD
-        Operator::OneOf => return Some(Test::OneOf(operands.into_iter().collect::<Values>())),
-=======
         Operator::OneOf => return Some(Test::OneOf(Box::new(Values::new(operands)))),
->>>>>>> evaluate
         Operator::EndsWith => {
             let endings = operands.into_iter().map(|operand| text(operand).map(Into::into));
             return endings.collect::<Option<_>>().map(Test::EndsWith);

@@ -34,11 +34,7 @@ pub(super) enum Test {
     /// Is the value, of the same type.
     Equals(Operand),
     /// Is one of the values, of the same type.
-<<<<<<< HEAD
-    OneOf(Values),
-=======
     OneOf(Box<Values>),
->>>>>>> evaluate
     /// Is text with one of these endings.
     EndsWith(Box<[Box<str>]>),
     /// Is a number that compares so with this one.
@@ -113,33 +109,16 @@ impl Comparison {
     }
 }
 
-<<<<<<< HEAD
-/// Values of a "one of", by type: however many there are, asking costs one look-up.
-///
-/// The sets are seeded by the process, so that nobody can choose values that collide. No answer depends on the seed.
-#[derive(Debug, Default)]
-pub(super) struct Values {
-    strings: HashSet<Box<str>, RandomState>,
-    numbers: HashSet<u64, RandomState>,
-=======
 /// Values of a "one of", by type: however many there are, asking costs about the same.
 #[derive(Debug)]
 pub(super) struct Values {
     strings: Strings,
     /// Sorted.
     numbers: Box<[u64]>,
->>>>>>> evaluate
     has_true: bool,
     has_false: bool,
 }
 
-<<<<<<< HEAD
-impl Values {
-    fn contain(&self, attribute: &Attribute) -> Option<bool> {
-        match attribute {
-            Attribute::String(text) => (!self.strings.is_empty()).then(|| self.strings.contains(text.as_str())),
-            Attribute::Number(number) => (!self.numbers.is_empty()).then(|| self.numbers.contains(&bits(*number))),
-=======
 #[derive(Debug)]
 enum Strings {
     /// So few that comparing with each is faster than hashing.
@@ -179,7 +158,6 @@ impl Values {
             Attribute::Number(number) => {
                 (!self.numbers.is_empty()).then(|| self.numbers.binary_search(&bits(*number)).is_ok())
             }
->>>>>>> evaluate
             Attribute::Bool(value) => {
                 let has = if *value { self.has_true } else { self.has_false };
                 (self.has_true || self.has_false).then_some(has)
@@ -189,24 +167,6 @@ impl Values {
     }
 }
 
-<<<<<<< HEAD
-impl FromIterator<Operand> for Values {
-    fn from_iter<I: IntoIterator<Item = Operand>>(operands: I) -> Self {
-        let mut values = Self::default();
-        for operand in operands {
-            match operand {
-                Operand::String(text) => {
-                    values.strings.insert(text.into());
-                }
-                Operand::Number(number) => {
-                    values.numbers.insert(bits(number));
-                }
-                Operand::Bool(true) => values.has_true = true,
-                Operand::Bool(false) => values.has_false = true,
-            }
-        }
-        values
-=======
 impl Strings {
     fn new(strings: Vec<Box<str>>) -> Self {
         if strings.len() < MANY_STRINGS {
@@ -222,7 +182,6 @@ impl Strings {
             Self::Few(strings) => (!strings.is_empty()).then(|| strings.iter().any(|string| **string == *text)),
             Self::Many(strings) => Some(strings.contains(text)),
         }
->>>>>>> evaluate
     }
 }
 
@@ -236,11 +195,7 @@ mod tests {
     use super::*;
 
     fn one_of<const N: usize>(operands: [Operand; N]) -> Test {
-<<<<<<< HEAD
-        Test::OneOf(operands.into_iter().collect())
-=======
         Test::OneOf(Box::new(Values::new(operands.into())))
->>>>>>> evaluate
     }
 
     #[test]
@@ -273,8 +228,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
     fn few_strings_and_many_are_asked_alike() {
         for count in [MANY_STRINGS - 1, MANY_STRINGS, MANY_STRINGS + 1, 1_000] {
             let operands = (0..count).map(|n| Operand::String(format!("company-{n}")));
@@ -288,7 +241,6 @@ mod tests {
     }
 
     #[test]
->>>>>>> evaluate
     fn a_list_within_a_list_is_passed_over() {
         let test = Test::Number(Comparison::Less, 5.0);
         let inner = Attribute::List(vec![Attribute::Number(1.0)]);

@@ -2,11 +2,7 @@
 //! hashed need not be put together in memory first.
 
 /// A hash in the making.
-<<<<<<< HEAD
-#[derive(Debug, Default)]
-=======
 #[derive(Debug, Clone, Copy, Default)]
->>>>>>> evaluate
 pub(super) struct Murmur3 {
     hash: u32,
     /// Bytes that do not fill a block yet, the first in the lowest place.
