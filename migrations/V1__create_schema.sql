@@ -30,12 +30,15 @@ create table users (
 
 create table projects (
     id bigint generated always as identity,
-    key text not null,
+    key text collate "C" not null,
     name text not null,
     description text not null,
     version bigint not null default 1,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
+    -- Counts the changes of flag definitions: a definition's form takes its version from here, so that a flag deleted and
+    -- created anew under the same key never repeats one.
+    definition_changes bigint not null default 0,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
     constraint projects_pkey primary key (id),
     constraint projects_key_key unique (key)
 );
@@ -54,13 +57,13 @@ create index members_user_idx on members (user_id);
 create table environments (
     id bigint generated always as identity,
     project_id bigint not null,
-    key text not null,
+    key text collate "C" not null,
     name text not null,
     description text not null,
-    protected boolean not null default false,
+    protected boolean not null,
     version bigint not null default 1,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
     constraint environments_pkey primary key (id),
     constraint environments_project_key_key unique (project_id, key),
     -- What rows of one environment refer to, so that nothing of another project can be attached.
@@ -99,7 +102,7 @@ create table environment_keys (
     kind text not null,
     name text not null,
     secret_hash bytea not null,
-    created_at timestamptz not null default now(),
+    created_at timestamptz not null,
     expires_at timestamptz,
     revoked_at timestamptz,
     constraint environment_keys_pkey primary key (id),
@@ -117,35 +120,20 @@ create table flags (
     description text not null,
     tags text[] not null,
     owner text not null,
-    value_type text not null,
-    off_variant text,
-    default_variant text,
-    client_visible boolean not null,
     archived_at timestamptz,
-    -- The evaluated form of the definition, written once and never re-encoded.
+    -- The definition, and the only copy of it: the evaluated form, written once and never re-encoded. JSON in UTF-8.
     form bytea not null,
     -- Rises with every change of the row.
     version bigint not null default 1,
-    -- The row version at which the form last changed: the version of the item that is streamed.
-    form_version bigint not null default 1,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
+    -- The version of the item that is streamed: the count of the project's definition changes when the form last changed.
+    form_version bigint not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
     constraint flags_pkey primary key (id),
     constraint flags_project_key_key unique (project_id, key),
+    -- What configurations refer to, so that nothing of another project can be attached.
     constraint flags_project_id_key unique (project_id, id),
-    constraint flags_project_fkey foreign key (project_id) references projects (id) on delete cascade,
-    constraint flags_value_type_check check (value_type in ('bool', 'string', 'integer', 'double', 'object'))
-);
-
-create table flag_variants (
-    flag_id bigint not null,
-    position integer not null,
-    key text not null,
-    value jsonb not null,
-    description text not null,
-    constraint flag_variants_pkey primary key (flag_id, position),
-    constraint flag_variants_key_key unique (flag_id, key),
-    constraint flag_variants_flag_fkey foreign key (flag_id) references flags (id) on delete cascade
+    constraint flags_project_fkey foreign key (project_id) references projects (id) on delete cascade
 );
 
 -- Sparse: a flag without a row here is off.
@@ -153,15 +141,11 @@ create table flag_configurations (
     project_id bigint not null,
     environment_id bigint not null,
     flag_id bigint not null,
-    enabled boolean not null,
-    rules jsonb not null,
-    default_serve jsonb,
-    salt text,
-    -- The evaluated form, written once and never re-encoded.
+    -- The configuration, and the only copy of it: the evaluated form, written once and never re-encoded. JSON in UTF-8.
     form bytea not null,
-    version bigint not null default 1,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
+    -- The version of the item that is streamed: the environment's revision that wrote the row.
+    version bigint not null,
+    updated_at timestamptz not null,
     constraint flag_configurations_pkey primary key (environment_id, flag_id),
     constraint flag_configurations_environment_fkey foreign key (project_id, environment_id)
         references environments (project_id, id) on delete cascade,
@@ -196,7 +180,8 @@ create table change_items (
         references changes (environment_id, revision) on delete cascade
 );
 
--- The audit log: a hash chain per project and one for the installation. No foreign keys: entries outlive what they are about.
+-- The audit log: a hash chain per project, named by the project's id, and `instance` for the installation. No foreign keys:
+-- entries outlive what they are about, and a project made anew under an old key has a chain of its own.
 create table audit_heads (
     chain text collate "C" not null,
     sequence bigint not null,
@@ -204,6 +189,7 @@ create table audit_heads (
     constraint audit_heads_pkey primary key (chain),
     constraint audit_heads_hash_check check (octet_length(hash) = 32)
 );
+insert into audit_heads (chain, sequence, hash) values ('instance', 0, decode(repeat('00', 32), 'hex'));
 
 create table audit_entries (
     chain text collate "C" not null,

@@ -107,13 +107,38 @@ fn value(violations: &mut Violations, field: &str, value: &Value) {
         Value::Double(number) if !number.is_finite() => {
             violations.add(format!("{field}.double_value"), "is not a finite number");
         }
-        Value::Object(object) if depth(object.values()) >= limits::DEPTH => {
-            violations.add(
-                format!("{field}.object_value"),
-                format!("is nested more than {} levels deep", limits::DEPTH),
-            );
+        Value::String(text) if has_nul(text) => violations.add(format!("{field}.string_value"), NUL),
+        Value::Object(object) => {
+            let field = format!("{field}.object_value");
+            if depth(object.values()) >= limits::DEPTH {
+                violations.add(field, format!("is nested more than {} levels deep", limits::DEPTH));
+            } else if object
+                .iter()
+                .any(|(name, value)| has_nul(name) || has_nul_within(value))
+            {
+                violations.add(field, NUL);
+            }
         }
-        Value::Bool(_) | Value::String(_) | Value::Integer(_) | Value::Double(_) | Value::Object(_) => {}
+        Value::Bool(_) | Value::String(_) | Value::Integer(_) | Value::Double(_) => {}
+    }
+}
+
+/// PostgreSQL's `jsonb`, and C in general, cannot hold the character: a form that has it could not be queried.
+const NUL: &str = "holds a NUL character";
+
+fn has_nul(text: &str) -> bool {
+    text.contains('\0')
+}
+
+/// Whether a value has a NUL anywhere. For values that are not nested too deep.
+fn has_nul_within(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => has_nul(text),
+        serde_json::Value::Array(items) => items.iter().any(has_nul_within),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| has_nul(name) || has_nul_within(value)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => false,
     }
 }
 
@@ -209,13 +234,13 @@ fn check_condition(condition: &Condition) -> Result<(), Violations> {
         violations.add("values", "has more than the one value that this operator compares with");
     }
     for (n, operand) in values.iter().enumerate().take(limits::CONDITION_VALUES) {
-        let (is, finite) = match operand {
-            Operand::Bool(_) => ("a bool", true),
-            Operand::Number(number) => ("a number", number.is_finite()),
-            Operand::String(_) => ("a string", true),
+        let (is, wrong) = match operand {
+            Operand::Bool(_) => ("a bool", None),
+            Operand::Number(number) => ("a number", (!number.is_finite()).then_some("is not a finite number")),
+            Operand::String(text) => ("a string", has_nul(text).then_some(NUL)),
         };
-        if !finite {
-            violations.add(format!("values[{n}]"), "is not a finite number");
+        if let Some(wrong) = wrong {
+            violations.add(format!("values[{n}]"), wrong);
         }
         if let Some(wanted) = wanted
             && is != wanted
@@ -370,6 +395,44 @@ mod tests {
                 "variants[2].description",
                 "default_variant"
             ]
+        );
+    }
+
+    #[test]
+    fn nul_characters_are_refused_wherever_text_is_kept() {
+        let check = |value: Value, field: &str| {
+            let mut flag = flag();
+            flag.value_type = value.value_type();
+            for variant in &mut flag.variants {
+                variant.value = value.clone();
+            }
+            let expected: Vec<_> = [0, 1].map(|n| format!("variants[{n}].{field}")).into();
+            assert_eq!(fields(definition(&flag)), expected, "{value:?}");
+        };
+        let object = |json: serde_json::Value| Value::Object(json.as_object().unwrap().clone());
+        check(Value::String("a\0".into()), "string_value");
+        check(object(serde_json::json!({"a\0": 1})), "object_value");
+        check(object(serde_json::json!({"a": [{"b": "\0"}]})), "object_value");
+        check(object(serde_json::json!({"a": [{"\0": null}]})), "object_value");
+
+        let rule = Rule {
+            key: key::Rule::new("r").unwrap(),
+            description: String::new(),
+            conditions: vec![Condition {
+                attribute: "a".into(),
+                operator: Operator::OneOf,
+                values: vec![Operand::String("fine".into()), Operand::String("\0".into())],
+                negated: false,
+            }],
+            serve: Serve::Variant(variant("on")),
+        };
+        let configured = Configuration {
+            rules: vec![rule],
+            ..Configuration::default()
+        };
+        assert_eq!(
+            fields(configuration(&configured, &flag())),
+            ["rules[0].conditions[0].values[1]"]
         );
     }
 

@@ -1,0 +1,361 @@
+//! What can go wrong in the store, by what the caller can do about it; and the one place that reads SQLSTATEs.
+
+use std::fmt;
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::SqlState;
+
+use crate::domain::form;
+use crate::domain::invalid::Violations;
+
+/// Kinds of things that the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Entity {
+    /// A project.
+    Project,
+    /// An environment.
+    Environment,
+    /// An environment key.
+    Key,
+    /// A flag.
+    Flag,
+    /// A flag's configuration in an environment.
+    FlagConfiguration,
+    /// A user.
+    User,
+}
+
+impl Entity {
+    /// The name, as audit entries and callers see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Environment => "environment",
+            Self::Key => "key",
+            Self::Flag => "flag",
+            Self::FlagConfiguration => "flag_configuration",
+            Self::User => "user",
+        }
+    }
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why the store did not do what it was asked. Except where said, nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request makes no sense. Paths begin at the request: `flag.variants[2].key`.
+    #[error("the request is invalid: {0}")]
+    Invalid(Violations),
+    /// It does not exist, and the caller may know that.
+    #[error("there is no {entity} {key}")]
+    NotFound {
+        /// What kind of thing.
+        entity: Entity,
+        /// Its key.
+        key: String,
+    },
+    /// The key is taken.
+    #[error("{entity} {key} exists already")]
+    AlreadyExists {
+        /// What kind of thing.
+        entity: Entity,
+        /// Its key.
+        key: String,
+    },
+    /// It was changed since the caller read it: read again.
+    #[error("{entity} {key} was changed since it was read")]
+    Stale {
+        /// What kind of thing.
+        entity: Entity,
+        /// Its key.
+        key: String,
+    },
+    /// The caller may not, or may not know whether the thing exists.
+    #[error("the caller may not do this")]
+    Denied,
+    /// The state forbids it; something else has to be changed first.
+    #[error("{entity} {key}: {description}")]
+    Blocked {
+        /// What kind of thing cannot be changed.
+        entity: Entity,
+        /// Its key.
+        key: String,
+        /// What blocks, a sentence without its subject.
+        description: String,
+    },
+    /// There are as many as there may be.
+    #[error("there are {limit} entities of kind {entity} already, the limit")]
+    LimitReached {
+        /// Of what.
+        entity: Entity,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The request id belongs to another request of the same caller.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// Another transaction was in the way: the same request may be tried again at once.
+    #[error("another transaction was in the way")]
+    Conflict(#[source] tokio_postgres::Error),
+    /// It took longer than a statement may: usually a lock that someone holds.
+    #[error("a statement took too long")]
+    Timeout(#[source] tokio_postgres::Error),
+    /// PostgreSQL cannot be asked now. If it went away during the commit, the write may have been made: a request id makes
+    /// trying again safe.
+    #[error("the database is not available")]
+    Unavailable(#[source] Cause),
+    /// A row breaks an invariant: it was edited by hand, or written by a newer version.
+    #[error("the stored {column} cannot be read")]
+    Corrupt {
+        /// Which column.
+        column: &'static str,
+        /// What is wrong with it.
+        #[source]
+        flaw: Flaw,
+    },
+    /// PostgreSQL refused what the code should never ask.
+    #[error("the database refused a statement")]
+    Bug(#[source] Cause),
+}
+
+/// Where a failure came from.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// A statement or a connection.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The pool had no connection to give.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The pool could not be made.
+    #[error(transparent)]
+    Build(#[from] deadpool_postgres::BuildError),
+    /// The server is older than what is supported; its `server_version_num`.
+    #[error("PostgreSQL 14 or newer is needed; this is {0}")]
+    Version(i32),
+    /// A statement that always answers with a row answered with none.
+    #[error("a statement returned no row")]
+    NoRow,
+}
+
+/// What is wrong with a stored value.
+#[derive(Debug, thiserror::Error)]
+pub enum Flaw {
+    /// It is not of the type that the schema gives it.
+    #[error(transparent)]
+    Column(#[from] tokio_postgres::Error),
+    /// It breaks a rule of the domain.
+    #[error(transparent)]
+    Rule(#[from] Violations),
+    /// A form that cannot be read.
+    #[error(transparent)]
+    Form(#[from] form::Unreadable),
+    /// It is out of its range.
+    #[error("the value is out of range")]
+    Range,
+}
+
+/// What the violation of a constraint means to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// The thing exists already.
+    Taken(Entity),
+    /// The thing it refers to went away meanwhile.
+    Gone(Entity),
+    /// Locks and checks should have made it impossible.
+    Impossible,
+}
+
+/// Every named constraint of the schema that a statement of ours could violate.
+const CONSTRAINTS: &[(&str, Meaning)] = &[
+    ("store_identity_pkey", Meaning::Impossible),
+    ("store_identity_singleton", Meaning::Impossible),
+    ("users_pkey", Meaning::Taken(Entity::User)),
+    ("users_email_key", Meaning::Taken(Entity::User)),
+    ("users_instance_role_check", Meaning::Impossible),
+    ("projects_pkey", Meaning::Impossible),
+    ("projects_key_key", Meaning::Taken(Entity::Project)),
+    ("members_pkey", Meaning::Impossible),
+    ("members_project_fkey", Meaning::Gone(Entity::Project)),
+    ("members_user_fkey", Meaning::Gone(Entity::User)),
+    ("members_role_check", Meaning::Impossible),
+    ("environments_pkey", Meaning::Impossible),
+    ("environments_project_key_key", Meaning::Taken(Entity::Environment)),
+    ("environments_project_id_key", Meaning::Impossible),
+    ("environments_project_fkey", Meaning::Gone(Entity::Project)),
+    ("environment_heads_pkey", Meaning::Impossible),
+    ("environment_heads_environment_fkey", Meaning::Gone(Entity::Environment)),
+    ("environment_heads_digest_check", Meaning::Impossible),
+    ("access_head_pkey", Meaning::Impossible),
+    ("access_head_singleton", Meaning::Impossible),
+    ("environment_keys_pkey", Meaning::Taken(Entity::Key)),
+    ("environment_keys_environment_fkey", Meaning::Gone(Entity::Environment)),
+    ("environment_keys_kind_check", Meaning::Impossible),
+    ("environment_keys_secret_hash_check", Meaning::Impossible),
+    ("flags_pkey", Meaning::Impossible),
+    ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
+    ("flags_project_id_key", Meaning::Impossible),
+    ("flags_project_fkey", Meaning::Gone(Entity::Project)),
+    ("flag_configurations_pkey", Meaning::Impossible),
+    (
+        "flag_configurations_environment_fkey",
+        Meaning::Gone(Entity::Environment),
+    ),
+    ("flag_configurations_flag_fkey", Meaning::Gone(Entity::Flag)),
+    ("changes_pkey", Meaning::Impossible),
+    ("changes_environment_fkey", Meaning::Gone(Entity::Environment)),
+    ("changes_digest_check", Meaning::Impossible),
+    ("change_items_pkey", Meaning::Impossible),
+    ("change_items_change_fkey", Meaning::Impossible),
+    ("audit_heads_pkey", Meaning::Impossible),
+    ("audit_heads_hash_check", Meaning::Impossible),
+    ("audit_entries_pkey", Meaning::Impossible),
+    ("audit_entries_id_key", Meaning::Impossible),
+    ("audit_entries_hash_check", Meaning::Impossible),
+    ("request_records_pkey", Meaning::Impossible),
+];
+
+/// The names of the constraints that the store knows how to answer for.
+pub fn known_constraints() -> impl Iterator<Item = &'static str> {
+    CONSTRAINTS.iter().map(|&(name, _)| name)
+}
+
+impl Error {
+    /// Something of this kind and key that does not exist.
+    pub(super) fn not_found(entity: Entity, key: impl fmt::Display) -> Self {
+        let key = key.to_string();
+        Self::NotFound { entity, key }
+    }
+
+    /// The same, saying which thing it was about: PostgreSQL names a constraint, not the key that broke it.
+    pub(super) fn about(self, subject: &str) -> Self {
+        let key = subject.to_owned();
+        match self {
+            Self::AlreadyExists { entity, .. } => Self::AlreadyExists { entity, key },
+            Self::NotFound { entity, .. } => Self::NotFound { entity, key },
+            other @ (Self::Invalid(_)
+            | Self::Stale { .. }
+            | Self::Denied
+            | Self::Blocked { .. }
+            | Self::LimitReached { .. }
+            | Self::RequestIdReused
+            | Self::Conflict(_)
+            | Self::Timeout(_)
+            | Self::Unavailable(_)
+            | Self::Corrupt { .. }
+            | Self::Bug(_)) => other,
+        }
+    }
+}
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => error.into(),
+            PoolError::Timeout(_) | PoolError::Closed => Self::Unavailable(error.into()),
+            PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => Self::Bug(error.into()),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(refusal) = error.as_db_error() else {
+            return if is_lost(&error) {
+                Self::Unavailable(error.into())
+            } else {
+                Self::Bug(error.into())
+            };
+        };
+        match classify(refusal.code(), refusal.constraint()) {
+            Class::Constraint(Meaning::Taken(entity)) => Self::AlreadyExists {
+                entity,
+                key: String::new(),
+            },
+            Class::Constraint(Meaning::Gone(entity)) => Self::NotFound {
+                entity,
+                key: String::new(),
+            },
+            Class::Conflict => Self::Conflict(error),
+            Class::Timeout => Self::Timeout(error),
+            Class::Unavailable => Self::Unavailable(error.into()),
+            Class::Constraint(Meaning::Impossible) | Class::Bug => Self::Bug(error.into()),
+        }
+    }
+}
+
+/// Whether an error that PostgreSQL did not send is the connection's end, rather than our mistake (such as a parameter of another
+/// type than the statement's).
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let source = std::error::Error::source(error);
+    error.is_closed() || source.is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Constraint(Meaning),
+    Conflict,
+    Timeout,
+    Unavailable,
+    Bug,
+}
+
+/// What a SQLSTATE, and the constraint if one was violated, mean.
+fn classify(state: &SqlState, constraint: Option<&str>) -> Class {
+    if let Some(constraint) = constraint {
+        let known = CONSTRAINTS.iter().find(|&&(name, _)| name == constraint);
+        return known.map_or(Class::Bug, |&(_, meaning)| Class::Constraint(meaning));
+    }
+    match state.code() {
+        // Serialization failure, deadlock.
+        "40001" | "40P01" => Class::Conflict,
+        // Statement timeout or cancelled; lock timeout.
+        "57014" | "55P03" => Class::Timeout,
+        // Shutting down, crashed, starting, database dropped; a standby; an idle transaction cut off.
+        "57P01" | "57P02" | "57P03" | "57P04" | "25006" | "25P03" => Class::Unavailable,
+        // Connection exceptions; refused log-ins; the database does not exist; insufficient resources.
+        code if ["08", "28", "3D", "53"].iter().any(|class| code.starts_with(class)) => Class::Unavailable,
+        _ => Class::Bug,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(code: &str, constraint: Option<&str>, expected: Class) {
+        assert_eq!(classify(&SqlState::from_code(code), constraint), expected, "{code}");
+    }
+
+    #[test]
+    fn states_say_what_the_caller_can_do() {
+        check("40001", None, Class::Conflict);
+        check("40P01", None, Class::Conflict);
+        check("57014", None, Class::Timeout);
+        check("57P01", None, Class::Unavailable);
+        check("57P03", None, Class::Unavailable);
+        check("53300", None, Class::Unavailable);
+        check("08006", None, Class::Unavailable);
+        check("42601", None, Class::Bug);
+    }
+
+    #[test]
+    fn constraints_say_what_was_in_the_way() {
+        let taken = Class::Constraint(Meaning::Taken(Entity::Project));
+        check("23505", Some("projects_key_key"), taken);
+        check("23505", Some("unheard_of"), Class::Bug);
+        let gone = Class::Constraint(Meaning::Gone(Entity::User));
+        check("23503", Some("members_user_fkey"), gone);
+    }
+}

@@ -1,0 +1,246 @@
+//! Flags: the definition, once per project. A change of its form is a change of every environment.
+
+mod write;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::configurations::{self, FlagConfiguration};
+use super::environments::{Address, Environment};
+use super::error::{Entity, Error, Flaw};
+use super::mutation::{Mutation, Outcome, Written};
+use super::page::{Page, PageRequest, etag};
+use super::{Store, pipeline, projects, rows};
+use crate::domain::flag::{Definition, Metadata, Variant};
+use crate::domain::{form, key};
+
+const FIND: &str = "
+    select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.form, f.version, f.form_version,
+        f.archived_at, f.created_at, f.updated_at
+    from flags f join projects p on p.id = f.project_id
+    where p.key = $1 and f.key = $2";
+const LIST: &str = "
+    select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.form, f.version, f.form_version,
+        f.archived_at, f.created_at, f.updated_at,
+        c.form as configuration_form, c.version as configuration_version, c.updated_at as configuration_updated_at
+    from projects p
+    join flags f on f.project_id = p.id
+    left join flag_configurations c on c.flag_id = f.id and c.environment_id = $5
+    where p.key = $1 and f.key > $2 and ($3 or f.archived_at is null)
+    order by f.key limit $4";
+/// A flag. What serialises is what audit entries keep.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Flag {
+    /// Its project.
+    #[serde(skip)]
+    pub project: key::Project,
+    /// What can alter an answer.
+    #[serde(flatten)]
+    pub definition: Definition,
+    /// What cannot.
+    #[serde(flatten)]
+    pub metadata: Metadata,
+    /// When it was archived. `None`: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived_at: Option<Timestamp>,
+    /// When it was created.
+    #[serde(skip)]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[serde(skip)]
+    pub updated_at: Timestamp,
+    /// Changes with every change of the flag itself.
+    #[serde(skip)]
+    pub etag: String,
+}
+
+/// A flag to be, off in every environment.
+#[derive(Debug, Clone)]
+pub struct NewFlag {
+    /// What can alter an answer.
+    pub definition: Definition,
+    /// What cannot.
+    pub metadata: Metadata,
+}
+
+/// What to change of a flag. `None`: leave it.
+#[derive(Debug, Clone, Default)]
+pub struct FlagPatch {
+    /// For people.
+    pub name: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// For people.
+    pub tags: Option<Vec<String>>,
+    /// Who looks after it.
+    pub owner: Option<String>,
+    /// All variants, in their order.
+    pub variants: Option<Vec<Variant>>,
+    /// Served while the flag is off; `Some(None)`: no value.
+    pub off_variant: Option<Option<key::Variant>>,
+    /// Served by an enabled configuration without a default; `Some(None)`: the off variant.
+    pub default_variant: Option<Option<key::Variant>>,
+    /// Whether client keys may evaluate it.
+    pub client_visible: Option<bool>,
+}
+
+/// Which flags of a project to list.
+#[derive(Debug, Clone, Copy)]
+pub struct FlagFilter<'a> {
+    /// The environment whose configurations to add. `None`: none.
+    pub environment: Option<&'a key::Environment>,
+    /// Whether to list archived flags too.
+    pub archived: bool,
+}
+
+/// A flag as it is stored.
+pub(super) struct FlagRow {
+    pub id: i64,
+    pub flag: Flag,
+    pub form: Bytes,
+    /// The version of the definition's item.
+    pub form_version: u64,
+    version: i64,
+}
+
+impl Store {
+    /// Creates a flag, off in every environment.
+    pub async fn create_flag(
+        &self,
+        mutation: &Mutation,
+        project: &key::Project,
+        new: NewFlag,
+        respond: impl FnOnce(&Written<Flag>) -> Vec<u8>,
+    ) -> Result<Outcome<Flag>, Error> {
+        self.mutate(mutation, respond, async |transaction| {
+            write::create(transaction, mutation, project, new).await
+        })
+        .await
+    }
+
+    /// Changes a flag. A variant that a configuration serves cannot be removed.
+    pub async fn update_flag(
+        &self,
+        mutation: &Mutation,
+        project: &key::Project,
+        flag: &key::Flag,
+        patch: FlagPatch,
+        etag: &str,
+        respond: impl FnOnce(&Written<Flag>) -> Vec<u8>,
+    ) -> Result<Outcome<Flag>, Error> {
+        self.mutate(mutation, respond, async |transaction| {
+            write::update(transaction, mutation, project, flag, patch, etag).await
+        })
+        .await
+    }
+
+    /// Archives a flag: it leaves every environment's state; its rows are kept. An archived flag stays as it is.
+    pub async fn archive_flag(
+        &self,
+        mutation: &Mutation,
+        project: &key::Project,
+        flag: &key::Flag,
+        etag: &str,
+        respond: impl FnOnce(&Written<Flag>) -> Vec<u8>,
+    ) -> Result<Outcome<Flag>, Error> {
+        self.mutate(mutation, respond, async |transaction| {
+            write::archive(transaction, mutation, project, flag, etag).await
+        })
+        .await
+    }
+
+    /// Deletes a flag with its configurations; answers with what it was.
+    pub async fn delete_flag(
+        &self,
+        mutation: &Mutation,
+        project: &key::Project,
+        flag: &key::Flag,
+        etag: &str,
+        respond: impl FnOnce(&Written<Flag>) -> Vec<u8>,
+    ) -> Result<Outcome<Flag>, Error> {
+        self.mutate(mutation, respond, async |transaction| {
+            write::delete(transaction, mutation, project, flag, etag).await
+        })
+        .await
+    }
+
+    /// Reads a flag.
+    pub async fn get_flag(&self, project: &key::Project, flag: &key::Flag) -> Result<Flag, Error> {
+        let client = self.reader().await?;
+        let query: pipeline::Query<'_> = (FIND, &[&project.as_str(), &flag.as_str()]);
+        match pipeline::one(&client, query).await?.first() {
+            Some(row) => Ok(from_row(row)?.flag),
+            None if projects::exists(&client, project).await? => Err(Error::not_found(Entity::Flag, flag)),
+            None => Err(Error::not_found(Entity::Project, project)),
+        }
+    }
+
+    /// Lists a project's flags by key, with one environment's configurations if asked.
+    pub async fn list_flags(
+        &self,
+        project: &key::Project,
+        filter: FlagFilter<'_>,
+        page: &PageRequest,
+    ) -> Result<Page<(Flag, Option<FlagConfiguration>)>, Error> {
+        let environment = match filter.environment {
+            Some(environment) => Some(self.get_environment(Address { project, environment }).await?),
+            None => None,
+        };
+        let client = self.reader().await?;
+        let id = environment.as_ref().map(|environment| environment.id.0);
+        let list: pipeline::Query<'_> = (
+            LIST,
+            &[&project.as_str(), &page.after, &filter.archived, &page.limit(), &id],
+        );
+        let found = pipeline::one(&client, list).await?;
+        if found.is_empty() && !projects::exists(&client, project).await? {
+            return Err(Error::not_found(Entity::Project, project));
+        }
+        let listed = found
+            .iter()
+            .map(|row| listed(row, environment.as_ref()))
+            .collect::<Result<_, _>>()?;
+        Ok(page.page(listed, |(flag, _): &(Flag, _)| flag.definition.key.to_string()))
+    }
+}
+
+fn listed(row: &Row, environment: Option<&Environment>) -> Result<(Flag, Option<FlagConfiguration>), Error> {
+    let flag = from_row(row)?;
+    let configuration = match environment {
+        Some(environment) => Some(configurations::of_flag(row, environment, &flag)?.configuration),
+        None => None,
+    };
+    Ok((flag.flag, configuration))
+}
+
+/// Reads a flag with its project's key.
+pub(super) fn from_row(row: &Row) -> Result<FlagRow, Error> {
+    let (id, version) = (rows::get(row, "id")?, rows::get(row, "version")?);
+    let form = Bytes::copy_from_slice(rows::get(row, "form")?);
+    let definition = form::read_definition(&form).map_err(|error| rows::corrupt("form", error))?;
+    if definition.key.as_str() != rows::get::<&str>(row, "key")? {
+        return Err(rows::corrupt("key", Flaw::Range));
+    }
+    Ok(FlagRow {
+        id,
+        form,
+        form_version: rows::number(row, "form_version")?,
+        version,
+        flag: Flag {
+            project: rows::parsed(row, "project", key::Project::new)?,
+            definition,
+            metadata: Metadata {
+                name: rows::get(row, "name")?,
+                description: rows::get(row, "description")?,
+                tags: rows::get(row, "tags")?,
+                owner: rows::get(row, "owner")?,
+            },
+            archived_at: rows::get(row, "archived_at")?,
+            created_at: rows::get(row, "created_at")?,
+            updated_at: rows::get(row, "updated_at")?,
+            etag: etag([id, version]),
+        },
+    })
+}

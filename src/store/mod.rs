@@ -1,0 +1,103 @@
+//! PostgreSQL: everything stored, and all the SQL.
+//!
+//! [`Store`] is the transaction boundary: it alone begins and commits. What happens inside are free functions on a transaction,
+//! one file per aggregate. A mutation locks, authorises with the role read again, checks the etag, writes the entity, and writes
+//! the journal ([`journal`]): a change per touched environment, the audit entries, the heads. All of it in one transaction, so
+//! that there is no change without its audit entry.
+//!
+//! Lock order, for everyone: the project's row, the environments' heads in the order of their ids, the head of the audit chain,
+//! the `access` head. See [`lock`].
+//!
+//! Architecture invariants: the store knows no proto; nothing but the database is awaited inside a transaction; no statement
+//! lives outside this module.
+
+pub mod access;
+pub mod audit;
+pub mod configurations;
+pub mod connect;
+pub mod environments;
+pub mod error;
+pub mod feed;
+pub mod flags;
+mod journal;
+pub mod keys;
+mod lock;
+pub mod migrate;
+pub mod mutation;
+pub mod page;
+mod pipeline;
+pub mod projects;
+mod requests;
+mod rows;
+pub mod users;
+
+use deadpool_postgres::{Object, Pool, Transaction};
+
+pub use connect::Settings;
+pub use error::{Entity, Error};
+pub use mutation::{Actor, Caller, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
+pub use page::{Page, PageRequest};
+
+use feed::Hints;
+
+/// Where everything is stored. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    hints: Hints,
+}
+
+impl Store {
+    /// Reaches PostgreSQL once, to refuse a server that is too old, and keeps a pool from then on.
+    pub async fn connect(settings: &Settings, hints: Hints) -> Result<Self, Error> {
+        let pool = connect::pool(settings)?;
+        connect::check_version(&*pool.get().await?).await?;
+        Ok(Self { pool, hints })
+    }
+
+    /// The pool, for the feed's polling.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Deletes the responses of requests that can no longer be replayed, and returns how many there were. For a task that calls
+    /// it now and then; nothing depends on it but the size of the table.
+    pub async fn purge_request_records(&self) -> Result<u64, Error> {
+        requests::purge(&self.reader().await?).await
+    }
+
+    /// A connection for reading.
+    async fn reader(&self) -> Result<Object, Error> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Runs an operation in a transaction of its own, at most once per request id, and hints at what it committed.
+    ///
+    /// `respond` encodes the response that a replay returns, without secrets; it is called only if there is a request id.
+    async fn mutate<T, R, F>(&self, mutation: &Mutation, respond: R, operation: F) -> Result<Outcome<T>, Error>
+    where
+        R: FnOnce(&Written<T>) -> Vec<u8>,
+        F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
+    {
+        let mut client = self.pool.get().await?;
+        let transaction = client.transaction().await?;
+        // A request that is only validated neither replays nor is remembered: it has no effect to repeat.
+        let request = mutation.request.as_ref().filter(|_| !mutation.validate_only);
+        if let Some(request) = request
+            && let Some(response) = requests::claim(&transaction, mutation, request).await?
+        {
+            return Ok(Outcome::Replayed(response));
+        }
+        let written = operation(&transaction).await?;
+        if mutation.validate_only {
+            transaction.rollback().await?;
+            return Ok(Outcome::Done(written.unmade()));
+        }
+        if let Some(request) = request {
+            requests::remember(&transaction, mutation, request, &respond(&written)).await?;
+        }
+        transaction.commit().await?;
+        written.hints().for_each(|hint| self.hints.send(hint));
+        Ok(Outcome::Done(written))
+    }
+}

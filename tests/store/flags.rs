@@ -1,0 +1,435 @@
+//! Flags: definitions, and what a change of one means for every environment.
+
+use halyard::domain::access::Role;
+use halyard::domain::rule::Serve;
+use halyard::store::configurations::{ConfigurationPatch, Toggle};
+use halyard::store::flags::{Flag, FlagFilter, FlagPatch};
+use halyard::store::{Entity, Error, Mutation, Outcome};
+
+use crate::world::*;
+
+async fn update(world: &World, mutation: &Mutation, patch: FlagPatch, etag: &str) -> Result<Outcome<Flag>, Error> {
+    world
+        .store
+        .update_flag(mutation, &project("shop"), &flag("f"), patch, etag, respond)
+        .await
+}
+
+fn visible() -> FlagPatch {
+    FlagPatch {
+        client_visible: Some(true),
+        ..FlagPatch::default()
+    }
+}
+
+fn owned_by(owner: &str) -> FlagPatch {
+    FlagPatch {
+        owner: Some(owner.into()),
+        ..FlagPatch::default()
+    }
+}
+
+fn definition(key: &str, version: i64, put: bool) -> (String, String, i64, bool) {
+    ("flag_definition".to_owned(), key.to_owned(), version, put)
+}
+
+fn configuration(key: &str, version: i64, put: bool) -> (String, String, i64, bool) {
+    ("flag_configuration".to_owned(), key.to_owned(), version, put)
+}
+
+#[tokio::test]
+async fn a_new_flag_is_a_change_of_every_environment() {
+    let world = world().await;
+    let written = world.flag("f").await;
+    let touched: Vec<_> = written
+        .revisions
+        .iter()
+        .map(|touched| (touched.environment.as_str(), touched.revision))
+        .collect();
+    assert_eq!(touched, [("dev", 2), ("prod", 2)]);
+    assert_eq!(world.items("prod", 2).await, [definition("f", 1, true)]);
+    assert_eq!(
+        world.store.get_flag(&project("shop"), &flag("f")).await.unwrap(),
+        written.entity
+    );
+    assert_eq!(world.count("flag_configurations").await, 0);
+}
+
+#[tokio::test]
+async fn a_flag_needs_no_environment() {
+    let world = empty().await;
+    world.project("shop").await;
+    let written = world.flag("f").await;
+    assert!(written.changed && written.revisions.is_empty());
+    world.environment("shop", "dev", false).await;
+    assert_eq!(world.items("dev", 1).await, [definition("f", 1, true)]);
+}
+
+#[tokio::test]
+async fn flags_that_cannot_be_created_are_refused() {
+    let world = world().await;
+    world.flag("f").await;
+    let owner = world.by_owner();
+    let create = async |mutation, new| world.store.create_flag(mutation, &project("shop"), new, respond).await;
+    done(
+        world
+            .store
+            .archive_flag(&world.by_owner(), &project("shop"), &flag("f"), "", respond)
+            .await,
+    );
+    let taken = refused(create(&owner, bool_flag("f")).await);
+    assert!(matches!(taken, Error::AlreadyExists { entity: Entity::Flag, key } if key == "f"));
+
+    let mut bad = bool_flag("bad");
+    bad.definition.off_variant = Some(variant("maybe"));
+    bad.metadata.name = "x".repeat(201);
+    assert_eq!(
+        fields(&refused(create(&owner, bad).await)),
+        ["flag.name", "flag.off_variant"]
+    );
+    let viewer = by(world.member(Role::Viewer).await);
+    assert!(matches!(refused(create(&viewer, bool_flag("g")).await), Error::Denied));
+    assert_eq!(world.count("flags").await, 1);
+}
+
+#[tokio::test]
+async fn a_project_holds_no_more_flags_than_the_limit() {
+    let world = world().await;
+    let fill = "insert into flags (project_id, key, name, description, tags, owner, form, form_version, created_at, updated_at)
+        select p.id, 'f' || n, '', '', '{}', '', '', 1, now(), now() from projects p, generate_series(1, 10000) n";
+    world.sql.execute(fill, &[]).await.unwrap();
+    let create = world
+        .store
+        .create_flag(&world.by_owner(), &project("shop"), bool_flag("g"), respond)
+        .await;
+    assert!(matches!(
+        refused(create),
+        Error::LimitReached {
+            entity: Entity::Flag,
+            limit: 10_000
+        }
+    ));
+}
+
+#[tokio::test]
+async fn metadata_alters_no_environment_but_is_audited() {
+    let world = world().await;
+    let before = world.flag("f").await.entity;
+    let patch = FlagPatch {
+        tags: Some(vec!["b".into(), "a".into(), "b".into()]),
+        ..owned_by("team")
+    };
+    let written = done(update(&world, &world.by_owner(), patch, &before.etag).await);
+    assert!(written.changed && written.revisions.is_empty());
+    assert_eq!(written.entity.metadata.tags, ["a", "b"]);
+    assert_ne!(written.entity.etag, before.etag);
+    assert_eq!(world.revision("dev").await, 2);
+    assert_eq!(world.count("audit_entries where action = 'flag.update'").await, 1);
+    assert_eq!(
+        world.store.get_flag(&project("shop"), &flag("f")).await.unwrap(),
+        written.entity
+    );
+}
+
+#[tokio::test]
+async fn a_changed_definition_is_a_change_of_every_environment() {
+    let world = world().await;
+    world.flag("f").await;
+    let written = done(update(&world, &world.by_owner(), visible(), "").await);
+    assert_eq!(written.revisions.len(), 2);
+    assert_eq!(world.items("dev", 3).await, [definition("f", 2, true)]);
+    let sizes = world.log_sizes().await;
+    let again = done(update(&world, &world.by_owner(), visible(), "").await);
+    assert!(!again.changed && again.revisions.is_empty() && again.entity == written.entity);
+    assert_eq!(world.log_sizes().await, sizes);
+}
+
+#[tokio::test]
+async fn a_stale_flag_etag_is_refused_even_after_recreation() {
+    let world = world().await;
+    let old = world.flag("f").await.entity.etag;
+    done(update(&world, &world.by_owner(), owned_by("x"), &old).await);
+    let stale = |error| {
+        matches!(
+            error,
+            Error::Stale {
+                entity: Entity::Flag,
+                ..
+            }
+        )
+    };
+    assert!(stale(refused(
+        update(&world, &world.by_owner(), owned_by("y"), &old).await
+    )));
+    let shop = project("shop");
+    assert!(stale(refused(
+        world
+            .store
+            .archive_flag(&world.by_owner(), &shop, &flag("f"), &old, respond)
+            .await
+    )));
+    assert!(stale(refused(
+        world
+            .store
+            .delete_flag(&world.by_owner(), &shop, &flag("f"), &old, respond)
+            .await
+    )));
+    done(
+        world
+            .store
+            .delete_flag(&world.by_owner(), &shop, &flag("f"), "", respond)
+            .await,
+    );
+    world.flag("f").await;
+    assert!(stale(refused(
+        update(&world, &world.by_owner(), owned_by("y"), &old).await
+    )));
+}
+
+#[tokio::test]
+async fn a_variant_that_is_served_cannot_be_removed() {
+    let world = world().await;
+    let mut definition = world.flag("f").await.entity.definition;
+    let serve = ConfigurationPatch {
+        default: Some(Some(Serve::Variant(variant("on")))),
+        ..ConfigurationPatch::default()
+    };
+    let prod = environment("prod");
+    done(
+        world
+            .store
+            .update_configuration(&world.by_owner(), shop(&prod), &flag("f"), serve, "", respond)
+            .await,
+    );
+    definition.variants.remove(0);
+    let patch = || FlagPatch {
+        variants: Some(definition.variants.clone()),
+        default_variant: Some(None),
+        ..FlagPatch::default()
+    };
+    let blocked = refused(update(&world, &world.by_owner(), patch(), "").await);
+    assert!(
+        matches!(&blocked, Error::Blocked { entity: Entity::Flag, key, description }
+        if key == "f" && description.ends_with("on in prod")),
+        "{blocked:?}"
+    );
+    let clear = ConfigurationPatch {
+        default: Some(None),
+        ..ConfigurationPatch::default()
+    };
+    done(
+        world
+            .store
+            .update_configuration(&world.by_owner(), shop(&prod), &flag("f"), clear, "", respond)
+            .await,
+    );
+    assert_eq!(
+        done(update(&world, &world.by_owner(), patch(), "").await)
+            .entity
+            .definition
+            .variants
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn developers_change_definitions_only_where_nothing_is_protected() {
+    let world = world().await;
+    let developer = by(world.member(Role::Developer).await);
+    done(
+        world
+            .store
+            .create_flag(&developer, &project("shop"), bool_flag("f"), respond)
+            .await,
+    );
+    done(update(&world, &developer, owned_by("x"), "").await);
+    assert!(matches!(
+        refused(update(&world, &developer, visible(), "").await),
+        Error::Denied
+    ));
+    let archive = async || {
+        world
+            .store
+            .archive_flag(&developer, &project("shop"), &flag("f"), "", respond)
+            .await
+    };
+    assert!(matches!(refused(archive().await), Error::Denied));
+    let prod = environment("prod");
+    done(
+        world
+            .store
+            .delete_environment(&world.by_owner(), shop(&prod), "", respond)
+            .await,
+    );
+    done(update(&world, &developer, visible(), "").await);
+    done(archive().await);
+    let delete = world
+        .store
+        .delete_flag(&developer, &project("shop"), &flag("f"), "", respond)
+        .await;
+    assert!(matches!(refused(delete), Error::Denied));
+}
+
+#[tokio::test]
+async fn an_archived_flag_leaves_every_environment_and_keeps_its_rows() {
+    let world = world().await;
+    world.flag("f").await;
+    let (dev, toggle) = (
+        environment("dev"),
+        [Toggle {
+            flag: flag("f"),
+            enabled: true,
+        }],
+    );
+    done(
+        world
+            .store
+            .toggle_flags(&world.by_owner(), shop(&dev), &toggle, respond)
+            .await,
+    );
+    let archive = async || {
+        done(
+            world
+                .store
+                .archive_flag(&world.by_owner(), &project("shop"), &flag("f"), "", respond)
+                .await,
+        )
+    };
+    let written = archive().await;
+    assert!(written.entity.archived_at.is_some());
+    assert_eq!(
+        world.items("dev", 4).await,
+        [configuration("f", 3, false), definition("f", 1, false)]
+    );
+    assert_eq!(world.items("prod", 3).await, [definition("f", 1, false)]);
+    assert_eq!(world.count("flag_configurations").await, 1);
+    assert!(!archive().await.changed);
+    assert_eq!(world.revision("dev").await, 4);
+
+    // Nothing that happens to it now is anyone's business but people's.
+    let written = done(update(&world, &world.by_owner(), visible(), "").await);
+    assert!(written.changed && written.revisions.is_empty());
+    let written = done(
+        world
+            .store
+            .delete_flag(&world.by_owner(), &project("shop"), &flag("f"), "", respond)
+            .await,
+    );
+    assert!(written.revisions.is_empty());
+}
+
+#[tokio::test]
+async fn a_recreated_flag_never_repeats_a_version() {
+    let world = world().await;
+    let dev = environment("dev");
+    let toggle = [Toggle {
+        flag: flag("f"),
+        enabled: true,
+    }];
+    world.flag("f").await;
+    done(
+        world
+            .store
+            .toggle_flags(&world.by_owner(), shop(&dev), &toggle, respond)
+            .await,
+    );
+    done(
+        world
+            .store
+            .delete_flag(&world.by_owner(), &project("shop"), &flag("f"), "", respond)
+            .await,
+    );
+    assert_eq!(
+        world.items("dev", 4).await,
+        [configuration("f", 3, false), definition("f", 1, false)]
+    );
+    world.flag("f").await;
+    done(
+        world
+            .store
+            .toggle_flags(&world.by_owner(), shop(&dev), &toggle, respond)
+            .await,
+    );
+    assert_eq!(world.items("dev", 5).await, [definition("f", 2, true)]);
+    assert_eq!(world.items("dev", 6).await, [configuration("f", 6, true)]);
+}
+
+#[tokio::test]
+async fn missing_flags_are_named() {
+    let world = world().await;
+    let missing = |error| matches!(error, Error::NotFound { entity: Entity::Flag, key } if key == "f");
+    assert!(missing(refused(update(&world, &world.by_owner(), visible(), "").await)));
+    assert!(missing(
+        world.store.get_flag(&project("shop"), &flag("f")).await.unwrap_err()
+    ));
+    let nowhere = world.store.get_flag(&project("nowhere"), &flag("f")).await;
+    assert!(matches!(
+        nowhere,
+        Err(Error::NotFound {
+            entity: Entity::Project,
+            ..
+        })
+    ));
+}
+
+#[tokio::test]
+async fn flags_are_listed_by_key_with_what_was_asked_for() {
+    let world = world().await;
+    for key in ["b", "B", "a"] {
+        world.flag(key).await;
+    }
+    let dev = environment("dev");
+    let toggle = [Toggle {
+        flag: flag("b"),
+        enabled: true,
+    }];
+    done(
+        world
+            .store
+            .toggle_flags(&world.by_owner(), shop(&dev), &toggle, respond)
+            .await,
+    );
+    done(
+        world
+            .store
+            .archive_flag(&world.by_owner(), &project("shop"), &flag("a"), "", respond)
+            .await,
+    );
+    let list = async |environment, archived, page| {
+        let filter = FlagFilter { environment, archived };
+        let list = world.store.list_flags(&project("shop"), filter, &page).await.unwrap();
+        let keys = list.items.iter().map(|(flag, configuration)| {
+            let state = configuration
+                .as_ref()
+                .map(|c| if c.configuration.enabled { "+" } else { "-" });
+            format!("{}{}", flag.definition.key, state.unwrap_or_default())
+        });
+        (keys.collect::<Vec<_>>().join(" "), list.next)
+    };
+    assert_eq!(list(None, true, page(2, "")).await, ("B a".into(), Some("a".into())));
+    assert_eq!(list(None, true, page(2, "a")).await, ("b".into(), None));
+    assert_eq!(list(Some(&dev), false, page(9, "")).await, ("B- b+".into(), None));
+    let nowhere = environment("nowhere");
+    let filter = FlagFilter {
+        environment: Some(&nowhere),
+        archived: false,
+    };
+    let missing = world.store.list_flags(&project("shop"), filter, &page(1, "")).await;
+    assert!(matches!(
+        missing,
+        Err(Error::NotFound {
+            entity: Entity::Environment,
+            ..
+        })
+    ));
+}
+
+#[tokio::test]
+async fn a_damaged_form_is_an_error_and_not_a_panic() {
+    let world = world().await;
+    world.flag("f").await;
+    world.sql.execute("update flags set form = 'null'", &[]).await.unwrap();
+    let read = world.store.get_flag(&project("shop"), &flag("f")).await;
+    assert!(matches!(read, Err(Error::Corrupt { column: "form", .. })), "{read:?}");
+}

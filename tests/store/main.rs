@@ -1,0 +1,20 @@
+//! The store on a real PostgreSQL: every operation, every refusal, and what must hold however they interleave.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the words of the tests, outside of test functions, fail by panicking too"
+)]
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+mod world;
+
+mod configurations;
+mod environments;
+mod flags;
+mod journal;
+mod migrations;
+mod projects;
+mod requests;
+mod users;
