@@ -2,4 +2,5 @@
 
 pub mod domain;
 pub mod pb;
+pub mod store;
 pub mod watch;

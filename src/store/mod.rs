@@ -1,0 +1,3 @@
+//! PostgreSQL: all of the SQL.
+
+pub mod feed;
