@@ -6,6 +6,8 @@
 mod cluster;
 #[path = "feed/follower.rs"]
 mod follower;
+#[path = "feed/proxy.rs"]
+mod proxy;
 #[path = "feed/world.rs"]
 mod world;
 
@@ -19,6 +21,7 @@ use rustix::process::Signal;
 
 use cluster::signal_process;
 use follower::Follower;
+use proxy::Proxy;
 use world::World;
 
 const NEVER: Duration = Duration::from_hours(24);
@@ -157,7 +160,7 @@ async fn a_lost_notification_is_found_by_the_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_transaction_elsewhere_hides_nothing_from_the_poll() {
+async fn a_transaction_that_commits_late_is_not_passed_over_by_the_poll() {
     let mut world = World::new().await;
     let environment = world.environment("one").await;
     let options = Options {
@@ -165,16 +168,19 @@ async fn a_long_transaction_elsewhere_hides_nothing_from_the_poll() {
         ..quick()
     };
     let mut follower = Follower::ready(&world, options).await;
-    let other = world.cluster.client().await;
-    other
-        .batch_execute("begin; update projects set name = 'long'")
+    // The writer's transaction is older than others that end while it is open, and polls that have seen those end.
+    world
+        .client
+        .batch_execute("begin; select pg_current_xact_id()")
         .await
         .unwrap();
-    let first = world.write(environment, "during").await;
-    follower.until_at(environment, first).await;
-    other.batch_execute("commit").await.unwrap();
-    let second = world.write(environment, "after").await;
-    follower.until_at(environment, second).await;
+    let other = world.cluster.client().await;
+    for _ in 0..3 {
+        other.batch_execute("update projects set name = 'newer'").await.unwrap();
+        follower.until_confirmed().await;
+    }
+    let revision = world.write(environment, "committed late").await;
+    follower.until_at(environment, revision).await;
     follower.until_confirmed().await;
 }
 
@@ -293,6 +299,32 @@ async fn without_a_listener_it_polls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_swallows_notifications_is_polled_until_it_carries_them() {
+    let mut world = World::new().await;
+    let environment = world.environment("one").await;
+    let proxy = Proxy::start(&world.cluster.config());
+    proxy.swallow();
+    let mut follower = Follower::start_with(proxy.config(), world.pool(), quick());
+    let probe_failures = |follower: &Follower| count(&follower.feed.counters().probe_failures);
+    while probe_failures(&follower) == 0 {
+        follower.until_confirmed().await;
+        assert_eq!(follower.seen.quality, Some(Quality::Polling));
+    }
+    let revision = world.write(environment, "first").await;
+    follower.until_at(environment, revision).await;
+
+    proxy.pass();
+    follower.until("live", |seen| seen.quality == Some(Quality::Live)).await;
+    // In the middle of a session, with the connection up and other messages passing.
+    proxy.swallow();
+    let failures = probe_failures(&follower);
+    follower
+        .until("polling", |seen| seen.quality == Some(Quality::Polling))
+        .await;
+    assert!(probe_failures(&follower) > failures);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_does_not_lead_on_is_replaced_by_the_whole_state() {
     let mut world = World::new().await;
     let environment = world.environment("one").await;
@@ -362,6 +394,36 @@ async fn a_history_that_went_back_raises_the_generation_once_for_all_replicas() 
         .iter()
         .map(|follower| count(&follower.feed.counters().generations_raised));
     assert_eq!(raised.sum::<u64>(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_copy_raises_the_generation() {
+    let mut world = World::new().await;
+    let environment = world.environment("one").await;
+    world.write(environment, "kept").await;
+    world.cluster.kill();
+    world.cluster.back_up();
+    world.cluster.launch().await;
+    world.reconnect().await;
+    // No scan is due by time alone: that the server is another than before must be reason enough.
+    let options = Options {
+        scan_interval: NEVER,
+        ..quick()
+    };
+    let mut follower = Follower::ready(&world, options).await;
+    let lost = world.write(environment, "lost").await;
+    follower.until_at(environment, lost).await;
+
+    world.cluster.kill();
+    world.cluster.restore();
+    world.cluster.launch().await;
+    world.reconnect().await;
+    follower.until("the next generation", |seen| seen.is_renewed(2)).await;
+    assert_eq!(follower.seen.configuration(environment).unwrap(), "kept");
+    let revision = world.write(environment, "goes on").await;
+    assert_eq!(revision, lost);
+    follower.until_at(environment, revision).await;
+    assert_eq!(world.generation().await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

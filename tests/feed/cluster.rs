@@ -96,6 +96,27 @@ impl Cluster {
         }
     }
 
+    /// Keeps a copy of the files of a server that is down.
+    pub fn back_up(&self) {
+        self.copy("data", "backup");
+    }
+
+    /// Puts the copy in the place of the files of a server that is down.
+    pub fn restore(&self) {
+        std::fs::remove_dir_all(self.data()).unwrap();
+        self.copy("backup", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let mut copy = Command::new("cp");
+        let copied = copy
+            .args(["-a", from, to])
+            .current_dir(self.folder.path())
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

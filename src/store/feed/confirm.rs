@@ -46,7 +46,8 @@ async fn keep_answering(shared: &Shared, mut questions: mpsc::Receiver<Question>
         match read(shared, &batch).await {
             Ok(answers) => answer(&shared.hints, &answers, batch.drain(..)),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "could not confirm a head at the primary");
+                // The callers are told, and the poll has said so in the log.
+                tracing::debug!(error = chain(&error), "could not confirm a head at the primary");
                 batch.clear();
             }
         }

@@ -59,9 +59,10 @@ impl Listener {
 
     async fn keep_listening(&self) {
         let mut backoff = Backoff::new(self.shared.options.reconnect_least, self.shared.options.reconnect_most);
+        let mut was_heard = true;
         loop {
             let error = self.session(&mut backoff).await;
-            self.link.send_modify(|link| link.origin = None);
+            self.link.send_modify(|link| was_heard |= link.origin.take().is_some());
             add(&self.shared.counters.disconnects, 1);
             let delay = if matches!(error, Error::Deaf) {
                 self.shared.options.deaf_retry
