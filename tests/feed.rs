@@ -18,6 +18,7 @@ use halyard::domain::change::EnvironmentId;
 use halyard::store::feed::{Hint, Options};
 use halyard::watch::source::{Quality, Source};
 use rustix::process::Signal;
+use tokio_postgres::Config;
 
 use cluster::signal_process;
 use follower::Follower;
@@ -48,6 +49,13 @@ fn quick() -> Options {
         deaf_retry: Duration::from_millis(200),
         ..Options::default()
     }
+}
+
+/// Where no listener can connect.
+fn nowhere(world: &World) -> Config {
+    let mut config = world.cluster.config();
+    config.dbname("another");
+    config
 }
 
 fn count(counter: &AtomicU64) -> u64 {
@@ -285,9 +293,7 @@ async fn a_frozen_listener_is_noticed_by_its_probe() {
 async fn without_a_listener_it_polls() {
     let mut world = World::new().await;
     let environment = world.environment("one").await;
-    let mut nowhere = world.cluster.config();
-    nowhere.dbname("another");
-    let mut follower = Follower::start_with(nowhere, world.pool(), quick());
+    let mut follower = Follower::start_with(nowhere(&world), world.pool(), quick());
     follower
         .until("polling", |seen| {
             seen.complete && seen.quality == Some(Quality::Polling)
@@ -405,12 +411,13 @@ async fn a_restored_copy_raises_the_generation() {
     world.cluster.back_up();
     world.cluster.launch().await;
     world.reconnect().await;
-    // No scan is due by time alone: that the server is another than before must be reason enough.
+    // Neither time nor a new session of the listener asks for a scan: that the server is another must be reason enough.
     let options = Options {
         scan_interval: NEVER,
         ..quick()
     };
-    let mut follower = Follower::ready(&world, options).await;
+    let mut follower = Follower::start_with(nowhere(&world), world.pool(), options);
+    follower.until_confirmed().await;
     let lost = world.write(environment, "lost").await;
     follower.until_at(environment, lost).await;
 

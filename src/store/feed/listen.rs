@@ -62,7 +62,8 @@ impl Listener {
         let mut was_heard = true;
         loop {
             let error = self.session(&mut backoff).await;
-            self.link.send_modify(|link| was_heard |= link.origin.take().is_some());
+            // An attempt that came to nothing is no news: the engine would scan for it.
+            was_heard |= self.link.send_if_modified(|link| link.origin.take().is_some());
             add(&self.shared.counters.disconnects, 1);
             let delay = if matches!(error, Error::Deaf) {
                 self.shared.options.deaf_retry
