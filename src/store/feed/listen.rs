@@ -70,11 +70,12 @@ impl Listener {
             } else {
                 backoff.next()
             };
-            tracing::warn!(
-                error = chain(&error),
-                ?delay,
-                "notifications do not arrive; polling instead"
-            );
+            // One line an outage; the attempts in between say nothing new.
+            if std::mem::replace(&mut was_heard, false) {
+                tracing::warn!(error = chain(&error), "notifications do not arrive; polling instead");
+            } else {
+                tracing::debug!(error = chain(&error), ?delay, "notifications still do not arrive");
+            }
             sleep(delay).await;
         }
     }
