@@ -1,36 +1,129 @@
-//! What the feed is told after a commit.
+//! From PostgreSQL to the hub: the feed of one replica.
+//!
+//! Tables are the truth, NOTIFY is a hint. Three things make the feed look: hints of this process, notifications of other
+//! replicas, and a poll every second that finds whatever those have missed. What it then reads proves itself by revision and
+//! digest, or is read whole.
+//!
+//! - [`hint`]: what is passed around, and its spelling on the channel.
+//! - [`notify`]: tells other replicas; [`listen`]: hears them.
+//! - [`poll`]: which heads have moved, and whether this is still the same database.
+//! - [`chain`], [`environments`], [`confirmations`]: the decisions, pure.
+//! - [`fetch`], [`directory`], [`generation`]: the statements behind them.
+//! - [`engine`], [`apply`]: the one task that owns the cursors and sends events.
+//! - [`confirm`]: answers the hub's questions.
+//!
+//! Architecture invariant: nothing here writes, but for the generation.
 
+mod apply;
+mod backoff;
+mod chain;
+mod confirm;
+mod confirmations;
+mod counters;
+mod directory;
+mod engine;
+mod environments;
+mod error;
+mod fetch;
+mod generation;
+mod hint;
+mod lease;
+mod listen;
+mod notify;
+mod options;
+mod poll;
+mod rows;
+
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use counters::Counters;
+pub use hint::{Hint, Hints};
+pub use options::Options;
+
+use self::confirm::Question;
+use self::engine::Engine;
+use self::listen::{Link, Listener};
 use crate::domain::change::EnvironmentId;
+use crate::watch::source::{Answer, Event, Head, Source, Unreachable};
 
-/// Something newer than before was committed.
-#[derive(Debug, Clone, Copy)]
-pub enum Hint {
-    /// An environment has a new revision.
-    Environment {
-        /// Which.
-        id: EnvironmentId,
-        /// The revision.
-        revision: u64,
-    },
-    /// The `access` head has a new revision.
-    Access {
-        /// The revision.
-        revision: u64,
-    },
+/// The feed. Its tasks run until the token is cancelled, whatever becomes of this handle.
+#[derive(Debug)]
+pub struct Feed {
+    questions: mpsc::Sender<Question>,
+    counters: Arc<Counters>,
 }
 
-/// Where hints go.
-#[derive(Debug, Clone, Default)]
-pub struct Hints;
+/// What every task of the feed has at hand.
+#[derive(Clone)]
+struct Shared {
+    pool: Pool,
+    hints: Hints,
+    options: Arc<Options>,
+    counters: Arc<Counters>,
+    cancel: CancellationToken,
+}
 
-impl Hints {
-    /// Hints that go nowhere.
-    pub fn new() -> Self {
-        Self
+impl Feed {
+    /// Starts the feed on the current runtime, which must be the one that the pool's connections live on. `config` is for the
+    /// listener's own connection; `hints` is what this process's writes are told to. Events come in the order that
+    /// [`source`](crate::watch::source) promises.
+    pub fn start(
+        config: tokio_postgres::Config,
+        pool: Pool,
+        hints: Hints,
+        options: Options,
+        cancel: CancellationToken,
+        tracker: &TaskTracker,
+    ) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(options.event_capacity.max(1));
+        let (questions, asked) = mpsc::channel(confirm::QUESTIONS);
+        let (link_sender, link) = watch::channel(Link::default());
+        let (pool_origin_sender, pool_origin) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let shared = Shared {
+            pool,
+            hints,
+            options: Arc::new(options),
+            counters: Arc::clone(&counters),
+            cancel,
+        };
+        let listener = Listener {
+            config,
+            shared: shared.clone(),
+            link: link_sender,
+            pool_origin,
+            tracker: tracker.clone(),
+        };
+        tracker.spawn(listener.run());
+        tracker.spawn(notify::run(shared.clone()));
+        tracker.spawn(confirm::run(shared.clone(), asked));
+        tracker.spawn(Engine::new(shared, events, link, pool_origin_sender).run());
+        (Arc::new(Self { questions, counters }), receiver)
     }
 
-    /// Hands a hint over. Never blocks.
-    pub fn send(&self, hint: Hint) {
-        let _ = hint;
+    /// What the feed has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unreachable> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(question(reply)).await.map_err(|_| Unreachable)?;
+        answer.await.map_err(|_| Unreachable)
+    }
+}
+
+impl Source for Feed {
+    fn confirm_head(&self, environment: EnvironmentId) -> Answer<'_, Option<Head>> {
+        Box::pin(self.ask(move |reply| Question::Head(environment, reply)))
+    }
+
+    fn confirm_access(&self) -> Answer<'_, u64> {
+        Box::pin(self.ask(Question::Access))
     }
 }

@@ -1,0 +1,333 @@
+//! What the engine makes of what was read: events, and new things to want.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::chain::Cursor;
+use super::confirmations::Claim;
+use super::counters::add;
+use super::engine::{Access, Done, Engine, Loading, Scope, Stopped};
+use super::environments::{Finished, Parked};
+use super::error::{Error, chain};
+use super::fetch::Fetched;
+use super::generation::Raised;
+use super::hint::Hint;
+use super::poll::Heads;
+use crate::domain::access::Directory;
+use crate::domain::change::EnvironmentId;
+use crate::watch::source::{Event, Identity, StoredDelta};
+
+impl Engine {
+    /// Takes up what was read in this epoch.
+    pub(super) async fn apply(&mut self, done: Done) -> Result<(), Stopped> {
+        match done {
+            Done::Polled(Ok(heads)) => self.polled(heads).await,
+            Done::Polled(Err(error)) => {
+                self.poll_failed(&error);
+                Ok(())
+            }
+            Done::Fetched(environment, Ok(fetched)) => self.fetched(environment, fetched).await,
+            Done::Fetched(environment, Err(error)) => self.fetch_failed(environment, &error).await,
+            Done::Directory(result) => {
+                self.access.reading = false;
+                match result {
+                    Ok(directory) => self.directory(directory).await,
+                    Err(error) => {
+                        self.directory_failed(&error);
+                        Ok(())
+                    }
+                }
+            }
+            Done::Raised(result) => {
+                self.raising = false;
+                self.raised(result).await
+            }
+        }
+    }
+
+    async fn polled(&mut self, heads: Heads) -> Result<(), Stopped> {
+        add(&self.shared.counters.polls, 1);
+        if !self.polling.answered {
+            tracing::info!("the database answers");
+        }
+        self.polling.answered = true;
+        if !self.is_same_history(&heads).await? {
+            return Ok(());
+        }
+        let previous = self.pool_origin.send_replace(Some(heads.origin.clone()));
+        let is_elsewhere = previous.is_some_and(|previous| previous != heads.origin);
+        let went_back = self.polling.since.is_some_and(|since| heads.xmin < since);
+        if !heads.scanned && (is_elsewhere || went_back) {
+            // Heads that were set back by a restore are not among the recently written.
+            self.polling.scan_next();
+            return Ok(());
+        }
+        self.environments.unpark(heads.scanned);
+        self.access.parked = false;
+        self.polling.since = Some(heads.xmin);
+        if heads.scanned {
+            self.polling.scanned_at = heads.asked_at;
+        }
+        self.note(&heads);
+        self.complete_if_loaded().await
+    }
+
+    /// Compares the history that was polled with the one that is being sent, and begins again if it is another. Returns whether
+    /// the heads can be taken up.
+    async fn is_same_history(&mut self, heads: &Heads) -> Result<bool, Stopped> {
+        let Some(known) = self.identity else {
+            self.begin(heads.identity).await?;
+            return Ok(heads.scanned);
+        };
+        if heads.identity == known {
+            return Ok(true);
+        }
+        if heads.identity.store == known.store && heads.identity.generation < known.generation {
+            tracing::error!(
+                known = known.generation,
+                found = heads.identity.generation,
+                "the database is an older copy: the generation has gone back"
+            );
+            add(&self.shared.counters.divergences, 1);
+            self.raise_generation(known);
+            return Ok(false);
+        }
+        tracing::error!(
+            known_store = %known.store,
+            known_generation = known.generation,
+            store = %heads.identity.store,
+            generation = heads.identity.generation,
+            "the database holds another history: everything is sent again"
+        );
+        self.begin(heads.identity).await?;
+        Ok(false)
+    }
+
+    /// Begins to send a history, from its beginning.
+    async fn begin(&mut self, identity: Identity) -> Result<(), Stopped> {
+        if self.identity.is_some() {
+            self.epoch += 1;
+        }
+        self.identity = Some(identity);
+        self.raising = false;
+        self.environments.restart();
+        self.confirmations.clear();
+        self.access = Access {
+            wanted: true,
+            ..Access::default()
+        };
+        if let Loading::Awaiting(_) = self.loading {
+            self.loading = Loading::Unknown;
+        }
+        self.polling.scan_next();
+        self.send(Event::Identity(identity)).await
+    }
+
+    fn note(&mut self, heads: &Heads) {
+        let mut awaited = Vec::new();
+        let is_live = self.link.borrow().origin.is_some() && matches!(self.loading, Loading::Complete);
+        for &(id, head) in &heads.changed {
+            let Some(awaited_of_it) = self.environments.note(id, head) else {
+                continue;
+            };
+            let revision = awaited_of_it.revision;
+            awaited.push(Hint::Environment { id, revision });
+            if awaited_of_it.unexpected && is_live {
+                add(&self.shared.counters.missed_hints, 1);
+            }
+        }
+        if heads.scanned {
+            let existing: HashSet<_> = heads.changed.iter().map(|&(environment, _)| environment).collect();
+            self.environments.look_at_others(&existing);
+            if let Loading::Unknown = self.loading {
+                self.loading = Loading::Awaiting(existing);
+            }
+        }
+        // A revision that went back is as good a reason as one that went on: it is a restored copy.
+        if self.access.sent != Some(heads.access) {
+            self.access.wanted = true;
+            awaited.push(Hint::Access { revision: heads.access });
+        }
+        self.confirmations.push(Claim {
+            asked_at: heads.asked_at,
+            awaited,
+        });
+    }
+
+    fn poll_failed(&mut self, error: &Error) {
+        add(&self.shared.counters.poll_failures, 1);
+        if self.polling.answered {
+            tracing::warn!(
+                error = chain(error),
+                "the database does not answer polls; the last state is served on"
+            );
+        }
+        self.polling.answered = false;
+        self.polling.next = Scope::All;
+        self.pool_origin.send_replace(None);
+    }
+
+    async fn directory(&mut self, directory: Directory) -> Result<(), Stopped> {
+        if self.access.sent == Some(directory.revision) {
+            return Ok(());
+        }
+        self.access.sent = Some(directory.revision);
+        let existing: HashSet<_> = directory.environments.keys().copied().collect();
+        self.send(Event::Access(Arc::new(directory))).await?;
+        self.environments.look_at_others(&existing);
+        for environment in existing {
+            if !self.environments.knows(environment) {
+                self.environments.look(environment);
+            }
+        }
+        self.complete_if_loaded().await
+    }
+
+    fn directory_failed(&mut self, error: &Error) {
+        add(&self.shared.counters.fetch_failures, 1);
+        if error.is_malformed() {
+            add(&self.shared.counters.malformed, 1);
+        }
+        tracing::error!(error = chain(error), "could not read what access depends on");
+        (self.access.wanted, self.access.parked) = (true, true);
+    }
+
+    async fn fetched(&mut self, environment: EnvironmentId, fetched: Fetched) -> Result<(), Stopped> {
+        match fetched {
+            Fetched::Advance { deltas, more, broken } => {
+                add(&self.shared.counters.broken_chains, usize::from(broken));
+                self.advance(environment, deltas, more).await?;
+            }
+            Fetched::Whole {
+                head,
+                items,
+                recent,
+                broken,
+            } => {
+                if broken {
+                    add(&self.shared.counters.broken_chains, 1);
+                    tracing::warn!(
+                        environment = environment.0,
+                        "the change log does not lead on; the environment is sent whole"
+                    );
+                }
+                add(&self.shared.counters.resets, 1);
+                self.environments
+                    .finish(environment, Finished::Replaced(Cursor::from(&head)));
+                self.send(Event::Reset {
+                    environment,
+                    head,
+                    items,
+                    recent,
+                })
+                .await?;
+            }
+            Fetched::Current => self.environments.finish(environment, Finished::Current),
+            Fetched::Again => self.environments.finish(environment, Finished::Again),
+            Fetched::Gone => {
+                if self.environments.gone(environment) {
+                    self.send(Event::Removed(environment)).await?;
+                }
+            }
+            Fetched::Diverged => self.diverged(environment),
+        }
+        self.loaded(environment).await
+    }
+
+    async fn advance(
+        &mut self,
+        environment: EnvironmentId,
+        deltas: Vec<StoredDelta>,
+        more: bool,
+    ) -> Result<(), Stopped> {
+        let Some(last) = deltas.last() else {
+            self.environments.finish(environment, Finished::Current);
+            return Ok(());
+        };
+        let to = Cursor::from(&last.head);
+        add(&self.shared.counters.advances, deltas.len());
+        for delta in deltas {
+            self.send(Event::Advance { environment, delta }).await?;
+        }
+        self.environments.finish(environment, Finished::Advanced { to, more });
+        Ok(())
+    }
+
+    /// The primary does not have what was sent: a restored copy, or a failover that lost commits.
+    fn diverged(&mut self, environment: EnvironmentId) {
+        // Should raising the generation fail, the next poll brings it up again.
+        self.environments
+            .finish(environment, Finished::Failed(Parked::UntilPoll));
+        let Some(known) = self.identity else {
+            return;
+        };
+        add(&self.shared.counters.divergences, 1);
+        tracing::error!(
+            environment = environment.0,
+            generation = known.generation,
+            "the database has lost or replaced revisions that were already sent"
+        );
+        self.raise_generation(known);
+    }
+
+    async fn raised(&mut self, result: Result<Raised, Error>) -> Result<(), Stopped> {
+        match result {
+            Ok(raised) if Some(raised.identity) != self.identity => {
+                tracing::error!(
+                    generation = raised.identity.generation,
+                    by_us = raised.by_us,
+                    "the generation was raised: everything is sent again"
+                );
+                self.begin(raised.identity).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "could not raise the generation");
+                self.polling.scan_next();
+                Ok(())
+            }
+        }
+    }
+
+    async fn fetch_failed(&mut self, environment: EnvironmentId, error: &Error) -> Result<(), Stopped> {
+        add(&self.shared.counters.fetch_failures, 1);
+        if !error.is_malformed() {
+            tracing::warn!(
+                environment = environment.0,
+                error = chain(error),
+                "could not read an environment"
+            );
+            self.environments
+                .finish(environment, Finished::Failed(Parked::UntilPoll));
+            return Ok(());
+        }
+        add(&self.shared.counters.malformed, 1);
+        tracing::error!(
+            environment = environment.0,
+            error = chain(error),
+            "an environment cannot be understood"
+        );
+        self.environments
+            .finish(environment, Finished::Failed(Parked::UntilScan));
+        self.loaded(environment).await
+    }
+
+    /// Counts an environment as dealt with, in the first load.
+    async fn loaded(&mut self, environment: EnvironmentId) -> Result<(), Stopped> {
+        if let Loading::Awaiting(environments) = &mut self.loading {
+            environments.remove(&environment);
+        }
+        self.complete_if_loaded().await
+    }
+
+    async fn complete_if_loaded(&mut self) -> Result<(), Stopped> {
+        let Loading::Awaiting(environments) = &self.loading else {
+            return Ok(());
+        };
+        if !environments.is_empty() || self.access.sent.is_none() {
+            return Ok(());
+        }
+        self.loading = Loading::Complete;
+        self.send(Event::Complete).await
+    }
+}

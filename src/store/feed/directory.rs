@@ -1,0 +1,119 @@
+//! Reading what access depends on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio_postgres::{IsolationLevel, Row, Transaction};
+use uuid::Uuid;
+
+use super::error::Error;
+use super::lease::with_client;
+use super::rows;
+use crate::domain::access::{Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, Role, User};
+use crate::domain::change::EnvironmentId;
+use crate::domain::key;
+
+/// Reads the directory, all of one moment.
+pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Error> {
+    with_client(pool, limit, |client| {
+        Box::pin(async move {
+            let transaction = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead)
+                .read_only(true)
+                .start()
+                .await?;
+            let directory = read(&transaction).await?;
+            transaction.commit().await?;
+            Ok(directory)
+        })
+    })
+    .await
+}
+
+async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
+    let head = transaction.query_typed("select revision from access_head", &[]).await?;
+    let head = head.first().ok_or(Error::Malformed("there is no access head"))?;
+    let environments = "
+        select environment.id, environment.key, environment.protected, project.key as project
+        from environments environment
+        join projects project on project.id = environment.project_id";
+    let keys = "
+        select id, environment_id, kind, secret_hash, expires_at
+        from environment_keys
+        where revoked_at is null";
+    Ok(Directory {
+        revision: rows::number(head, "revision")?,
+        environments: collect(transaction, environments, environment).await?,
+        keys: collect(transaction, keys, environment_key).await?,
+        users: users(transaction).await?,
+    })
+}
+
+async fn users(transaction: &Transaction<'_>) -> Result<HashMap<Uuid, User>, Error> {
+    let users = "select id, email, instance_role, created_at from users where active";
+    let mut users = collect(transaction, users, user).await?;
+    let members = "
+        select member.user_id, member.role, project.key as project
+        from members member
+        join projects project on project.id = member.project_id";
+    for row in &transaction.query_typed(members, &[]).await? {
+        if let Some(user) = users.get_mut(&row.try_get("user_id")?) {
+            let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
+            user.memberships.insert(project(row)?, role);
+        }
+    }
+    Ok(users)
+}
+
+async fn collect<K, V>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    entry: fn(&Row) -> Result<(K, V), Error>,
+) -> Result<HashMap<K, V>, Error>
+where
+    K: Eq + std::hash::Hash,
+{
+    let rows = transaction.query_typed(sql, &[]).await?;
+    rows.iter().map(entry).collect()
+}
+
+fn environment(row: &Row) -> Result<(EnvironmentId, Environment), Error> {
+    let key = key::Environment::new(row.try_get("key")?);
+    let environment = Environment {
+        project: project(row)?,
+        key: key.map_err(|_| Error::Malformed("an environment's key is not one"))?,
+        protected: row.try_get("protected")?,
+    };
+    Ok((EnvironmentId(row.try_get("id")?), environment))
+}
+
+fn environment_key(row: &Row) -> Result<(String, EnvironmentKey), Error> {
+    let kind = KeyKind::from_name(row.try_get("kind")?);
+    let key = EnvironmentKey {
+        environment: EnvironmentId(row.try_get("environment_id")?),
+        kind: kind.ok_or(Error::Malformed("a key's kind is unknown"))?,
+        secret_hash: rows::digest(row, "secret_hash")?,
+        expires_at: row.try_get("expires_at")?,
+    };
+    Ok((row.try_get("id")?, key))
+}
+
+fn user(row: &Row) -> Result<(Uuid, User), Error> {
+    let role = match row.try_get::<_, Option<&str>>("instance_role")? {
+        Some(role) => Some(InstanceRole::from_name(role).ok_or(Error::Malformed("an instance role is unknown"))?),
+        None => None,
+    };
+    let user = User {
+        email: row.try_get("email")?,
+        role,
+        created_at: row.try_get("created_at")?,
+        memberships: BTreeMap::new(),
+    };
+    Ok((row.try_get("id")?, user))
+}
+
+fn project(row: &Row) -> Result<key::Project, Error> {
+    key::Project::new(row.try_get("project")?).map_err(|_| Error::Malformed("a project's key is not one"))
+}

@@ -1,0 +1,241 @@
+//! The listener: one connection of its own, on which notifications arrive.
+//!
+//! Never through the pool, whose driver drops notifications. A connection that is up proves nothing: a stopped backend keeps its
+//! socket open, and a pooler accepts LISTEN without ever passing a notification on. So the listener talks to itself, and counts as
+//! live only while it hears itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::poll_fn;
+use tokio::sync::watch;
+use tokio::time::{interval_at, sleep, timeout};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use uuid::Uuid;
+
+use super::Shared;
+use super::backoff::Backoff;
+use super::counters::{Counters, add};
+use super::error::{Error, chain};
+use super::hint::{CHANNEL, Hints, Payload};
+use super::poll::{Origin, ask_origin};
+
+/// What the listener's connection is worth.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Rises with every session: what was committed between two sessions was notified to nobody.
+    pub(super) session: u64,
+    /// Who is at the other end, while notifications are known to arrive.
+    pub(super) origin: Option<Origin>,
+}
+
+/// Everything that the listener needs.
+pub(super) struct Listener {
+    pub(super) config: Config,
+    pub(super) shared: Shared,
+    /// Where it says how it is doing.
+    pub(super) link: watch::Sender<Link>,
+    /// Whom the pool is talking to.
+    pub(super) pool_origin: watch::Receiver<Option<Origin>>,
+    pub(super) tracker: TaskTracker,
+}
+
+impl Listener {
+    /// Listens, and connects again whenever it must, until it is cancelled.
+    pub(super) async fn run(mut self) {
+        self.config
+            .application_name("halyard listener")
+            .connect_timeout(self.shared.options.connect_timeout)
+            .keepalives_idle(self.shared.options.probe_interval)
+            .tcp_user_timeout(self.shared.options.probe_interval + self.shared.options.probe_timeout);
+        tokio::select! {
+            biased;
+            () = self.shared.cancel.cancelled() => {}
+            () = self.keep_listening() => {}
+        }
+    }
+
+    async fn keep_listening(&self) {
+        let mut backoff = Backoff::new(self.shared.options.reconnect_least, self.shared.options.reconnect_most);
+        let mut was_heard = true;
+        loop {
+            let error = self.session(&mut backoff).await;
+            // An attempt that came to nothing is no news: the engine would scan for it.
+            was_heard |= self.link.send_if_modified(|link| link.origin.take().is_some());
+            add(&self.shared.counters.disconnects, 1);
+            let delay = if matches!(error, Error::Deaf) {
+                self.shared.options.deaf_retry
+            } else {
+                backoff.next()
+            };
+            // One line an outage; the attempts in between say nothing new.
+            if std::mem::replace(&mut was_heard, false) {
+                tracing::warn!(error = chain(&error), "notifications do not arrive; polling instead");
+            } else {
+                tracing::debug!(error = chain(&error), ?delay, "notifications still do not arrive");
+            }
+            sleep(delay).await;
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn session(&self, backoff: &mut Backoff) -> Error {
+        let connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        backoff.reset();
+        add(&self.shared.counters.connects, 1);
+        tracing::info!("listening for notifications");
+        self.stay(connection).await
+    }
+
+    /// LISTEN comes first: everything committed from then on is either notified or found by the scan that the new session causes.
+    async fn connect(&self) -> Result<Heard, Error> {
+        let connecting = async {
+            let (client, connection) = self.config.connect(NoTls).await?;
+            let heard = Heard::new(client, connection, self);
+            heard.client.batch_execute(&format!("listen {CHANNEL}")).await?;
+            Ok(heard)
+        };
+        let mut heard = within(self.shared.options.connect_timeout, connecting).await?;
+        match self.probe(&heard).await {
+            Ok(()) => {}
+            Err(Error::TimedOut) => return Err(Error::Deaf),
+            Err(error) => return Err(error),
+        }
+        let origin = within(self.shared.options.query_timeout, ask_origin(&heard.client)).await?;
+        self.link.send_modify(|link| {
+            link.session += 1;
+            link.origin = Some(origin.clone());
+        });
+        heard.origin = Some(origin);
+        Ok(heard)
+    }
+
+    async fn stay(&self, mut heard: Heard) -> Error {
+        let period = self.shared.options.probe_interval;
+        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut heard.driver => return why(end),
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.probe(&heard).await {
+                return error;
+            }
+            // After a failover the pool may have found the new primary while this connection still hangs on the old one.
+            if self
+                .pool_origin
+                .borrow()
+                .as_ref()
+                .is_some_and(|pool| heard.origin.as_ref() != Some(pool))
+            {
+                return Error::ElsewhereThanPool;
+            }
+        }
+    }
+
+    /// Says something unique, and waits until it comes back as a notification.
+    async fn probe(&self, heard: &Heard) -> Result<(), Error> {
+        let nonce = Uuid::new_v4();
+        let result = within(self.shared.options.probe_timeout, heard.echo(nonce)).await;
+        if result.is_err() {
+            add(&self.shared.counters.probe_failures, 1);
+        }
+        result
+    }
+}
+
+/// A connection and the task that reads from it.
+struct Heard {
+    client: Client,
+    driver: AbortOnDropHandle<Result<(), tokio_postgres::Error>>,
+    probe: watch::Sender<Probe>,
+    origin: Option<Origin>,
+}
+
+/// The probe that is on its way. Other replicas' probes arrive on the same channel.
+#[derive(Debug, Default)]
+struct Probe {
+    nonce: Uuid,
+    came_back: bool,
+}
+
+impl Heard {
+    fn new<S, T>(client: Client, connection: tokio_postgres::Connection<S, T>, listener: &Listener) -> Self
+    where
+        tokio_postgres::Connection<S, T>: Send + 'static,
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        let probe = watch::Sender::new(Probe::default());
+        let (hints, counters) = (listener.shared.hints.clone(), Arc::clone(&listener.shared.counters));
+        let driver = listener
+            .tracker
+            .spawn(drive(connection, hints, counters, probe.clone()));
+        Self {
+            client,
+            driver: AbortOnDropHandle::new(driver),
+            probe,
+            origin: None,
+        }
+    }
+
+    async fn echo(&self, nonce: Uuid) -> Result<(), Error> {
+        self.probe.send_replace(Probe {
+            nonce,
+            came_back: false,
+        });
+        let payload = Payload::Probe(nonce).to_string();
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&CHANNEL, Type::TEXT), (&payload, Type::TEXT)];
+        self.client.query_typed("select pg_notify($1, $2)", &parameters).await?;
+        let came_back = self.probe.subscribe().wait_for(|probe| probe.came_back).await.map(drop);
+        came_back.map_err(|_| Error::Closed)
+    }
+}
+
+/// Reads the connection until it ends. It never waits for anything else: answers to queries pass through here too.
+async fn drive<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    hints: Hints,
+    counters: Arc<Counters>,
+    probe: watch::Sender<Probe>,
+) -> Result<(), tokio_postgres::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        let AsyncMessage::Notification(notification) = message? else {
+            continue;
+        };
+        match Payload::parse(notification.payload()) {
+            Some(Payload::Hint(hint)) => {
+                add(&counters.notifications, 1);
+                hints.receive(hint);
+            }
+            Some(Payload::Probe(nonce)) => drop(probe.send_if_modified(|probe| {
+                probe.came_back |= probe.nonce == nonce;
+                probe.nonce == nonce
+            })),
+            None => add(&counters.malformed_notifications, 1),
+        }
+    }
+    Ok(())
+}
+
+fn why(end: Result<Result<(), tokio_postgres::Error>, tokio::task::JoinError>) -> Error {
+    match end {
+        Ok(Err(error)) => Error::Database(error),
+        Ok(Ok(())) | Err(_) => Error::Closed,
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(limit, work).await.map_err(|_| Error::TimedOut)?
+}

@@ -1,0 +1,184 @@
+//! A throw-away PostgreSQL of one test: its own processes, on a unix socket, gone with the value whatever becomes of the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// A running cluster.
+pub struct Cluster {
+    folder: TempDir,
+    server: Option<Child>,
+}
+
+impl Cluster {
+    /// Makes and starts a cluster.
+    pub async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("hf").tempdir_in("/tmp").unwrap();
+        if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        let mut cluster = Self { folder, server: None };
+        let made = cluster
+            .command("initdb")
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--username=postgres",
+                "-D",
+            ])
+            .arg(cluster.data())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        cluster.launch().await;
+        cluster
+    }
+
+    /// How to connect.
+    pub fn config(&self) -> Config {
+        let mut config = Config::new();
+        config.host_path(self.folder.path()).user("postgres").dbname("postgres");
+        config
+    }
+
+    /// A connection outside of any pool.
+    pub async fn client(&self) -> Client {
+        let (client, connection) = self.config().connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Starts the server, and waits until it answers.
+    pub async fn launch(&mut self) {
+        let server = self
+            .command("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(self.folder.path())
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60"])
+            .spawn()
+            .unwrap();
+        self.server = Some(server);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while self.config().connect(NoTls).await.is_err() {
+            assert!(Instant::now() < deadline, "PostgreSQL does not start");
+            // Its start is an event of another process that nothing else announces.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Kills every process of the server at once.
+    pub fn kill(&mut self) {
+        self.signal(Signal::STOP);
+        self.signal(Signal::KILL);
+        if let Some(mut server) = self.server.take() {
+            server.wait().unwrap();
+        }
+    }
+
+    /// Sends a signal to every process of the server.
+    pub fn signal(&self, signal: Signal) {
+        let Some(server) = &self.server else {
+            return;
+        };
+        let postmaster = i32::try_from(server.id()).unwrap();
+        // Not before its children are known: a dead parent has none.
+        let children = children(postmaster);
+        for process in [postmaster].into_iter().chain(children) {
+            signal_process(process, signal);
+        }
+    }
+
+    /// Keeps a copy of the files of a server that is down.
+    pub fn back_up(&self) {
+        self.copy("data", "backup");
+    }
+
+    /// Puts the copy in the place of the files of a server that is down.
+    pub fn restore(&self) {
+        std::fs::remove_dir_all(self.data()).unwrap();
+        self.copy("backup", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let mut copy = Command::new("cp");
+        let copied = copy
+            .args(["-a", from, to])
+            .current_dir(self.folder.path())
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// PostgreSQL refuses to run as root; and it ends when the thread of the test does, however that ends.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.arg("--pdeathsig=KILL");
+        if let Some((user, group)) = owner() {
+            command.args([
+                format!("--reuid={user}"),
+                format!("--regid={group}"),
+                "--clear-groups".into(),
+            ]);
+        }
+        command.arg(binaries().join(program));
+        command
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if std::env::var_os("FEED_TEST_LOG").is_none() {
+            command.stderr(Stdio::null());
+        }
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends a signal to one process, which may be gone.
+pub fn signal_process(process: i32, signal: Signal) {
+    if let Some(process) = Pid::from_raw(process) {
+        let _gone = kill_process(process, signal);
+    }
+}
+
+fn children(parent: i32) -> Vec<i32> {
+    let output = Command::new("ps")
+        .args(["-o", "pid=", "--ppid", &parent.to_string()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whom the server belongs to, when that cannot be us.
+fn owner() -> Option<(u32, u32)> {
+    let id = |flag: &str| {
+        let output = Command::new("id").args([flag, "postgres"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    };
+    rustix::process::geteuid().is_root().then(|| (id("-u"), id("-g")))
+}
+
+fn binaries() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut folders: Vec<_> = versions.map(|version| version.unwrap().path().join("bin")).collect();
+    folders.retain(|folder| folder.join("initdb").exists());
+    folders.sort();
+    folders.pop().unwrap_or_else(|| Path::new("/usr/bin").to_owned())
+}
