@@ -1,5 +1,6 @@
 //! Halyard.
 
 pub mod domain;
+pub mod evaluate;
 pub mod pb;
 pub mod watch;
