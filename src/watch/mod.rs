@@ -1,3 +1,53 @@
 //! From hints to streams: one immutable state per environment, and the streams that follow it.
+//!
+//! A [`source`] sends events; the [`Hub`] applies them, alone and in order, and publishes for each environment its newest
+//! [`State`]. Everything else reads states: evaluations, and [`Subscription`]s, which lead clients from the state that they
+//! hold to the newest.
+//!
+//! | file | what |
+//! |---|---|
+//! | `source` | what feeds the hub |
+//! | `hub`, `environment` | what is held, and who is told when it changes |
+//! | `state`, `item`, `ring` | a state as a value, and the revisions that led to it |
+//! | `token`, `connect` | where a client stands, and what it is answered: pure |
+//! | `ahead` | clients that know more than this replica |
+//! | `subscription`, `step`, `credential` | a stream |
+//! | `message`, `options` | what a stream says, and what can be set |
+//!
+//! Architecture invariants:
+//!
+//! - Nothing is ever queued for a stream. It is told to look, and pulls; a client that cannot keep up costs only itself.
+//! - Whatever has to be seen together is one value behind one atomic swap.
+//! - Nothing here knows proto, SQL or status codes. Messages carry cells ([`Encoded`]) in which the edge keeps what it encoded.
 
+mod ahead;
+mod connect;
+mod credential;
+mod environment;
+mod hub;
+mod item;
+mod message;
+mod options;
+mod ring;
 pub mod source;
+mod state;
+mod step;
+mod subscription;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use credential::StillValid;
+pub use environment::{Environment, NotReached};
+pub use hub::{Hub, Status};
+pub use item::{Change, Deletion, Encoded, Item};
+pub use message::{
+    Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
+};
+pub use options::Options;
+pub use source::{Quality, Unreachable};
+pub use state::State;
+pub use subscription::{End, Refused, Request, Subscription};
+pub use token::{Shown, Token};

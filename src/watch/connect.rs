@@ -1,0 +1,210 @@
+//! What a client that stands somewhere is answered: a pure function of where it stands and of the state here.
+//!
+//! The same function answers a client that connects and a stream that looks for its next step.
+
+use super::message::Reason;
+use super::ring::Merged;
+use super::state::State;
+use super::token::{Shown, Token};
+
+/// Changes of fewer bytes are never worth a snapshot, however small the environment is.
+const SMALL_DELTA_BYTES: usize = 4 * 1024;
+
+/// What a client is answered.
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    /// Everything.
+    Snapshot(Reason),
+    /// What changed since.
+    Delta(Merged),
+    /// Nothing has changed.
+    None,
+    /// The client has seen what is not known here: the origin has to be asked.
+    Ahead,
+}
+
+/// Decides. Numbers alone never make a client's state ours: its digest must be the one that our history has at that revision.
+pub(super) fn decide(shown: &Shown, state: &State) -> Answer {
+    let token = match shown {
+        Shown::Nothing => return Answer::Snapshot(Reason::NoState),
+        Shown::OtherFormat => return Answer::Snapshot(Reason::FormatChanged),
+        Shown::Token(token) => token,
+    };
+    let here = &state.commit.position;
+    if token.identity.store != here.identity.store || token.environment != here.environment {
+        return Answer::Snapshot(Reason::DifferentStore);
+    }
+    if token.order() > here.order() {
+        return Answer::Ahead;
+    }
+    if token.identity.generation != here.identity.generation {
+        return Answer::Snapshot(Reason::Diverged);
+    }
+    if token.revision == here.revision {
+        return if token.digest == here.digest {
+            Answer::None
+        } else {
+            Answer::Snapshot(Reason::Diverged)
+        };
+    }
+    behind(token, state)
+}
+
+/// The token is of our generation and of an earlier revision.
+fn behind(token: &Token, state: &State) -> Answer {
+    match state.digest_at(token.revision) {
+        None => Answer::Snapshot(Reason::Compacted),
+        Some(digest) if digest != token.digest => Answer::Snapshot(Reason::Diverged),
+        Some(_) => match state.since(token.revision) {
+            None => Answer::Snapshot(Reason::Compacted),
+            Some(merged) if merged.weight > state.weight.max(SMALL_DELTA_BYTES) => {
+                Answer::Snapshot(Reason::CheaperAsSnapshot)
+            }
+            Some(merged) => Answer::Delta(merged),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::change::{Digest, EnvironmentId};
+    use crate::watch::options::Options;
+    use crate::watch::testing::History;
+
+    /// A token of the history's revision, then altered.
+    fn token_at(history: &History, revision: usize) -> Token {
+        let head = history.revisions[revision].delta.head;
+        Token {
+            identity: history.identity,
+            environment: history.environment,
+            revision: head.revision,
+            digest: head.digest,
+        }
+    }
+
+    /// What is wrong with a token.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        Store,
+        Environment,
+        OlderGeneration,
+        NewerGeneration,
+        Digest,
+        Future,
+    }
+
+    fn altered(mut token: Token, fault: Fault, head: u64) -> Token {
+        match fault {
+            Fault::None => {}
+            Fault::Store => token.identity.store = uuid::Uuid::from_u128(2),
+            Fault::Environment => token.environment = EnvironmentId(8),
+            Fault::OlderGeneration => token.identity.generation -= 1,
+            Fault::NewerGeneration => token.identity.generation += 1,
+            Fault::Digest => token.digest = Digest([9; 32]),
+            Fault::Future => token.revision += head + 1,
+        }
+        token
+    }
+
+    fn fault() -> impl Strategy<Value = Fault> {
+        prop_oneof![
+            4 => Just(Fault::None),
+            1 => Just(Fault::Store),
+            1 => Just(Fault::Environment),
+            1 => Just(Fault::OlderGeneration),
+            1 => Just(Fault::NewerGeneration),
+            2 => Just(Fault::Digest),
+            1 => Just(Fault::Future),
+        ]
+    }
+
+    /// The answer in a word.
+    fn word(answer: &Answer) -> &'static str {
+        match answer {
+            Answer::Snapshot(Reason::NoState) => "no state",
+            Answer::Snapshot(Reason::Compacted) => "compacted",
+            Answer::Snapshot(Reason::Diverged) => "diverged",
+            Answer::Snapshot(Reason::DifferentStore) => "different store",
+            Answer::Snapshot(Reason::FormatChanged) => "format changed",
+            Answer::Snapshot(Reason::CheaperAsSnapshot) => "cheaper",
+            Answer::Delta(_) => "delta",
+            Answer::None => "none",
+            Answer::Ahead => "ahead",
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_has_its_answer(
+            revisions in 0..30_u8, at: prop::sample::Index, kept in 0..35_usize, ring in 0..35_usize, fault in fault(),
+        ) {
+            let history = History::of(revisions);
+            let (head, at) = (usize::from(revisions), at.index(usize::from(revisions) + 1));
+            let limits = Options { ring_revisions: ring, ..Options::default() };
+            let state = history.state(kept, &limits);
+            let shown = Shown::Token(altered(token_at(&history, at), fault, head as u64));
+            let known = at == head || at + kept.min(ring) >= head;
+            let expected = match fault {
+                Fault::Store | Fault::Environment => "different store",
+                Fault::NewerGeneration | Fault::Future => "ahead",
+                Fault::OlderGeneration => "diverged",
+                Fault::Digest if known => "diverged",
+                Fault::None | Fault::Digest if !known => "compacted",
+                Fault::None | Fault::Digest if at == head => "none",
+                Fault::None | Fault::Digest => "delta",
+            };
+            prop_assert_eq!(word(&decide(&shown, &state)), expected);
+        }
+
+        #[test]
+        fn only_the_head_itself_is_up_to_date(revisions in 0..10_u8, generation in 0..3_u64, revision in 0..12_u64, right: bool) {
+            let history = History::of(revisions);
+            let mut token = token_at(&history, usize::from(revisions));
+            token.identity.generation = generation;
+            token.revision = revision;
+            if !right {
+                token.digest = Digest([9; 32]);
+            }
+            let here = token == token_at(&history, usize::from(revisions));
+            let answer = decide(&Shown::Token(token), &history.state(100, &Options::default()));
+            prop_assert_eq!(matches!(answer, Answer::None), here);
+        }
+    }
+
+    #[test]
+    fn a_client_without_state_gets_everything() {
+        let state = History::of(3).state(9, &Options::default());
+        assert_eq!(word(&decide(&Shown::Nothing, &state)), "no state");
+    }
+
+    #[test]
+    fn a_token_of_another_format_gets_everything() {
+        let state = History::of(3).state(9, &Options::default());
+        assert_eq!(word(&decide(&Shown::OtherFormat, &state)), "format changed");
+    }
+
+    /// Creates `created` items, then deletes all but one; answers the client that has seen them all.
+    fn after_deleting(created: u8) -> &'static str {
+        let mut history = History::new();
+        let puts: Vec<_> = (0..created).map(|number| (number, Some(vec![1]))).collect();
+        history.write(&puts);
+        let deletes: Vec<_> = (1..created).map(|number| (number, None)).collect();
+        history.write(&deletes);
+        let state = history.state(9, &Options::default());
+        word(&decide(&Shown::Token(token_at(&history, 1)), &state))
+    }
+
+    #[test]
+    fn many_deletes_are_cheaper_as_a_snapshot() {
+        assert_eq!(after_deleting(200), "cheaper");
+    }
+
+    #[test]
+    fn a_few_deletes_are_a_delta_even_if_little_is_left() {
+        assert_eq!(after_deleting(5), "delta");
+    }
+}

@@ -1,0 +1,70 @@
+//! What a stream was opened with, and whether that still holds.
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::hub::Hub;
+use super::subscription::End;
+use crate::domain::access::Directory;
+
+/// Says whether a credential still opens its stream, by the directory and the time.
+pub type StillValid = Box<dyn Fn(&Directory, Timestamp) -> bool + Send + Sync>;
+
+/// A stream's credential.
+pub(super) struct Credential {
+    still_valid: StillValid,
+    expires: Option<Expiry>,
+    /// The directory that it was last held against. `None`: none yet.
+    checked: Option<u64>,
+}
+
+/// The end of a credential's life on two clocks: the monotonic one sets the timer, and does not move when somebody sets the
+/// other; the other is the one that counts.
+struct Expiry {
+    timer: Instant,
+    time: Timestamp,
+}
+
+impl Credential {
+    pub(super) fn new(still_valid: StillValid, expires_at: Option<Timestamp>) -> Self {
+        Self {
+            still_valid,
+            expires: expires_at.and_then(Expiry::new),
+            checked: None,
+        }
+    }
+
+    /// Checks it. Cheap while the directory has not changed.
+    pub(super) fn check(&mut self, hub: &Hub) -> Result<(), End> {
+        if self.expires.as_ref().is_some_and(Expiry::is_over) {
+            return Err(End::Expired);
+        }
+        let directories = hub.directories();
+        if self.checked != Some(directories) {
+            if !(self.still_valid)(&hub.directory(), Timestamp::now()) {
+                return Err(End::Revoked);
+            }
+            self.checked = Some(directories);
+        }
+        Ok(())
+    }
+
+    /// When it has to be looked at again even if nothing happens.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        self.expires.as_ref().map(|expiry| expiry.timer)
+    }
+}
+
+impl Expiry {
+    /// `None`: so far off that clocks cannot express it.
+    fn new(time: Timestamp) -> Option<Self> {
+        let left = time.duration_since(Timestamp::now());
+        let left = left.try_into().unwrap_or_default();
+        let timer = Instant::now().checked_add(left)?;
+        Some(Self { timer, time })
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.timer || Timestamp::now() >= self.time
+    }
+}

@@ -1,0 +1,326 @@
+//! The hub: applies what the source sends, in order, and holds what everything else reads.
+//!
+//! One task writes ([`Hub::run`]); readers never wait for it, since whatever they read is an immutable value behind an atomic
+//! swap. What is written is visible before anyone is told of it, so that who looks after being told misses nothing.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use imbl::OrdMap;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::environment::{Environment, Refusal};
+use super::options::Options;
+use super::source::{Event, Head, Identity, Quality, Source, StoredDelta, StoredItem, Unreachable};
+use super::state::{Discontinuous, State};
+use super::subscription::{Refused, Request, Subscription};
+use crate::domain::access::Directory;
+use crate::domain::change::EnvironmentId;
+
+/// Everything that this replica holds in memory. One per process.
+pub struct Hub {
+    source: Arc<dyn Source>,
+    options: Options,
+    identity: ArcSwapOption<Identity>,
+    environments: ArcSwap<OrdMap<EnvironmentId, Arc<Environment>>>,
+    directory: ArcSwap<Directory>,
+    /// How many directories there have been. Not their revision: a restored database may repeat one.
+    directories: AtomicU64,
+    directory_changed: watch::Sender<()>,
+    confirmed: watch::Sender<Confirmed>,
+    complete: watch::Sender<bool>,
+    draining_since: OnceLock<Instant>,
+    streams: AtomicUsize,
+}
+
+/// How well the replica is informed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// How the source learns of changes.
+    pub quality: Quality,
+    /// How long ago it was last certain that this replica held the newest of everything. `None`: never yet.
+    pub staleness: Option<Duration>,
+}
+
+/// What the source last said about itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Confirmed {
+    pub(super) quality: Quality,
+    pub(super) at: Option<std::time::Instant>,
+}
+
+impl Hub {
+    /// A hub that holds nothing yet. It comes to life with [`Hub::run`].
+    pub fn new(source: Arc<dyn Source>, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            options,
+            identity: ArcSwapOption::empty(),
+            environments: ArcSwap::default(),
+            directory: ArcSwap::default(),
+            directories: AtomicU64::new(0),
+            directory_changed: watch::Sender::new(()),
+            confirmed: watch::Sender::new(Confirmed {
+                quality: Quality::Disconnected,
+                at: None,
+            }),
+            complete: watch::Sender::new(false),
+            draining_since: OnceLock::new(),
+            streams: AtomicUsize::new(0),
+        })
+    }
+
+    /// Applies the source's events until cancelled or until the source ends. Run it once: it is the only writer.
+    pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, cancel: CancellationToken) {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                event = events.recv() => event,
+            };
+            match event {
+                Some(event) => self.apply(event),
+                None => return,
+            }
+        }
+    }
+
+    /// The environment, if this replica holds it. Never blocks.
+    pub fn environment(&self, id: EnvironmentId) -> Option<Arc<Environment>> {
+        self.environments.load().get(&id).cloned()
+    }
+
+    /// What access depends on. Never blocks; do not hold the guard across an `await`.
+    pub fn directory(&self) -> Guard<Arc<Directory>> {
+        self.directory.load()
+    }
+
+    /// Which history this replica follows. `None`: the source has not said yet.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity.load().as_deref().copied()
+    }
+
+    /// How well the replica is informed, on a monotonic clock.
+    pub fn status(&self) -> Status {
+        let Confirmed { quality, at } = *self.confirmed.borrow();
+        let now = Instant::now().into_std();
+        Status {
+            quality,
+            staleness: at.map(|at| now.saturating_duration_since(at)),
+        }
+    }
+
+    /// Returns once every environment was seen at least once.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so waiting cannot fail before it succeeds.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// Whether every environment was seen at least once and no drain has begun.
+    pub fn is_ready(&self) -> bool {
+        *self.complete.borrow() && self.draining_since().is_none()
+    }
+
+    /// The directory, at least as new as the origin's at the time of the call. For a key that is well-formed but unknown.
+    ///
+    /// Waits for [`Options::ahead_wait`] at most.
+    pub async fn confirm_access(&self) -> Result<Arc<Directory>, Unreachable> {
+        let mut changed = self.directory_changed.subscribe();
+        let newest = async {
+            let revision = self.source.confirm_access().await?;
+            loop {
+                let directory = self.directory.load_full();
+                if directory.revision >= revision {
+                    return Ok(directory);
+                }
+                changed.changed().await.map_err(|_| Unreachable)?;
+            }
+        };
+        let in_time = tokio::time::timeout(self.options.ahead_wait, newest).await;
+        in_time.unwrap_or(Err(Unreachable))
+    }
+
+    /// Begins to shut down: no new streams, and those that there are say Goodbye and end, each at a random moment of
+    /// [`Options::drain_window`].
+    pub fn drain(&self) {
+        self.draining_since.get_or_init(Instant::now);
+        self.wake_all();
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Opens a stream over an environment. Its first step is decided when it is first polled.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        request: Request<'_>,
+    ) -> Result<Subscription, Refused> {
+        if self.draining_since().is_some() {
+            return Err(Refused::Draining);
+        }
+        let environment = self.environment(environment).ok_or(Refused::UnknownEnvironment)?;
+        Ok(Subscription::new(Arc::clone(self), environment, request))
+    }
+
+    /// Applies one event.
+    pub(super) fn apply(&self, event: Event) {
+        match event {
+            Event::Identity(identity) => self.identity.store(Some(Arc::new(identity))),
+            Event::Reset {
+                environment,
+                head,
+                items,
+                recent,
+            } => self.reset(environment, head, items, recent),
+            Event::Advance { environment, delta } => self.advance(environment, delta),
+            Event::Removed(environment) => self.remove(environment),
+            Event::Access(directory) => {
+                self.directory.store(directory);
+                self.directories.fetch_add(1, Ordering::Release);
+                self.directory_changed.send_replace(());
+                self.wake_all();
+            }
+            Event::Complete => {
+                self.complete.send_replace(true);
+            }
+            Event::Status { quality, confirmed_at } => {
+                let at = confirmed_at;
+                self.confirmed.send_replace(Confirmed { quality, at });
+            }
+        }
+    }
+
+    fn reset(&self, id: EnvironmentId, head: Head, items: Vec<StoredItem>, recent: Vec<StoredDelta>) {
+        let Some(identity) = self.identity() else {
+            tracing::error!(
+                environment = id.0,
+                "the source sent a state before it said of which history; not applied"
+            );
+            return;
+        };
+        let position = (identity, id, head);
+        if let Some(environment) = self.environment(id) {
+            let previous = Arc::clone(&environment.state());
+            let state = State::whole(position, items, recent, Some(&previous), &self.options);
+            if state.commit.position.order() < previous.commit.position.order() {
+                tracing::warn!(
+                    environment = id.0,
+                    generation = identity.generation,
+                    revision = head.revision,
+                    previous_generation = previous.identity.generation,
+                    previous_revision = previous.head.revision,
+                    "the source went back; streams of the environment end and ask it again"
+                );
+            }
+            environment.publish(state);
+            // Only now: until the new state is there, the old one is not what the source confirms.
+            environment.accept();
+        } else {
+            let state = State::whole(position, items, recent, None, &self.options);
+            let mut environments = OrdMap::clone(&self.environments.load());
+            environments.insert(id, Environment::new(id, state));
+            self.environments.store(Arc::new(environments));
+        }
+    }
+
+    fn advance(&self, id: EnvironmentId, delta: StoredDelta) {
+        let Some(environment) = self.environment(id) else {
+            tracing::error!(
+                environment = id.0,
+                revision = delta.head.revision,
+                "the source sent a revision of an environment that it never sent whole; not applied"
+            );
+            return;
+        };
+        let revision = delta.head.revision;
+        let previous = Arc::clone(&environment.state());
+        let followable = !environment.is_refused() && Some(previous.identity) == self.identity();
+        let next = if followable {
+            previous.advance(delta, &self.options)
+        } else {
+            Err(Discontinuous)
+        };
+        match next {
+            Ok(state) => environment.publish(state),
+            Err(error) => {
+                if environment.refuse(self.confirmed().at) == Refusal::First {
+                    tracing::error!(
+                        environment = id.0,
+                        revision,
+                        held_revision = previous.head.revision,
+                        error = &error as &dyn std::error::Error,
+                        "the source sent a revision that does not continue what is held; waiting for a whole state"
+                    );
+                }
+            }
+        }
+    }
+
+    fn remove(&self, id: EnvironmentId) {
+        let mut environments = OrdMap::clone(&self.environments.load());
+        let removed = environments.remove(&id);
+        self.environments.store(Arc::new(environments));
+        if let Some(environment) = removed {
+            environment.remove();
+        }
+    }
+
+    fn wake_all(&self) {
+        for environment in self.environments.load().values() {
+            environment.wake();
+        }
+    }
+
+    pub(super) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What the source last said about itself. Read it before a state: the state is then at least as new as what it is about.
+    pub(super) fn confirmed(&self) -> Confirmed {
+        *self.confirmed.borrow()
+    }
+
+    pub(super) fn confirmations(&self) -> watch::Receiver<Confirmed> {
+        self.confirmed.subscribe()
+    }
+
+    /// How many directories there have been. Read it before the directory.
+    pub(super) fn directories(&self) -> u64 {
+        self.directories.load(Ordering::Acquire)
+    }
+
+    pub(super) fn draining_since(&self) -> Option<Instant> {
+        self.draining_since.get().copied()
+    }
+}
+
+/// Counts a stream for as long as it is held.
+pub(super) struct Registration(Arc<Hub>);
+
+impl Registration {
+    pub(super) fn new(hub: Arc<Hub>) -> Self {
+        hub.streams.fetch_add(1, Ordering::Relaxed);
+        Self(hub)
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.0
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}

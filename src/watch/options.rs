@@ -1,0 +1,84 @@
+//! Durations and sizes of the watch side, and the dice that spread them.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// What can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How often a stream says that it is alive, when its client does not ask for another interval.
+    pub heartbeat: Duration,
+    /// What a client may ask for; anything beyond is moved to the nearer bound.
+    pub heartbeat_bounds: RangeInclusive<Duration>,
+    /// How long a stream lives, give or take a fifth.
+    pub rotation: Duration,
+    /// The longest that a client of a rotated stream is asked to wait.
+    pub rotation_pause: Duration,
+    /// Over how long the Goodbyes of a drain are spread, and the longest that a client is asked to wait after its own.
+    pub drain_window: Duration,
+    /// How long a client that is ahead of this replica, or shows an unknown key, waits for the replica to catch up.
+    pub ahead_wait: Duration,
+    /// How many revisions an environment keeps for clients to resume from.
+    pub ring_revisions: usize,
+    /// How many bytes those may take.
+    pub ring_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(10),
+            heartbeat_bounds: Duration::from_secs(1)..=Duration::from_mins(1),
+            rotation: Duration::from_mins(30),
+            rotation_pause: Duration::from_secs(1),
+            drain_window: Duration::from_secs(5),
+            ahead_wait: Duration::from_secs(3),
+            ring_revisions: 1_000,
+            ring_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+impl Options {
+    /// The interval for a client that asks for `wanted`.
+    pub(super) fn heartbeat_for(&self, wanted: Option<Duration>) -> Duration {
+        let (shortest, longest) = (self.heartbeat_bounds.start(), self.heartbeat_bounds.end());
+        wanted.unwrap_or(self.heartbeat).min(*longest).max(*shortest)
+    }
+}
+
+/// A random duration around `middle`: at most `share` of it away.
+pub(super) fn around(middle: Duration, share: f64) -> Duration {
+    middle.mul_f64(1.0 - share + 2.0 * share * fastrand::f64())
+}
+
+/// A random duration up to `longest`.
+pub(super) fn up_to(longest: Duration) -> Duration {
+    longest.mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_heartbeat(wanted: Option<u64>, expected: u64) {
+        let heartbeat = Options::default().heartbeat_for(wanted.map(Duration::from_secs));
+        assert_eq!(heartbeat, Duration::from_secs(expected));
+    }
+
+    #[test]
+    fn a_client_gets_the_heartbeat_it_asks_for_within_bounds() {
+        check_heartbeat(None, 10);
+        check_heartbeat(Some(5), 5);
+        check_heartbeat(Some(0), 1);
+        check_heartbeat(Some(3_600), 60);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_share_and_uses_it() {
+        let drawn: Vec<_> = (0..1_000).map(|_| around(Duration::from_secs(100), 0.1)).collect();
+        assert!(drawn.iter().all(|d| (90.0..=110.0).contains(&d.as_secs_f64())));
+        assert!(drawn.iter().any(|d| d.as_secs_f64() < 92.0));
+        assert!(drawn.iter().any(|d| d.as_secs_f64() > 108.0));
+    }
+}

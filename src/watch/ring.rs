@@ -1,0 +1,232 @@
+//! The newest revisions of an environment, from which clients resume, and how they merge into one step.
+//!
+//! A ring is a value: the next one shares its revisions with the last, so that a state and the revisions that led to it are
+//! always seen together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::Vector;
+
+use super::item::Change;
+use super::options::Options;
+use super::source::Head;
+use crate::domain::change::Digest;
+
+/// One revision.
+#[derive(Debug)]
+pub(super) struct Delta {
+    /// Where the environment stands after it.
+    pub(super) head: Head,
+    /// The digest of the revision before.
+    pub(super) previous_digest: Digest,
+    /// What it does.
+    pub(super) changes: Arc<[Change]>,
+    /// About what it takes to send, in bytes.
+    pub(super) weight: usize,
+}
+
+/// What leads from one revision to another: the latest change of every item that changed between them.
+#[derive(Debug, Clone)]
+pub(super) struct Merged {
+    /// The changes. At most one per item.
+    pub changes: Arc<[Change]>,
+    /// About what they take to send, in bytes.
+    pub(super) weight: usize,
+}
+
+/// The newest revisions, oldest first, without gaps.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ring {
+    deltas: Vector<Arc<Delta>>,
+    weight: usize,
+}
+
+impl Delta {
+    pub(super) fn new(head: Head, previous_digest: Digest, changes: Arc<[Change]>) -> Self {
+        let weight = weight(&changes);
+        Self {
+            head,
+            previous_digest,
+            changes,
+            weight,
+        }
+    }
+}
+
+impl Ring {
+    /// Appends the revision that follows the newest, and lets go of the oldest beyond the limits.
+    pub(super) fn push(&mut self, delta: Delta, limits: &Options) {
+        self.weight += delta.weight;
+        self.deltas.push_back(Arc::new(delta));
+        while self.deltas.len() > limits.ring_revisions || self.weight > limits.ring_bytes {
+            let Some(oldest) = self.deltas.pop_front() else { break };
+            self.weight -= oldest.weight;
+        }
+    }
+
+    /// The digest of a revision from which the newest can be reached. `None`: it is too old, or not older than the newest.
+    pub(super) fn digest_at(&self, revision: u64) -> Option<Digest> {
+        Some(self.deltas.get(self.index_after(revision)?)?.previous_digest)
+    }
+
+    /// Everything since a revision, merged. `None`: it is too old, or not older than the newest.
+    pub(super) fn since(&self, revision: u64) -> Option<Merged> {
+        let start = self.index_after(revision)?;
+        let first = self.deltas.get(start)?;
+        if start + 1 == self.deltas.len() {
+            return Some(Merged {
+                changes: Arc::clone(&first.changes),
+                weight: first.weight,
+            });
+        }
+        let changes = merge(self.deltas.iter().skip(start).flat_map(|delta| delta.changes.iter()));
+        let weight = weight(&changes);
+        Some(Merged { changes, weight })
+    }
+
+    /// Where the revision after this one is.
+    fn index_after(&self, revision: u64) -> Option<usize> {
+        let oldest = self.deltas.front()?.head.revision;
+        usize::try_from(revision.checked_add(1)?.checked_sub(oldest)?).ok()
+    }
+}
+
+/// The latest change of every item; `changes` come oldest first.
+fn merge<'a>(changes: impl Iterator<Item = &'a Change>) -> Arc<[Change]> {
+    let latest: BTreeMap<_, _> = changes.map(|change| (change.id(), change)).collect();
+    latest.into_values().cloned().collect()
+}
+
+fn weight(changes: &[Change]) -> usize {
+    changes.iter().map(Change::weight).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::watch::source::{Event, StoredDelta};
+    use crate::watch::testing::{History, Items, state_hash};
+
+    type Writes = Vec<(u8, Option<Vec<u8>>)>;
+
+    fn writes() -> impl Strategy<Value = Vec<Writes>> {
+        let form = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..20));
+        prop::collection::vec(prop::collection::vec((0..12_u8, form), 0..5), 1..25)
+    }
+
+    fn history(writes: &[Writes]) -> History {
+        let mut history = History::new();
+        for writes in writes {
+            history.write(writes);
+        }
+        history
+    }
+
+    fn limits(revisions: usize, bytes: usize) -> Options {
+        Options {
+            ring_revisions: revisions,
+            ring_bytes: bytes,
+            ..Options::default()
+        }
+    }
+
+    fn apply(items: &mut Items, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Put(item) => items.insert(item.id.clone(), (item.version, item.form.clone())),
+                Change::Delete(deletion) => items.remove(&deletion.id),
+            };
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merged_changes_lead_from_any_revision_to_the_newest(writes in writes(), from: prop::sample::Index) {
+            let history = history(&writes);
+            let from = from.index(writes.len());
+            let state = history.state(writes.len(), &Options::default());
+            // The second time it comes from the merges that are kept.
+            for _ in 0..2 {
+                let merged = state.since(from as u64).unwrap();
+                let mut items = history.revisions[from].items.clone();
+                apply(&mut items, &merged.changes);
+                prop_assert_eq!(&items, &history.last().items);
+                prop_assert_eq!(state_hash(&items), state.state_hash);
+                prop_assert_eq!(merged.weight, weight(&merged.changes));
+                let distinct: std::collections::BTreeSet<_> = merged.changes.iter().map(Change::id).collect();
+                prop_assert_eq!(distinct.len(), merged.changes.len());
+            }
+        }
+
+        #[test]
+        fn a_state_advanced_is_the_state_sent_whole(writes in writes(), whole: prop::sample::Index) {
+            let start = whole.index(writes.len());
+            let mut history = history(&writes[..start]);
+            let mut state = history.state(0, &Options::default());
+            for writes in &writes[start..] {
+                let Event::Advance { delta, .. } = history.write(writes) else { unreachable!() };
+                state = state.advance(delta, &Options::default()).unwrap();
+            }
+            let expected = history.state(0, &Options::default());
+            let held: Items = state.items.iter().map(|(id, item)| (id.clone(), (item.version, item.form.clone()))).collect();
+            prop_assert_eq!(&held, &history.last().items);
+            prop_assert_eq!(state.state_hash, expected.state_hash);
+            prop_assert_eq!(state.state_hash, state_hash(&held));
+            prop_assert_eq!(state.weight, expected.weight);
+            prop_assert_eq!(state.commit.position, expected.commit.position);
+        }
+
+        #[test]
+        fn a_ring_keeps_the_newest_within_its_limits(writes in writes(), revisions in 0..30_usize, bytes in 0..2_000_usize) {
+            let history = history(&writes);
+            let limits = limits(revisions, bytes);
+            let mut ring = Ring::default();
+            for revision in &history.revisions[1..] {
+                let StoredDelta { head, previous_digest, changes } = revision.delta.clone();
+                ring.push(Delta::new(head, previous_digest, changes.into_iter().map(Change::new).collect()), &limits);
+                prop_assert!(ring.deltas.len() <= revisions);
+                prop_assert!(ring.weight <= bytes);
+                prop_assert_eq!(ring.weight, ring.deltas.iter().map(|delta| delta.weight).sum::<usize>());
+            }
+            for (revision, known) in history.revisions.iter().enumerate() {
+                let kept = revision + ring.deltas.len() >= writes.len() && revision < writes.len();
+                let digest = kept.then_some(known.delta.head.digest);
+                prop_assert_eq!(ring.digest_at(revision as u64), digest);
+                prop_assert_eq!(ring.since(revision as u64).is_some(), kept);
+            }
+        }
+    }
+
+    #[test]
+    fn one_revision_is_not_merged_but_shared() {
+        let history = History::of(3);
+        let state = history.state(3, &Options::default());
+        let (once, again) = (state.since(2).unwrap(), state.since(2).unwrap());
+        assert!(Arc::ptr_eq(&once.changes, &again.changes));
+        let item = &state.items[once.changes[0].id()];
+        assert!(matches!(&once.changes[0], Change::Put(put) if Arc::ptr_eq(put, item)));
+    }
+
+    #[test]
+    fn recent_revisions_before_a_gap_are_let_go() {
+        let history = History::of(5);
+        let Event::Reset { items, mut recent, .. } = history.reset(5) else {
+            unreachable!()
+        };
+        recent.remove(2);
+        let position = (history.identity, history.environment, history.head());
+        let state = crate::watch::State::whole(position, items, recent, None, &Options::default());
+        assert!(state.since(3).is_some());
+        assert!(state.since(2).is_none());
+    }
+
+    #[test]
+    fn revisions_out_of_range_are_unknown() {
+        let state = History::of(3).state(3, &Options::default());
+        assert!(state.since(3).is_none());
+        assert!(state.digest_at(u64::MAX).is_none());
+    }
+}

@@ -1,0 +1,376 @@
+//! A stream: a cursor over an environment's states. It pulls; nothing is ever queued for it.
+//!
+//! Between two steps a stream looks at the newest state and decides what leads there from where its client stands. During a
+//! step it hands out the parts of one immutable value, whatever happens meanwhile. So a slow client makes fewer and larger
+//! steps, and keeps nothing alive but what it is being sent.
+//!
+//! It may be polled by any runtime: it creates its timer when it is first polled.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::ahead::{self, Settled};
+use super::connect::{self, Answer};
+use super::credential::{Credential, StillValid};
+use super::environment::Environment;
+use super::hub::{Hub, Registration};
+use super::message::{
+    Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
+};
+use super::options::{around, up_to};
+use super::source::Quality;
+use super::state::State;
+use super::step::Step;
+use super::token::{Shown, Token};
+
+/// The share by which heartbeats are moved at random.
+const HEARTBEAT_JITTER: f64 = 0.1;
+/// The share by which a stream's life is longer or shorter at random.
+const ROTATION_JITTER: f64 = 0.2;
+
+/// What a client asks for.
+pub struct Request<'a> {
+    /// What it showed to resume from; empty if nothing.
+    pub token: &'a [u8],
+    /// How often it wants to hear that the stream is alive. `None`: as the server likes.
+    pub heartbeat: Option<Duration>,
+    /// Whether its credential still opens the stream. Asked at the first message and whenever the directory has changed.
+    pub still_valid: StillValid,
+    /// When its credential expires.
+    pub expires_at: Option<jiff::Timestamp>,
+}
+
+/// Why no stream was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// This replica does not hold the environment.
+    #[error("the environment is not known here")]
+    UnknownEnvironment,
+    /// The server is shutting down: try another.
+    #[error("the server is shutting down")]
+    Draining,
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// The credential no longer opens it.
+    #[error("the credential was revoked")]
+    Revoked,
+    /// The credential has expired.
+    #[error("the credential has expired")]
+    Expired,
+    /// The environment was deleted.
+    #[error("the environment is gone")]
+    EnvironmentGone,
+    /// The client is ahead of this replica, and whether it is right cannot be found out now: it should come again.
+    #[error("the client is ahead, and the origin cannot be asked")]
+    Unreachable,
+    /// It said Goodbye.
+    #[error("the stream is finished")]
+    Finished,
+}
+
+/// A stream. It is counted by [`Hub::streams`] until it ends or is dropped.
+pub struct Subscription {
+    registration: Option<Registration>,
+    environment: Arc<Environment>,
+    credential: Credential,
+    id: StreamId,
+    progress: Progress,
+    wake: WatchStream<()>,
+    timer: Option<Pin<Box<Sleep>>>,
+    heartbeat: Duration,
+    heartbeat_at: Instant,
+    goodbye_at: Instant,
+    goodbye_reason: GoodbyeReason,
+}
+
+enum Progress {
+    /// Nothing was said yet.
+    Connecting(Box<Shown>),
+    /// The client is ahead of us.
+    CatchingUp(Box<Token>, ReusableBoxFuture<'static, Settled>),
+    /// A step is being sent.
+    Stepping(Step, Certainty),
+    /// A step was completed.
+    Between(Cursor),
+    Ended(End),
+}
+
+/// When a position was last certain to be the newest that there was anywhere. `None`: never.
+type Certainty = Option<std::time::Instant>;
+
+/// Where the client stands.
+#[derive(Clone)]
+struct Cursor {
+    commit: Arc<Commit>,
+    /// Of the Commit.
+    certain_at: Certainty,
+    /// Nothing was said since the Commit.
+    fresh: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(hub: Arc<Hub>, environment: Arc<Environment>, request: Request<'_>) -> Self {
+        let Request {
+            token,
+            heartbeat,
+            still_valid,
+            expires_at,
+        } = request;
+        let now = Instant::now();
+        let heartbeat = hub.options().heartbeat_for(heartbeat);
+        Self {
+            credential: Credential::new(still_valid, expires_at),
+            id: StreamId(fastrand::u64(..)),
+            progress: Progress::Connecting(Box::new(Shown::read(token))),
+            wake: WatchStream::from_changes(environment.changes()),
+            timer: None,
+            heartbeat,
+            heartbeat_at: now + around(heartbeat, HEARTBEAT_JITTER),
+            goodbye_at: now + around(hub.options().rotation, ROTATION_JITTER),
+            goodbye_reason: GoodbyeReason::Rotated,
+            environment,
+            registration: Some(Registration::new(hub)),
+        }
+    }
+
+    /// Names the stream.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The next message, or why there is none any more. May be dropped and called again: nothing is lost.
+    ///
+    /// The credential is checked each time, so hand a message to the transport before asking for the next.
+    pub async fn next(&mut self) -> Result<Message, End> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same for bodies that poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        let Some(registration) = self.registration.take() else {
+            return Poll::Ready(Err(self.ended()));
+        };
+        let message = self.poll_with(registration.hub(), cx);
+        if let Poll::Ready(Err(end)) = message {
+            self.progress = Progress::Ended(end);
+            self.timer = None;
+        } else {
+            self.registration = Some(registration);
+        }
+        message
+    }
+
+    fn ended(&self) -> End {
+        match self.progress {
+            Progress::Ended(end) => end,
+            Progress::Connecting(_) | Progress::CatchingUp(..) | Progress::Stepping(..) | Progress::Between(_) => {
+                End::Finished
+            }
+        }
+    }
+
+    fn poll_with(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        loop {
+            // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
+            // there is always something to say, and nothing to wait for.
+            if !matches!(self.progress, Progress::Stepping(..)) {
+                while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
+            }
+            self.credential.check(hub)?;
+            if let Some(message) = self.advance(hub, cx)? {
+                return Poll::Ready(Ok(message));
+            }
+            ready!(self.poll_timer(cx));
+        }
+    }
+
+    /// Says what there is to say now. `None`: nothing until something happens.
+    fn advance(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
+        if self.environment.is_removed() {
+            return Err(End::EnvironmentGone);
+        }
+        match &mut self.progress {
+            Progress::Ended(end) => Err(*end),
+            Progress::Stepping(step, certain_at) => {
+                if let Some(change) = step.next_change() {
+                    return Ok(Some(Message::Item(change)));
+                }
+                let cursor = Cursor {
+                    commit: Arc::clone(&step.commit),
+                    certain_at: *certain_at,
+                    fresh: true,
+                };
+                let commit = Arc::clone(&cursor.commit);
+                self.progress = Progress::Between(cursor);
+                Ok(Some(Message::Commit(commit)))
+            }
+            Progress::Connecting(shown) => {
+                let shown = **shown;
+                self.connect(hub, &shown, cx)
+            }
+            Progress::CatchingUp(token, settling) => {
+                let Poll::Ready(settled) = settling.poll(cx) else {
+                    return Ok(None);
+                };
+                let token = **token;
+                self.settle(hub, settled, token).map(Some)
+            }
+            Progress::Between(cursor) => {
+                let cursor = cursor.clone();
+                self.between(hub, cursor)
+            }
+        }
+    }
+
+    fn connect(&mut self, hub: &Arc<Hub>, shown: &Shown, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
+        let (certain_at, state) = self.look(hub);
+        match (connect::decide(shown, &state), shown) {
+            (Answer::Ahead, Shown::Token(token)) => {
+                let settling = ahead::settle(Arc::clone(hub), Arc::clone(&self.environment), *token);
+                self.progress = Progress::CatchingUp(Box::new(*token), ReusableBoxFuture::new(settling));
+                // Once around to poll it.
+                self.advance(hub, cx)
+            }
+            (answer, shown) => self.begin(answer, shown, &state, certain_at).map(Some),
+        }
+    }
+
+    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Message, End> {
+        let (certain_at, state) = self.look(hub);
+        let shown = Shown::Token(token);
+        match settled {
+            Settled::CaughtUp => self.begin(connect::decide(&shown, &state), &shown, &state, certain_at),
+            Settled::Diverged => self.begin(Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
+            Settled::Gone => Err(End::EnvironmentGone),
+            Settled::Unknown => Err(End::Unreachable),
+        }
+    }
+
+    /// Looks for the next thing to say when the client stands at a Commit.
+    fn between(&mut self, hub: &Hub, mut cursor: Cursor) -> Result<Option<Message>, End> {
+        let now = Instant::now();
+        self.notice_drain(hub);
+        if now >= self.goodbye_at {
+            return Ok(Some(self.goodbye(hub)));
+        }
+        let (certain_at, state) = self.look(hub);
+        let (here, there) = (&cursor.commit.position, &state.commit.position);
+        let current = here == there;
+        if current {
+            cursor.certain_at = certain_at;
+        }
+        // A stream that never catches up still has its heartbeats: behind each step, one that is due.
+        if now >= self.heartbeat_at && (current || cursor.fresh) {
+            self.heartbeat_at = now + around(self.heartbeat, HEARTBEAT_JITTER);
+            cursor.fresh = false;
+            let heartbeat = heartbeat(&cursor, hub.confirmed().quality, now);
+            self.progress = Progress::Between(cursor);
+            return Ok(Some(Message::Heartbeat(heartbeat)));
+        }
+        if current {
+            return Ok(None);
+        }
+        // A stream never goes back. Its client comes again, and the origin is asked.
+        if there.order() <= here.order() {
+            return Err(End::Unreachable);
+        }
+        let shown = Shown::Token(*here);
+        self.begin(connect::decide(&shown, &state), &shown, &state, certain_at)
+            .map(Some)
+    }
+
+    /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
+    /// all that is confirmed was applied before: read after it, the certainty could be that of a newer state.
+    fn look(&self, hub: &Hub) -> (Certainty, Arc<State>) {
+        let certain_at = self.environment.certain_at(hub.confirmed().at);
+        (certain_at, Arc::clone(&self.environment.state()))
+    }
+
+    /// Begins the step that an answer asks for.
+    fn begin(&mut self, answer: Answer, shown: &Shown, state: &State, certain_at: Certainty) -> Result<Message, End> {
+        let commit = Arc::clone(&state.commit);
+        let held = match shown {
+            Shown::Token(token) => token.revision,
+            Shown::Nothing | Shown::OtherFormat => 0,
+        };
+        let (intent, from_revision, step) = match answer {
+            Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
+            Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
+            Answer::None => (Intent::None, held, Step::none(commit)),
+            // Ahead even of what it just waited for.
+            Answer::Ahead => return Err(End::Unreachable),
+        };
+        let begin = Begin {
+            intent,
+            generation: state.identity.generation,
+            from_revision,
+            to_revision: state.head.revision,
+            item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
+            stream: self.id,
+        };
+        self.progress = Progress::Stepping(step, certain_at);
+        Ok(Message::Begin(begin))
+    }
+
+    /// Brings the Goodbye forward when a drain has begun.
+    fn notice_drain(&mut self, hub: &Hub) {
+        let Some(since) = hub.draining_since() else { return };
+        if self.goodbye_reason != GoodbyeReason::Draining {
+            self.goodbye_reason = GoodbyeReason::Draining;
+            self.goodbye_at = self.goodbye_at.min(since + up_to(hub.options().drain_window));
+        }
+    }
+
+    fn goodbye(&mut self, hub: &Hub) -> Message {
+        self.progress = Progress::Ended(End::Finished);
+        let longest = match self.goodbye_reason {
+            GoodbyeReason::Draining => hub.options().drain_window,
+            GoodbyeReason::Rotated => hub.options().rotation_pause,
+        };
+        Message::Goodbye(Goodbye {
+            reason: self.goodbye_reason,
+            reconnect_after: up_to(longest),
+        })
+    }
+
+    /// Ready when the next thing is due that happens by itself.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = match self.progress {
+            Progress::Between(_) => Some(self.heartbeat_at.min(self.goodbye_at)),
+            Progress::Connecting(_) | Progress::CatchingUp(..) | Progress::Stepping(..) | Progress::Ended(_) => None,
+        };
+        let Some(due) = due.into_iter().chain(self.credential.expires_at()).min() else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+fn heartbeat(cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {
+    let now = now.into_std();
+    let staleness = cursor.certain_at.map(|at| now.saturating_duration_since(at));
+    Heartbeat {
+        resume_token: cursor.commit.resume_token.clone(),
+        generation: cursor.commit.position.identity.generation,
+        head_revision: cursor.commit.position.revision,
+        quality,
+        staleness: staleness.unwrap_or(UNKNOWN_STALENESS),
+    }
+}
