@@ -52,7 +52,7 @@ pub async fn create_administrator(store: &Store, email: &Email, password: Secret
     };
     let new = NewAdministrator {
         id: Uuid::now_v7(),
-        email: email.given().to_owned(),
+        email: email.clone(),
         password_hash: hash,
     };
     Ok(store.create_administrator(caller, &new).await?)

@@ -101,7 +101,8 @@ pub fn complain(error: &(dyn std::error::Error + 'static)) {
     let mut text = format!("halyard: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(&format!("\n  because {cause}"));
+        text.push_str("\n  because ");
+        text.push_str(&cause.to_string());
         source = cause.source();
     }
     say(&text);

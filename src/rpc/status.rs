@@ -212,7 +212,20 @@ pub fn complete(status: Status) -> Status {
         Code::OutOfRange => Refusal::TooLarge.into(),
         Code::Unimplemented => Refusal::Unimplemented.into(),
         Code::Cancelled => Refusal::DeadlineExceeded.into(),
-        code => Status::with_error_details(code, status.message(), info("TRANSPORT")),
+        code @ (Code::Ok
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated) => Status::with_error_details(code, status.message(), info("TRANSPORT")),
     }
 }
 

@@ -57,7 +57,7 @@ impl Workers {
         })
     }
 
-    /// Accepts connections and gives each to the worker with the fewest, until cancelled.
+    /// Accepts connections and gives each to the worker with the fewest, until the workers stop. Ends when cancelled.
     pub fn accept(&self, listener: TcpListener, cancel: CancellationToken) -> impl Future<Output = ()> + use<> {
         let seats: Vec<Seat> = self.workers.iter().map(|worker| worker.seat.clone()).collect();
         let stopping = self.stopping.clone();
@@ -65,8 +65,7 @@ impl Workers {
             loop {
                 let accepted = tokio::select! {
                     biased;
-                    () = cancel.cancelled() => return,
-                    () = stopping.cancelled() => return,
+                    () = stopping.cancelled() => break,
                     accepted = listener.accept() => accepted,
                 };
                 match accepted.and_then(|(stream, _)| {
@@ -80,6 +79,8 @@ impl Workers {
                     }
                 }
             }
+            drop(listener);
+            cancel.cancelled().await;
         }
     }
 

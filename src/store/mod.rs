@@ -11,7 +11,6 @@
 //! Architecture invariants: the store knows no proto; nothing but the database is awaited inside a transaction; no statement
 //! lives outside this module.
 
-pub mod access;
 pub mod audit;
 pub mod configurations;
 pub mod connect;

@@ -1,6 +1,7 @@
 //! Accounts of people, as far as logging in and the first administrator go.
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -9,10 +10,11 @@ use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::mutation::{Actor, Caller, Mutation, Outcome, Written};
 use super::{Store, lock, pipeline, rows};
+use crate::domain::email::Email;
 use crate::domain::access::{InstanceRole, Permission};
 
 const FIND: &str = "
-    select id, email, password_hash, instance_role, active from users where email_normalized = $1";
+    select id, email, password_hash, instance_role, active, created_at from users where email_normalized = $1";
 const INSERT: &str = "
     insert into users (id, email, email_normalized, password_hash, instance_role, created_at, updated_at)
     values ($1, $2, $3, $4, 'administrator', $5, $5)";
@@ -31,6 +33,8 @@ pub struct User {
     pub role: Option<InstanceRole>,
     /// Whether it may log in.
     pub active: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
 }
 
 /// What a login is checked against.
@@ -48,7 +52,7 @@ pub struct NewAdministrator {
     /// Names the account if it is new.
     pub id: Uuid,
     /// The address, which also tells whether there is an account already.
-    pub email: String,
+    pub email: Email,
     /// The hash of the password.
     pub password_hash: String,
 }
@@ -91,9 +95,9 @@ impl Store {
     }
 
     /// What a login with this address is checked against. `None`: there is no such account.
-    pub async fn find_for_login(&self, email: &str) -> Result<Option<Credentials>, Error> {
+    pub async fn find_for_login(&self, email: &Email) -> Result<Option<Credentials>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (FIND, &[&normalized(email)])).await?;
+        let found = pipeline::one(&client, (FIND, &[&email.normalized()])).await?;
         found.first().map(from_row).transpose()
     }
 
@@ -136,11 +140,6 @@ fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
     }
 }
 
-/// Two addresses that differ in case alone are one account's.
-fn normalized(email: &str) -> String {
-    email.trim().to_lowercase()
-}
-
 fn from_row(row: &Row) -> Result<Credentials, Error> {
     Ok(Credentials {
         user: User {
@@ -148,6 +147,7 @@ fn from_row(row: &Row) -> Result<Credentials, Error> {
             email: rows::get(row, "email")?,
             role: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
             active: rows::get(row, "active")?,
+            created_at: rows::get(row, "created_at")?,
         },
         password_hash: rows::get(row, "password_hash")?,
     })
@@ -164,7 +164,7 @@ async fn create_administrator(
     if !Permission::ManageInstance.granted_to(standing) {
         return Err(Error::Denied);
     }
-    let email = normalized(&new.email);
+    let email = new.email.normalized();
     let found = pipeline::one(transaction, (FIND, &[&email])).await?;
     let before = found
         .first()
@@ -175,9 +175,10 @@ async fn create_administrator(
         id: before.as_ref().map_or(new.id, |user| user.id),
         email: before
             .as_ref()
-            .map_or_else(|| new.email.trim().to_owned(), |user| user.email.clone()),
+            .map_or_else(|| new.email.given().to_owned(), |user| user.email.clone()),
         role: Some(InstanceRole::Administrator),
         active: true,
+        created_at: before.as_ref().map_or(now, |user| user.created_at),
     };
     let mut journal = Journal::of_chain(mutation, head, now);
     journal.touch_access();

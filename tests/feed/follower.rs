@@ -66,7 +66,8 @@ impl Follower {
 
     pub fn start_with(config: Config, pool: Pool, options: Options) -> Self {
         let (hints, cancel, tracker) = (Hints::new(), CancellationToken::new(), TaskTracker::new());
-        let (feed, events) = Feed::start(config, pool, hints.clone(), options, cancel.clone(), &tracker);
+        let spawn = |_, task| drop(tracker.spawn(task));
+        let (feed, events) = Feed::start(config, pool, hints.clone(), options, cancel.clone(), spawn);
         Self {
             feed,
             hints,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use halyard::cli::create_admin::create_administrator;
+use halyard::domain::email::Email;
 use halyard::auth::jwt::{SigningKey, Tokens};
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
@@ -64,8 +66,8 @@ impl App {
     pub async fn start_on(database: Database) -> Self {
         let server = serve(&database).await;
         let channel = connect(&server).await;
-        let created = server.store().create_administrator(EMAIL.parse().unwrap(), hash(PASSWORD).await);
-        created.await.unwrap();
+        let created = create_administrator(server.store(), &Email::new(EMAIL).unwrap(), PASSWORD.to_owned().into()).await;
+        created.unwrap();
         let token = within("a login", login(&channel, EMAIL, PASSWORD)).await.unwrap();
         Self {
             database,
@@ -252,6 +254,3 @@ pub async fn connect(server: &Server) -> Channel {
     endpoint.connect().await.unwrap()
 }
 
-async fn hash(password: &'static str) -> String {
-    tokio::task::spawn_blocking(move || halyard::auth::password::hash(&password.into()).unwrap()).await.unwrap()
-}

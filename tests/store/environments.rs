@@ -3,7 +3,7 @@
 use halyard::domain::access::{KeyKind, Role};
 use halyard::domain::limits;
 use halyard::store::environments::EnvironmentPatch;
-use halyard::store::{Entity, Error, access};
+use halyard::store::{Entity, Error};
 
 use crate::cluster;
 use crate::world::*;
@@ -320,8 +320,7 @@ async fn the_directory_holds_what_grants_access_and_nothing_else() {
             .await,
     );
 
-    let mut client = cluster::client(&world.config).await;
-    let directory = access::load_directory(&mut client).await.unwrap();
+    let directory = world.directory().await;
     assert_eq!(
         i64::try_from(directory.revision).unwrap(),
         world.access_revision().await

@@ -6,9 +6,11 @@
     reason = "the words of the tests, outside of test functions, fail by panicking too"
 )]
 
-#[path = "../support/cluster.rs"]
-mod cluster;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
+
+use support::cluster;
 
 mod configurations;
 mod environments;

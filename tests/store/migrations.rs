@@ -11,7 +11,7 @@ use crate::world::*;
 
 #[tokio::test]
 async fn instances_that_start_together_migrate_once() {
-    let config = cluster::blank_database().await;
+    let config = cluster::blank_database().await.config;
     let runs = (0..4).map(|_| {
         let config = config.clone();
         tokio::spawn(async move { migrate::run(&config).await.unwrap() })
@@ -28,7 +28,7 @@ async fn instances_that_start_together_migrate_once() {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
-    let config = cluster::database().await;
+    let config = cluster::database().await.config;
     let newer =
         "insert into refinery_schema_history select 999, 'later', applied_on, checksum from refinery_schema_history
         where version = 1";
@@ -42,7 +42,7 @@ async fn a_newer_schema_is_refused() {
 
 #[tokio::test]
 async fn a_migration_with_other_content_is_refused() {
-    let config = cluster::database().await;
+    let config = cluster::database().await.config;
     let alter = "update refinery_schema_history set checksum = '1' where version = 1";
     cluster::client(&config).await.execute(alter, &[]).await.unwrap();
     let result = migrate::run(&config).await;

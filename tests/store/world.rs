@@ -6,7 +6,8 @@ use halyard::domain::flag::{Definition, Metadata, Variant};
 use halyard::domain::key;
 use halyard::domain::value::{Value, ValueType};
 use halyard::store::environments::{Address, Environment, NewEnvironment};
-use halyard::store::feed::Hints;
+use halyard::domain::access::Directory;
+use halyard::store::feed::{self, Feed, Hints};
 use halyard::store::flags::{Flag, NewFlag};
 use halyard::store::keys::NewKey;
 use halyard::store::projects::NewProject;
@@ -14,7 +15,12 @@ use halyard::store::{Actor, Caller, Error, Mutation, Outcome, PageRequest, Setti
 use tokio_postgres::{Client, Config};
 use uuid::Uuid;
 
+use halyard::watch::source::Event;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
 use crate::cluster;
+use crate::support::within;
 
 pub struct World {
     pub store: Store,
@@ -36,7 +42,7 @@ pub async fn world() -> World {
 
 /// A user and nothing else.
 pub async fn empty() -> World {
-    let config = cluster::database().await;
+    let config = cluster::database().await.config;
     let mut settings = Settings::new(config.clone());
     settings.pool_size = 16;
     let store = Store::connect(&settings, Hints::new()).await.unwrap();
@@ -66,6 +72,20 @@ impl World {
             "insert into members (project_id, user_id, role) select id, $1, $2 from projects where key = 'shop'";
         self.sql.execute(insert, &[&id, &role.name()]).await.unwrap();
         id
+    }
+
+    /// What replicas are told of who may do what.
+    pub async fn directory(&self) -> Arc<Directory> {
+        let cancel = CancellationToken::new();
+        let _cancelled = cancel.clone().drop_guard();
+        let (pool, options) = (self.store.pool().clone(), feed::Options::default());
+        let spawn = |_, task| drop(tokio::spawn(task));
+        let (_feed, mut events) = Feed::start(self.config.clone(), pool, Hints::new(), options, cancel, spawn);
+        loop {
+            if let Event::Access(directory) = within("the directory", events.recv()).await.expect("the feed runs") {
+                return directory;
+            }
+        }
     }
 
     pub fn by_owner(&self) -> Mutation {

@@ -24,19 +24,28 @@ pub struct Database {
 impl Database {
     /// A connection, for looking at what the service wrote and for breaking things.
     pub async fn client(&self) -> Client {
-        connect(&self.config).await
+        client(&self.config).await
     }
 }
 
-/// A new database.
+/// A new database with the newest schema and nothing in it.
 pub async fn database() -> Database {
+    copy(TEMPLATE).await
+}
+
+/// A new database without a schema.
+pub async fn blank_database() -> Database {
+    copy("template0").await
+}
+
+async fn copy(template: &str) -> Database {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     static COPYING: Mutex<()> = Mutex::const_new(());
     let shared = tokio::task::spawn_blocking(|| &*SHARED).await.unwrap();
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let copying = COPYING.lock().await;
-    let client = connect(&shared.config).await;
-    client.batch_execute(&format!("create database {name} template {TEMPLATE}")).await.unwrap();
+    let statement = format!("create database {name} template {template}");
+    client(&shared.config).await.batch_execute(&statement).await.unwrap();
     drop(copying);
     Database {
         config: named(&shared.config, &name),
@@ -60,7 +69,8 @@ async fn start(folder: &Folder) -> Cluster {
     Cluster::start(options).await.expect("the tests need PostgreSQL's programs; `make test` installs them")
 }
 
-pub async fn connect(config: &Config) -> Client {
+/// A connection.
+pub async fn client(config: &Config) -> Client {
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
@@ -85,8 +95,8 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| {
         runtime.block_on(async {
             let folder = Folder::new();
             let cluster = start(&folder).await;
-            let client = connect(&cluster.config()).await;
-            client.batch_execute(&format!("create database {TEMPLATE}")).await.unwrap();
+            let statement = format!("create database {TEMPLATE}");
+            client(&cluster.config()).await.batch_execute(&statement).await.unwrap();
             store::migrate::run(&named(&cluster.config(), TEMPLATE)).await.unwrap();
             let shared = Shared { config: cluster.config(), url: cluster.url() };
             send.send(shared).unwrap();

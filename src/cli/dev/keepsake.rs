@@ -4,6 +4,7 @@
 //! people try.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -96,10 +97,10 @@ impl Keepsake {
         }
         let mut text = String::from("# Made by `halyard dev`: what its commands need, and its secrets. Read it with: . dev.env\n");
         for (name, value) in &self.values {
-            text.push_str(&format!("export {name}='{value}'\n"));
+            writeln!(text, "export {name}='{value}'").map_err(io::Error::other)?;
         }
         if let Some(folder) = std::env::current_exe()?.parent() {
-            text.push_str(&format!("PATH='{}':\"$PATH\"\n", folder.display()));
+            writeln!(text, "PATH='{}':\"$PATH\"", folder.display()).map_err(io::Error::other)?;
         }
         let unfinished = self.path.with_extension("new");
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

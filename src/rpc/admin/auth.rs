@@ -59,7 +59,7 @@ impl AuthService for Auth {
         let password = SecretString::from(password);
         let email = read(&email, &password).map_err(Refusal::Invalid)?;
 
-        let known = self.store.find_for_login(email.normalized()).await.map_err(Refusal::Store)?;
+        let known = self.store.find_for_login(&email).await.map_err(Refusal::Store)?;
         let hash = known.as_ref().filter(|known| known.user.active).and_then(|known| known.password_hash.clone());
         let accepted = self.verify(password, hash).await?;
         let user = known.map(|known| known.user);

@@ -255,7 +255,6 @@ impl FlagService for Flags {
 /// What a caller may say of a flag; the project is read before, since it decides whether the rest is looked at.
 struct Described {
     key: key::Flag,
-    value_type: i32,
     metadata: Metadata,
     variants: Vec<Variant>,
     off_variant: Option<key::Variant>,
@@ -271,7 +270,7 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         description,
         tags,
         owner,
-        r#type,
+        r#type: _,
         variants,
         off_variant,
         default_variant,
@@ -294,7 +293,6 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
     };
     let described = key.zip(variants).map(|(key, variants)| Described {
         key,
-        value_type: r#type,
         metadata,
         variants,
         off_variant,
@@ -311,7 +309,6 @@ fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
     let (value_type, described) = finish(violations, value_type.zip(described))?;
     let Described {
         key,
-        value_type: _,
         metadata,
         mut variants,
         mut off_variant,
@@ -345,7 +342,6 @@ fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
 fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, FlagPatch), Violations> {
     let Described {
         key,
-        value_type: _,
         metadata,
         variants,
         off_variant,

@@ -60,7 +60,7 @@ impl Authenticator {
             let presented = bearer(request).and_then(keys::parse).ok_or(Refusal::Unauthenticated)?;
             match application(&presented, &self.hub.directory()) {
                 Verdict::Unknown => application(&presented, &*self.newer().await?),
-                verdict => verdict,
+                verdict @ (Verdict::Known(_) | Verdict::Wrong) => verdict,
             }
         };
         let Verdict::Known(application) = known else {

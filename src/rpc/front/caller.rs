@@ -70,11 +70,6 @@ pub fn peer<B>(request: &Request<B>) -> Option<IpAddr> {
     connection.and_then(tonic::transport::server::TcpConnectInfo::remote_addr).map(|address| address.ip())
 }
 
-/// What a service needs of a request besides its message.
-pub fn of<T: Clone + Send + Sync + 'static, M>(request: &tonic::Request<M>) -> Result<T, Refusal> {
-    request.extensions().get::<T>().cloned().ok_or(Refusal::Unauthenticated)
-}
-
 /// The credential of a request: the text behind `authorization: Bearer `.
 pub fn bearer(request: &Request<Body>) -> Option<&str> {
     let header = request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?;

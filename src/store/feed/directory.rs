@@ -76,7 +76,16 @@ where
     K: Eq + std::hash::Hash,
 {
     let rows = transaction.query_typed(sql, &[]).await?;
-    rows.iter().map(entry).collect()
+    Ok(rows.iter().filter_map(|row| readable(entry(row))).collect())
+}
+
+/// A row edited by hand into something that cannot be read gives nobody access, and takes it from nobody else.
+fn readable<T>(entry: Result<T, Error>) -> Option<T> {
+    entry
+        .inspect_err(|error| {
+            tracing::error!(error = error as &(dyn std::error::Error + 'static), "a row that grants access cannot be read; passed over");
+        })
+        .ok()
 }
 
 fn environment(row: &Row) -> Result<(EnvironmentId, Environment), Error> {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{interval_at, sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Shared;
@@ -39,7 +39,6 @@ pub(super) struct Listener {
     pub(super) link: watch::Sender<Link>,
     /// Whom the pool is talking to.
     pub(super) pool_origin: watch::Receiver<Option<Origin>>,
-    pub(super) tracker: TaskTracker,
 }
 
 impl Listener {
@@ -175,9 +174,7 @@ impl Heard {
     {
         let probe = watch::Sender::new(Probe::default());
         let (hints, counters) = (listener.shared.hints.clone(), Arc::clone(&listener.shared.counters));
-        let driver = listener
-            .tracker
-            .spawn(drive(connection, hints, counters, probe.clone()));
+        let driver = tokio::spawn(drive(connection, hints, counters, probe.clone()));
         Self {
             client,
             driver: AbortOnDropHandle::new(driver),

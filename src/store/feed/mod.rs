@@ -34,12 +34,12 @@ mod options;
 mod poll;
 mod rows;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use counters::Counters;
 pub use hint::{Hint, Hints};
@@ -58,6 +58,9 @@ pub struct Feed {
     counters: Arc<Counters>,
 }
 
+/// A task of the feed: runs until the feed is cancelled.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What every task of the feed has at hand.
 #[derive(Clone)]
 struct Shared {
@@ -70,7 +73,8 @@ struct Shared {
 
 impl Feed {
     /// Starts the feed on the current runtime, which must be the one that the pool's connections live on. `config` is for the
-    /// listener's own connection; `hints` is what this process's writes are told to. Events come in the order that
+    /// listener's own connection; `hints` is what this process's writes are told to; `spawn` runs the feed's tasks, each by its
+    /// name, and whoever gives it decides what becomes of the process should one die. Events come in the order that
     /// [`source`](crate::watch::source) promises.
     pub fn start(
         config: tokio_postgres::Config,
@@ -78,7 +82,7 @@ impl Feed {
         hints: Hints,
         options: Options,
         cancel: CancellationToken,
-        tracker: &TaskTracker,
+        spawn: impl Fn(&'static str, Task),
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(options.event_capacity.max(1));
         let (questions, asked) = mpsc::channel(confirm::QUESTIONS);
@@ -97,12 +101,11 @@ impl Feed {
             shared: shared.clone(),
             link: link_sender,
             pool_origin,
-            tracker: tracker.clone(),
         };
-        tracker.spawn(listener.run());
-        tracker.spawn(notify::run(shared.clone()));
-        tracker.spawn(confirm::run(shared.clone(), asked));
-        tracker.spawn(Engine::new(shared, events, link, pool_origin_sender).run());
+        spawn("feed listener", Box::pin(listener.run()));
+        spawn("feed notifier", Box::pin(notify::run(shared.clone())));
+        spawn("feed confirmer", Box::pin(confirm::run(shared.clone(), asked)));
+        spawn("feed engine", Box::pin(Engine::new(shared, events, link, pool_origin_sender).run()));
         (Arc::new(Self { questions, counters }), receiver)
     }
 
