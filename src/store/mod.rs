@@ -31,6 +31,7 @@ mod rows;
 pub mod users;
 
 use deadpool_postgres::{Object, Pool, Transaction};
+use tokio_postgres::IsolationLevel;
 
 pub use connect::Settings;
 pub use error::{Entity, Error};
@@ -79,7 +80,11 @@ impl Store {
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {
         let mut client = self.pool.get().await?;
-        let transaction = client.transaction().await?;
+        // Whatever the server's default is: a statement must see what those before it waited for; see `pipeline`.
+        let begin = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = begin.start().await?;
         // A request that is only validated neither replays nor is remembered: it has no effect to repeat.
         let request = mutation.request.as_ref().filter(|_| !mutation.validate_only);
         if let Some(request) = request

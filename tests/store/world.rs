@@ -209,10 +209,11 @@ pub fn refused<T>(outcome: Result<Outcome<T>, Error>) -> Error {
 
 /// The paths of an invalid request's violations.
 pub fn fields(error: &Error) -> Vec<&str> {
-    match error {
-        Error::Invalid(violations) => violations.iter().map(|violation| violation.field.as_str()).collect(),
-        other => panic!("should be invalid: {other:?}"),
-    }
+    let Error::Invalid(violations) = error else {
+        panic!("should be invalid: {error:?}");
+    };
+    let fields = violations.iter().map(|violation| violation.field.as_str());
+    fields.collect()
 }
 
 pub fn project(key: &str) -> key::Project {
