@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         Err(refusal) => return refusal.report(),
     };
     let Configuration { log, command } = configuration;
-    let ran = telemetry::init(&log).map_err(anyhow::Error::from).and_then(|()| run(command));
+    let ran = telemetry::init(&log)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| run(command));
     ran.unwrap_or_else(|error| {
         cli::complain(&*error);
         cli::Exit::Failed.into()

@@ -1,5 +1,7 @@
 //! The layers hold: who may import whom, who alone may use which library, and which rooms are pure.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,17 +14,61 @@ struct Room {
 }
 
 const ROOMS: &[Room] = &[
-    Room { name: "domain", imports: &[], doors: &[] },
-    Room { name: "evaluate", imports: &["domain"], doors: &[] },
-    Room { name: "auth", imports: &["domain"], doors: &[] },
-    Room { name: "watch", imports: &["domain", "evaluate"], doors: &[] },
-    Room { name: "store", imports: &["domain", "evaluate"], doors: &["watch::source"] },
-    Room { name: "rpc", imports: &["domain", "evaluate", "auth", "watch", "store", "pb"], doors: &[] },
-    Room { name: "embedded", imports: &[], doors: &[] },
-    Room { name: "config", imports: &["auth", "domain", "embedded"], doors: &[] },
-    Room { name: "telemetry", imports: &["config"], doors: &[] },
-    Room { name: "shutdown", imports: &[], doors: &[] },
-    Room { name: "pb", imports: &[], doors: &["rpc::codec"] },
+    Room {
+        name: "domain",
+        imports: &[],
+        doors: &[],
+    },
+    Room {
+        name: "evaluate",
+        imports: &["domain"],
+        doors: &[],
+    },
+    Room {
+        name: "auth",
+        imports: &["domain"],
+        doors: &[],
+    },
+    Room {
+        name: "watch",
+        imports: &["domain", "evaluate"],
+        doors: &[],
+    },
+    Room {
+        name: "store",
+        imports: &["domain", "evaluate"],
+        doors: &["watch::source"],
+    },
+    Room {
+        name: "rpc",
+        imports: &["domain", "evaluate", "auth", "watch", "store", "pb"],
+        doors: &[],
+    },
+    Room {
+        name: "embedded",
+        imports: &[],
+        doors: &[],
+    },
+    Room {
+        name: "config",
+        imports: &["auth", "domain", "embedded"],
+        doors: &[],
+    },
+    Room {
+        name: "telemetry",
+        imports: &["config"],
+        doors: &[],
+    },
+    Room {
+        name: "shutdown",
+        imports: &[],
+        doors: &[],
+    },
+    Room {
+        name: "pb",
+        imports: &[],
+        doors: &["rpc::codec"],
+    },
 ];
 /// These wire everything together.
 const FREE: &[&str] = &["server", "cli", "main", "lib"];
@@ -72,9 +118,16 @@ fn rooms_import_only_what_they_may() {
             let neighbour = import.split("::").next().unwrap_or_default();
             let allowed = neighbour == room.name
                 || room.imports.contains(&neighbour)
-                || room.doors.iter().any(|door| import == *door || import.starts_with(&format!("{door}::")));
+                || room
+                    .doors
+                    .iter()
+                    .any(|door| import == *door || import.starts_with(&format!("{door}::")));
             if !allowed {
-                trespasses.push(format!("{}:{line}: {} imports {import}", file.path.display(), room.name));
+                trespasses.push(format!(
+                    "{}:{line}: {} imports {import}",
+                    file.path.display(),
+                    room.name
+                ));
             }
         }
     }
@@ -114,8 +167,18 @@ fn status_codes_are_chosen_in_one_file() {
         .filter(|file| file.room == "rpc" && !file.path.ends_with("rpc/status.rs"))
         .flat_map(|file| {
             let path = file.path.display().to_string();
-            let made = ["Status::new(", "Status::internal(", "Status::invalid_argument(", "Status::not_found(", "Status::unavailable("];
-            let lines: Vec<_> = file.code().filter(|(_, line)| made.iter().any(|call| line.contains(call))).map(|(n, _)| n).collect();
+            let made = [
+                "Status::new(",
+                "Status::internal(",
+                "Status::invalid_argument(",
+                "Status::not_found(",
+                "Status::unavailable(",
+            ];
+            let lines: Vec<_> = file
+                .code()
+                .filter(|(_, line)| made.iter().any(|call| line.contains(call)))
+                .map(|(n, _)| n)
+                .collect();
             lines.into_iter().map(move |n| format!("{path}:{n}"))
         })
         .collect();
@@ -125,7 +188,11 @@ fn status_codes_are_chosen_in_one_file() {
 #[test]
 fn every_file_says_what_lives_in_it() {
     for file in sources() {
-        assert!(file.text.starts_with("//!"), "{} does not open with a module doc", file.path.display());
+        assert!(
+            file.text.starts_with("//!"),
+            "{} does not open with a module doc",
+            file.path.display()
+        );
     }
 }
 
@@ -155,7 +222,9 @@ impl Source {
                     imports.extend(names.map(|name| (n, name.trim().to_owned())));
                     continue;
                 }
-                let end = path.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(path.len());
+                let end = path
+                    .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+                    .unwrap_or(path.len());
                 imports.push((n, path.get(..end).unwrap_or_default().trim_end_matches(':').to_owned()));
             }
         }

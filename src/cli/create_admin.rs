@@ -27,13 +27,20 @@ pub async fn run(create: CreateAdmin) -> anyhow::Result<()> {
     database.close().await?;
     super::say(&match created? {
         Administrator::Created(user) => format!("{} is administrator now.", user.email),
-        Administrator::Promoted(user) => format!("{} had an account, and is administrator now with this password.", user.email),
+        Administrator::Promoted(user) => format!(
+            "{} had an account, and is administrator now with this password.",
+            user.email
+        ),
         Administrator::Existed(user) => format!("{} was administrator already; nothing was changed.", user.email),
     });
     Ok(())
 }
 
-async fn create_in(config: &tokio_postgres::Config, email: &Email, password: SecretString) -> anyhow::Result<Administrator> {
+async fn create_in(
+    config: &tokio_postgres::Config,
+    email: &Email,
+    password: SecretString,
+) -> anyhow::Result<Administrator> {
     store::migrate::run(config).await?;
     // Servers that run learn of it by their poll, a second later.
     let store = Store::connect(&Settings::new(config.clone()), Hints::new()).await?;
@@ -41,7 +48,11 @@ async fn create_in(config: &tokio_postgres::Config, email: &Email, password: Sec
 }
 
 /// Makes sure that there is an administrator of this address.
-pub async fn create_administrator(store: &Store, email: &Email, password: SecretString) -> anyhow::Result<Administrator> {
+pub async fn create_administrator(
+    store: &Store,
+    email: &Email,
+    password: SecretString,
+) -> anyhow::Result<Administrator> {
     let hash = tokio::task::spawn_blocking(move || password::hash(&password)).await??;
     let caller = Caller {
         actor: Actor::CommandLine,

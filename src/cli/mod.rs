@@ -10,13 +10,13 @@
 //! | 77 | the credential is not accepted, or not sufficient |
 
 mod call;
+pub mod create_admin;
+mod database;
+pub mod dev;
 mod error;
 mod evaluate;
 mod health;
 mod json;
-pub mod create_admin;
-mod database;
-pub mod dev;
 pub mod migrate;
 pub mod prompt;
 pub mod serve;

@@ -38,7 +38,10 @@ impl Evaluation {
         min_revision: u64,
         answer: impl FnOnce(&State) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let environment = self.hub.environment(application.environment).ok_or_else(Refusal::not_loaded)?;
+        let environment = self
+            .hub
+            .environment(application.environment)
+            .ok_or_else(Refusal::not_loaded)?;
         if environment.state().head.revision >= min_revision {
             return answer(&environment.state());
         }

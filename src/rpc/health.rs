@@ -49,7 +49,11 @@ pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: Cancellat
 }
 
 async fn set(reporter: &HealthReporter, services: &[&str], serving: bool) {
-    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    let status = if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
     for service in services {
         reporter.set_service_status(*service, status).await;
     }
@@ -84,20 +88,34 @@ mod tests {
 
     #[test]
     fn every_service_is_reported() {
-        let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS).unwrap().file;
+        let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS)
+            .unwrap()
+            .file;
         for file in files {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
-                assert!(ADMINISTRATION.contains(&name.as_str()) || EVALUATION.contains(&name.as_str()), "{name}");
+                assert!(
+                    ADMINISTRATION.contains(&name.as_str()) || EVALUATION.contains(&name.as_str()),
+                    "{name}"
+                );
             }
         }
     }
 
     #[test]
     fn a_replica_without_its_database_is_ready_but_does_not_administrate() {
-        let status = Status { quality: Quality::Disconnected, staleness: None };
+        let status = Status {
+            quality: Quality::Disconnected,
+            staleness: None,
+        };
         let serving = Serving::of(&status, true, false);
-        assert_eq!(serving, Serving { evaluation: true, administration: false });
+        assert_eq!(
+            serving,
+            Serving {
+                evaluation: true,
+                administration: false
+            }
+        );
         assert!(!Serving::of(&status, true, true).evaluation);
         assert!(!Serving::of(&status, false, false).evaluation);
     }

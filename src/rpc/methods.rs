@@ -76,16 +76,34 @@ pub const METHODS: &[Method] = {
         unary("/halyard.admin.v1.ProjectService/CreateProject", May(CreateProjects)),
         unary("/halyard.admin.v1.ProjectService/GetProject", May(Read)),
         unary("/halyard.admin.v1.ProjectService/ListProjects", User),
-        unary("/halyard.admin.v1.ProjectService/UpdateProject", May(ManageEnvironments)),
+        unary(
+            "/halyard.admin.v1.ProjectService/UpdateProject",
+            May(ManageEnvironments),
+        ),
         unary("/halyard.admin.v1.ProjectService/DeleteProject", May(DeleteProject)),
-        unary("/halyard.admin.v1.EnvironmentService/CreateEnvironment", May(ManageEnvironments)),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/CreateEnvironment",
+            May(ManageEnvironments),
+        ),
         unary("/halyard.admin.v1.EnvironmentService/GetEnvironment", May(Read)),
         unary("/halyard.admin.v1.EnvironmentService/ListEnvironments", May(Read)),
-        unary("/halyard.admin.v1.EnvironmentService/UpdateEnvironment", May(ManageEnvironments)),
-        unary("/halyard.admin.v1.EnvironmentService/DeleteEnvironment", May(ManageEnvironments)),
-        unary("/halyard.admin.v1.EnvironmentService/CreateKey", May(ManageEnvironments)),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/UpdateEnvironment",
+            May(ManageEnvironments),
+        ),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/DeleteEnvironment",
+            May(ManageEnvironments),
+        ),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/CreateKey",
+            May(ManageEnvironments),
+        ),
         unary("/halyard.admin.v1.EnvironmentService/ListKeys", May(Read)),
-        unary("/halyard.admin.v1.EnvironmentService/RevokeKey", May(ManageEnvironments)),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/RevokeKey",
+            May(ManageEnvironments),
+        ),
         unary("/halyard.admin.v1.FlagService/CreateFlag", May(Change)),
         unary("/halyard.admin.v1.FlagService/GetFlag", May(Read)),
         unary("/halyard.admin.v1.FlagService/ListFlags", May(Read)),
@@ -101,7 +119,10 @@ pub const METHODS: &[Method] = {
         unary("/grpc.health.v1.Health/Check", Nothing),
         streaming("/grpc.health.v1.Health/Watch", Nothing),
         streaming("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Nothing),
-        streaming("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Nothing),
+        streaming(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            Nothing,
+        ),
     ]
 };
 
@@ -130,7 +151,9 @@ mod tests {
 
     /// Every method of our own proto files, with whether its response is a stream.
     fn described() -> Vec<(String, bool)> {
-        let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS).unwrap().file;
+        let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS)
+            .unwrap()
+            .file;
         let ours = files.into_iter().filter(|file| file.package().starts_with("halyard."));
         ours.flat_map(|file| {
             let package = file.package().to_owned();
@@ -161,7 +184,11 @@ mod tests {
             let administration = method.place() == Place::Administration;
             assert_eq!(administration, method.path.contains(".admin."), "{}", method.path);
             if administration {
-                assert!(!matches!(method.needs, Needs::AnyKey | Needs::ServerKey), "{}", method.path);
+                assert!(
+                    !matches!(method.needs, Needs::AnyKey | Needs::ServerKey),
+                    "{}",
+                    method.path
+                );
             }
         }
     }

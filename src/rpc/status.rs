@@ -118,14 +118,24 @@ impl From<Refusal> for Status {
         log(&refusal);
         match refusal {
             Refusal::Invalid(violations) => invalid(&violations),
-            Refusal::Unreadable => plain(Code::InvalidArgument, "UNREADABLE_MESSAGE", "the message cannot be read; is it nested too deeply?"),
+            Refusal::Unreadable => plain(
+                Code::InvalidArgument,
+                "UNREADABLE_MESSAGE",
+                "the message cannot be read; is it nested too deeply?",
+            ),
             Refusal::Unauthenticated => plain(
                 Code::Unauthenticated,
                 "INVALID_CREDENTIAL",
                 "a valid credential is required: metadata `authorization: Bearer <credential>`",
             ),
-            Refusal::Denied => plain(Code::PermissionDenied, "PERMISSION_DENIED", "the caller may not do this"),
-            Refusal::NotFound { entity, key } => resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such"),
+            Refusal::Denied => plain(
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                "the caller may not do this",
+            ),
+            Refusal::NotFound { entity, key } => {
+                resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such")
+            }
             Refusal::Store(error) => stored(error),
             Refusal::Unavailable { what, retry_after } => retry(Code::Unavailable, "UNAVAILABLE", what, retry_after),
             Refusal::TooLarge => plain(
@@ -144,10 +154,16 @@ fn stored(error: store::Error) -> Status {
     use store::Error;
     match error {
         Error::Invalid(violations) => invalid(&violations),
-        Error::NotFound { entity, key } => resource(Code::NotFound, "NOT_FOUND", entity.name(), &key, "there is no such"),
-        Error::AlreadyExists { entity, key } => {
-            resource(Code::AlreadyExists, "ALREADY_EXISTS", entity.name(), &key, "the key is taken by another")
+        Error::NotFound { entity, key } => {
+            resource(Code::NotFound, "NOT_FOUND", entity.name(), &key, "there is no such")
         }
+        Error::AlreadyExists { entity, key } => resource(
+            Code::AlreadyExists,
+            "ALREADY_EXISTS",
+            entity.name(),
+            &key,
+            "the key is taken by another",
+        ),
         Error::Stale { entity, key } => resource(
             Code::Aborted,
             "STALE_ETAG",
@@ -240,7 +256,11 @@ fn plain(code: Code, reason: &str, message: &str) -> Status {
 }
 
 fn internal() -> Status {
-    plain(Code::Internal, "INTERNAL", "an internal error; the server's log says more")
+    plain(
+        Code::Internal,
+        "INTERNAL",
+        "an internal error; the server's log says more",
+    )
 }
 
 fn retry(code: Code, reason: &str, message: &str, after: Duration) -> Status {

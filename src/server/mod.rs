@@ -117,12 +117,21 @@ impl Server {
 
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();
-        tasks.spawn("health", health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()));
+        tasks.spawn(
+            "health",
+            health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
+        );
         let routes = routes(&store, &hub, &tokens)?.add_service(health);
         let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
 
-        let listener = connection::listen(listen).map_err(|source| Error::Listen { address: listen, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen { address: listen, source })?;
+        let listener = connection::listen(listen).map_err(|source| Error::Listen {
+            address: listen,
+            source,
+        })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen {
+            address: listen,
+            source,
+        })?;
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
@@ -199,7 +208,10 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             _ = rounds.tick() => {}
         }
         if let Err(error) = store.purge_request_records().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "old request records could not be deleted; next time");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "old request records could not be deleted; next time"
+            );
         }
     }
 }
@@ -223,9 +235,11 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     }
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        descriptors.into_iter().fold(tonic_reflection::server::Builder::configure(), |builder, set| {
-            builder.register_encoded_file_descriptor_set(set)
-        })
+        descriptors
+            .into_iter()
+            .fold(tonic_reflection::server::Builder::configure(), |builder, set| {
+                builder.register_encoded_file_descriptor_set(set)
+            })
     };
     let projects = admin::Projects::new(store.clone());
     let environments = admin::Environments::new(store.clone());

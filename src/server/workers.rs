@@ -116,11 +116,13 @@ impl Worker {
         };
         let open = seat.open.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name(format!("halyard-worker-{n}")).spawn(move || {
-            if let Err(error) = runtime.block_on(serve(accepted, open, routes, front, stopping)) {
-                tracing::error!(error = &error as &dyn std::error::Error, "a worker ended");
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(format!("halyard-worker-{n}"))
+            .spawn(move || {
+                if let Err(error) = runtime.block_on(serve(accepted, open, routes, front, stopping)) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "a worker ended");
+                }
+            })?;
         Ok(Self { seat, thread })
     }
 }

@@ -10,8 +10,8 @@ use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::mutation::{Actor, Caller, Mutation, Outcome, Written};
 use super::{Store, lock, pipeline, rows};
-use crate::domain::email::Email;
 use crate::domain::access::{InstanceRole, Permission};
+use crate::domain::email::Email;
 
 const FIND: &str = "
     select id, email, password_hash, instance_role, active, created_at from users where email_normalized = $1";

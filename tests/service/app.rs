@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use halyard::auth::jwt::{SigningKey, Tokens};
 use halyard::cli::create_admin::create_administrator;
 use halyard::domain::email::Email;
-use halyard::auth::jwt::{SigningKey, Tokens};
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
@@ -66,7 +66,8 @@ impl App {
     pub async fn start_on(database: Database) -> Self {
         let server = serve(&database).await;
         let channel = connect(&server).await;
-        let created = create_administrator(server.store(), &Email::new(EMAIL).unwrap(), PASSWORD.to_owned().into()).await;
+        let created =
+            create_administrator(server.store(), &Email::new(EMAIL).unwrap(), PASSWORD.to_owned().into()).await;
         created.unwrap();
         let token = within("a login", login(&channel, EMAIL, PASSWORD)).await.unwrap();
         Self {
@@ -132,17 +133,25 @@ impl App {
             environment,
             ..admin::CreateEnvironmentRequest::default()
         };
-        let response = self.environments().create_environment(request).await.unwrap().into_inner();
+        let response = self
+            .environments()
+            .create_environment(request)
+            .await
+            .unwrap()
+            .into_inner();
         let secret = |kind: admin::KeyKind| {
-            let key = response.keys.iter().find(|key| key.key.as_ref().unwrap().kind() == kind).unwrap();
+            let key = response
+                .keys
+                .iter()
+                .find(|key| key.key.as_ref().unwrap().kind() == kind)
+                .unwrap();
             (key.key.as_ref().unwrap().id.clone(), key.secret.clone())
         };
-        let ((server_id, server), (client_id, client)) = (secret(admin::KeyKind::Server), secret(admin::KeyKind::Client));
+        let ((server_id, server), (_, client)) = (secret(admin::KeyKind::Server), secret(admin::KeyKind::Client));
         Keys {
             server,
             server_id,
             client,
-            client_id,
         }
     }
 
@@ -161,8 +170,17 @@ impl App {
 
     /// Turns a flag of `shop` on or off in `dev`, and returns the revision.
     pub async fn toggle(&self, flag: &str, enabled: bool) -> u64 {
-        let response = self.flags().toggle_flags(toggle(flag, enabled)).await.unwrap().into_inner();
-        response.revisions.first().map(|revision| revision.revision).unwrap_or_default()
+        let response = self
+            .flags()
+            .toggle_flags(toggle(flag, enabled))
+            .await
+            .unwrap()
+            .into_inner();
+        response
+            .revisions
+            .first()
+            .map(|revision| revision.revision)
+            .unwrap_or_default()
     }
 }
 
@@ -171,7 +189,6 @@ pub struct Keys {
     pub server: String,
     pub server_id: String,
     pub client: String,
-    pub client_id: String,
 }
 
 pub fn toggle(flag: &str, enabled: bool) -> admin::ToggleFlagsRequest {
@@ -245,6 +262,7 @@ pub fn options(database: &Database) -> server::Options {
         },
         tokens: Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap()),
         workers: 2,
+        drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),
     }
 }
@@ -253,4 +271,3 @@ pub async fn connect(server: &Server) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
     endpoint.connect().await.unwrap()
 }
-

@@ -28,8 +28,15 @@ async fn a_creator_is_shown_as_owner() {
     crate::support::eventually("the membership", async || {
         let me = app.auth().who_am_i(pb::WhoAmIRequest {}).await.unwrap().into_inner();
         let membership = me.memberships.first()?;
-        assert_eq!((membership.project.as_str(), membership.role()), ("shop", pb::ProjectRole::Owner));
-        assert!(me.project_permissions[0].permissions.contains(&"project.delete".to_owned()));
+        assert_eq!(
+            (membership.project.as_str(), membership.role()),
+            ("shop", pb::ProjectRole::Owner)
+        );
+        assert!(
+            me.project_permissions[0]
+                .permissions
+                .contains(&"project.delete".to_owned())
+        );
         Some(())
     })
     .await;
@@ -44,15 +51,29 @@ async fn the_address_is_compared_without_case() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_address_and_a_wrong_password_are_answered_alike() {
     let app = App::start().await;
-    let wrong = refused(login(&app.channel, EMAIL, "not the password").await, Code::Unauthenticated);
-    let unknown = refused(login(&app.channel, "eve@example.com", PASSWORD).await, Code::Unauthenticated);
-    assert_eq!((wrong.message(), wrong.details()), (unknown.message(), unknown.details()));
+    let wrong = refused(
+        login(&app.channel, EMAIL, "not the password").await,
+        Code::Unauthenticated,
+    );
+    let unknown = refused(
+        login(&app.channel, "eve@example.com", PASSWORD).await,
+        Code::Unauthenticated,
+    );
+    assert_eq!(
+        (wrong.message(), wrong.details()),
+        (unknown.message(), unknown.details())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inactive_user_is_answered_like_an_unknown_one_and_its_token_dies() {
     let app = App::start().await;
-    app.database.client().await.batch_execute("update users set active = false; update access_head set revision = revision + 1").await.unwrap();
+    app.database
+        .client()
+        .await
+        .batch_execute("update users set active = false; update access_head set revision = revision + 1")
+        .await
+        .unwrap();
     refused(login(&app.channel, EMAIL, PASSWORD).await, Code::Unauthenticated);
     crate::support::eventually("the end of the token", async || {
         app.auth().who_am_i(pb::WhoAmIRequest {}).await.err().map(|status| {
@@ -72,12 +93,25 @@ async fn a_login_without_credentials_is_told_all_that_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_are_audited_without_their_secrets() {
     let app = App::start().await;
-    refused(login(&app.channel, EMAIL, "a wrong password").await, Code::Unauthenticated);
+    refused(
+        login(&app.channel, EMAIL, "a wrong password").await,
+        Code::Unauthenticated,
+    );
     let client = app.database.client().await;
-    let rows = client.query("select to_jsonb(e)::text from audit_entries e where action like '%login%' order by sequence", &[]).await.unwrap();
+    let rows = client
+        .query(
+            "select to_jsonb(e)::text from audit_entries e where action like '%login%' order by sequence",
+            &[],
+        )
+        .await
+        .unwrap();
     let entries: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(entries.len(), 2, "one that succeeded, one that did not: {entries:?}");
-    assert!(entries.iter().all(|entry| !entry.contains("wrong password") && !entry.contains(PASSWORD)));
+    assert!(
+        entries
+            .iter()
+            .all(|entry| !entry.contains("wrong password") && !entry.contains(PASSWORD))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,14 +122,32 @@ async fn nobody_gets_in_with_anything_but_a_token() {
     let (head, body) = app.token.split_once('.').unwrap();
     let other_algorithm = format!("eyJhbGciOiJub25lIn0.{body}");
     let altered = format!("{head}.{}", body.replacen('e', "f", 1));
-    for credential in ["", "x", "..", &long, &keys.server, &keys.client, &other_algorithm, &altered] {
+    for credential in [
+        "",
+        "x",
+        "..",
+        &long,
+        &keys.server,
+        &keys.client,
+        &other_algorithm,
+        &altered,
+    ] {
         let service = InterceptedService::new(app.channel.clone(), Bearer::new(credential));
-        let listed = ProjectServiceClient::new(service).list_projects(pb::ListProjectsRequest::default()).await;
+        let listed = ProjectServiceClient::new(service)
+            .list_projects(pb::ListProjectsRequest::default())
+            .await;
         refused(listed, Code::Unauthenticated);
     }
-    let listed = ProjectServiceClient::new(app.channel.clone()).list_projects(pb::ListProjectsRequest::default()).await;
+    let listed = ProjectServiceClient::new(app.channel.clone())
+        .list_projects(pb::ListProjectsRequest::default())
+        .await;
     refused(listed, Code::Unauthenticated);
     let mut basic = Request::new(pb::WhoAmIRequest {});
-    basic.metadata_mut().insert("authorization", format!("Basic {}", app.token).parse().unwrap());
-    refused(AuthServiceClient::new(app.channel.clone()).who_am_i(basic).await, Code::Unauthenticated);
+    basic
+        .metadata_mut()
+        .insert("authorization", format!("Basic {}", app.token).parse().unwrap());
+    refused(
+        AuthServiceClient::new(app.channel.clone()).who_am_i(basic).await,
+        Code::Unauthenticated,
+    );
 }

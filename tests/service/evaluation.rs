@@ -13,7 +13,11 @@ use crate::app::{App, bool_flag, evaluate, evaluation};
 use crate::refusals::{invalid, refused};
 
 fn variant(key: &str, value: pb::variant::Value) -> pb::Variant {
-    pb::Variant { key: key.into(), value: Some(value), description: String::new() }
+    pb::Variant {
+        key: key.into(),
+        value: Some(value),
+        description: String::new(),
+    }
 }
 
 fn value(kind: Kind) -> prost_types::Value {
@@ -21,12 +25,22 @@ fn value(kind: Kind) -> prost_types::Value {
 }
 
 fn context(targeting_key: &str, attributes: &[(&str, Kind)]) -> Option<pb::Context> {
-    let fields = attributes.iter().map(|(name, kind)| ((*name).to_owned(), value(kind.clone()))).collect();
-    Some(pb::Context { targeting_key: targeting_key.into(), attributes: Some(Struct { fields }) })
+    let fields = attributes
+        .iter()
+        .map(|(name, kind)| ((*name).to_owned(), value(kind.clone())))
+        .collect();
+    Some(pb::Context {
+        targeting_key: targeting_key.into(),
+        attributes: Some(Struct { fields }),
+    })
 }
 
 fn ask(flag: &str, context: Option<pb::Context>, min_revision: u64) -> pb::EvaluateRequest {
-    pb::EvaluateRequest { flag: flag.into(), context, min_revision }
+    pb::EvaluateRequest {
+        flag: flag.into(),
+        context,
+        min_revision,
+    }
 }
 
 fn text(text: &str) -> Kind {
@@ -43,12 +57,22 @@ fn condition(attribute: &str, operator: pb::Operator, values: &[Kind]) -> pb::Co
 }
 
 fn only(variant: &str) -> pb::Serve {
-    pb::Serve { serve: Some(pb::serve::Serve::Variant(variant.into())) }
+    pb::Serve {
+        serve: Some(pb::serve::Serve::Variant(variant.into())),
+    }
 }
 
 fn split(weights: &[(&str, u32)]) -> pb::Serve {
-    let variants = weights.iter().map(|&(variant, weight)| pb::WeightedVariant { variant: variant.into(), weight });
-    pb::Serve { serve: Some(pb::serve::Serve::Split(pb::Split { variants: variants.collect(), attribute: String::new() })) }
+    let variants = weights.iter().map(|&(variant, weight)| pb::WeightedVariant {
+        variant: variant.into(),
+        weight,
+    });
+    pb::Serve {
+        serve: Some(pb::serve::Serve::Split(pb::Split {
+            variants: variants.collect(),
+            attribute: String::new(),
+        })),
+    }
 }
 
 async fn configure(app: &App, flag: &str, rules: Vec<pb::Rule>, default_serve: Option<pb::Serve>) -> u64 {
@@ -61,29 +85,79 @@ async fn configure(app: &App, flag: &str, rules: Vec<pb::Rule>, default_serve: O
         default_serve,
         ..Default::default()
     };
-    let request = admin::UpdateFlagConfigurationRequest { configuration: Some(configuration), ..Default::default() };
-    app.flags().update_flag_configuration(request).await.unwrap().into_inner().revisions[0].revision
+    let request = admin::UpdateFlagConfigurationRequest {
+        configuration: Some(configuration),
+        ..Default::default()
+    };
+    app.flags()
+        .update_flag_configuration(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .revisions[0]
+        .revision
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flags_of_every_type_answer_with_their_values() {
     let app = App::start().await;
     let keys = app.shop().await;
-    let object = Struct { fields: [("n".to_owned(), value(Kind::ListValue(ListValue { values: vec![value(Kind::NumberValue(1.5)), value(Kind::NullValue(0))] })))].into() };
+    let object = Struct {
+        fields: [(
+            "n".to_owned(),
+            value(Kind::ListValue(ListValue {
+                values: vec![value(Kind::NumberValue(1.5)), value(Kind::NullValue(0))],
+            })),
+        )]
+        .into(),
+    };
     let cases = [
-        ("b", pb::ValueType::Bool, pb::variant::Value::BoolValue(true), Value::BoolValue(true)),
-        ("s", pb::ValueType::String, pb::variant::Value::StringValue("é".into()), Value::StringValue("é".into())),
-        ("i", pb::ValueType::Integer, pb::variant::Value::IntegerValue(i64::MIN), Value::IntegerValue(i64::MIN)),
-        ("d", pb::ValueType::Double, pb::variant::Value::DoubleValue(0.1), Value::DoubleValue(0.1)),
-        ("o", pb::ValueType::Object, pb::variant::Value::ObjectValue(object.clone()), Value::ObjectValue(object)),
+        (
+            "b",
+            pb::ValueType::Bool,
+            pb::variant::Value::BoolValue(true),
+            Value::BoolValue(true),
+        ),
+        (
+            "s",
+            pb::ValueType::String,
+            pb::variant::Value::StringValue("é".into()),
+            Value::StringValue("é".into()),
+        ),
+        (
+            "i",
+            pb::ValueType::Integer,
+            pb::variant::Value::IntegerValue(i64::MIN),
+            Value::IntegerValue(i64::MIN),
+        ),
+        (
+            "d",
+            pb::ValueType::Double,
+            pb::variant::Value::DoubleValue(0.1),
+            Value::DoubleValue(0.1),
+        ),
+        (
+            "o",
+            pb::ValueType::Object,
+            pb::variant::Value::ObjectValue(object.clone()),
+            Value::ObjectValue(object),
+        ),
     ];
     for (key, value_type, value, expected) in cases {
-        let flag = admin::Flag { r#type: value_type.into(), variants: vec![variant("v", value)], default_variant: "v".into(), ..bool_flag(key) };
+        let flag = admin::Flag {
+            r#type: value_type.into(),
+            variants: vec![variant("v", value)],
+            default_variant: "v".into(),
+            ..bool_flag(key)
+        };
         app.create_flag(flag).await;
         let revision = app.toggle(key, true).await;
         let answer = evaluate(&app.channel, &keys.server, key, revision).await.unwrap();
         assert_eq!(answer.value, Some(expected));
-        assert_eq!((answer.variant.as_str(), answer.reason(), answer.revision), ("v", pb::Reason::Static, revision));
+        assert_eq!(
+            (answer.variant.as_str(), answer.reason(), answer.revision),
+            ("v", pb::Reason::Static, revision)
+        );
     }
 }
 
@@ -92,15 +166,29 @@ async fn a_flag_that_is_off_serves_its_off_variant_or_nothing() {
     let app = App::start().await;
     let keys = app.shop().await;
     app.flag("f").await;
-    let nothing = admin::Flag { r#type: pb::ValueType::String.into(), variants: vec![variant("v", pb::variant::Value::StringValue("x".into()))], ..bool_flag("g") };
+    let nothing = admin::Flag {
+        r#type: pb::ValueType::String.into(),
+        variants: vec![variant("v", pb::variant::Value::StringValue("x".into()))],
+        ..bool_flag("g")
+    };
     app.create_flag(nothing).await;
     let off = evaluate(&app.channel, &keys.server, "f", 3).await.unwrap();
-    assert_eq!((off.value, off.reason()), (Some(Value::BoolValue(false)), pb::Reason::Disabled));
+    assert_eq!(
+        (off.value.clone(), off.reason()),
+        (Some(Value::BoolValue(false)), pb::Reason::Disabled)
+    );
     let none = evaluate(&app.channel, &keys.server, "g", 3).await.unwrap();
-    assert_eq!((none.value.clone(), none.variant.as_str(), none.reason()), (None, "", pb::Reason::Disabled));
+    assert_eq!(
+        (none.value.clone(), none.variant.as_str(), none.reason()),
+        (None, "", pb::Reason::Disabled)
+    );
     let revision = app.toggle("g", true).await;
     let still_none = evaluate(&app.channel, &keys.server, "g", revision).await.unwrap();
-    assert_eq!((still_none.value, still_none.reason()), (None, pb::Reason::Static), "nothing said means nothing served");
+    assert_eq!(
+        (still_none.value.clone(), still_none.reason()),
+        (None, pb::Reason::Static),
+        "nothing said means nothing served"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,23 +196,74 @@ async fn rules_are_asked_in_order_and_named_in_the_answer() {
     let app = App::start().await;
     let keys = app.shop().await;
     app.flag("f").await;
-    let rule = |key: &str, conditions, serve| pb::Rule { key: key.into(), conditions, serve: Some(serve), ..Default::default() };
+    let rule = |key: &str, conditions, serve| pb::Rule {
+        key: key.into(),
+        conditions,
+        serve: Some(serve),
+        ..Default::default()
+    };
     let rules = vec![
-        rule("staff", vec![condition("email", pb::Operator::EndsWith, &[text("@example.com")])], only("on")),
-        rule("adults", vec![condition("age", pb::Operator::NumberGreaterOrEqual, &[Kind::NumberValue(18.0)]), condition("address.country", pb::Operator::OneOf, &[text("AT"), text("CH")])], split(&[("on", 1)])),
+        rule(
+            "staff",
+            vec![condition("email", pb::Operator::EndsWith, &[text("@example.com")])],
+            only("on"),
+        ),
+        rule(
+            "adults",
+            vec![
+                condition("age", pb::Operator::NumberGreaterOrEqual, &[Kind::NumberValue(18.0)]),
+                condition("address.country", pb::Operator::OneOf, &[text("AT"), text("CH")]),
+            ],
+            split(&[("on", 1)]),
+        ),
     ];
     let revision = configure(&app, "f", rules, Some(only("off"))).await;
-    let country = |code: &str| Kind::StructValue(Struct { fields: [("country".to_owned(), value(text(code)))].into() });
+    let country = |code: &str| {
+        Kind::StructValue(Struct {
+            fields: [("country".to_owned(), value(text(code)))].into(),
+        })
+    };
     let check = async |context, expected: (&str, pb::Reason, &str)| {
-        let answer = evaluation(&app.channel, &keys.server).evaluate(ask("f", context, revision)).await.unwrap().into_inner().evaluation.unwrap();
-        assert_eq!((answer.variant.as_str(), answer.reason(), answer.rule.as_str()), expected);
-        let client = evaluation(&app.channel, &keys.client).evaluate(ask("f", None, revision)).await.unwrap().into_inner().evaluation.unwrap();
+        let answer = evaluation(&app.channel, &keys.server)
+            .evaluate(ask("f", context, revision))
+            .await
+            .unwrap()
+            .into_inner()
+            .evaluation
+            .unwrap();
+        assert_eq!(
+            (answer.variant.as_str(), answer.reason(), answer.rule.as_str()),
+            expected
+        );
+        let client = evaluation(&app.channel, &keys.client)
+            .evaluate(ask("f", None, revision))
+            .await
+            .unwrap()
+            .into_inner()
+            .evaluation
+            .unwrap();
         assert_eq!(client.rule, "", "client keys never see a rule");
     };
-    check(context("u", &[("email", text("a@example.com"))]), ("on", pb::Reason::TargetingMatch, "staff")).await;
-    check(context("u", &[("age", Kind::NumberValue(18.0)), ("address", country("CH"))]), ("on", pb::Reason::Split, "adults")).await;
-    check(context("u", &[("age", Kind::NumberValue(17.0)), ("address", country("CH"))]), ("off", pb::Reason::Default, "")).await;
-    check(context("", &[("age", Kind::NumberValue(18.0)), ("address", country("CH"))]), ("off", pb::Reason::Default, "")).await;
+    check(
+        context("u", &[("email", text("a@example.com"))]),
+        ("on", pb::Reason::TargetingMatch, "staff"),
+    )
+    .await;
+    check(
+        context("u", &[("age", Kind::NumberValue(18.0)), ("address", country("CH"))]),
+        ("on", pb::Reason::Split, "adults"),
+    )
+    .await;
+    check(
+        context("u", &[("age", Kind::NumberValue(17.0)), ("address", country("CH"))]),
+        ("off", pb::Reason::Default, ""),
+    )
+    .await;
+    check(
+        context("", &[("age", Kind::NumberValue(18.0)), ("address", country("CH"))]),
+        ("off", pb::Reason::Default, ""),
+    )
+    .await;
     check(None, ("off", pb::Reason::Default, "")).await;
 }
 
@@ -135,7 +274,10 @@ async fn a_split_without_a_targeting_key_says_so() {
     app.flag("f").await;
     let revision = configure(&app, "f", vec![], Some(split(&[("on", 50), ("off", 50)]))).await;
     let answer = evaluate(&app.channel, &keys.server, "f", revision).await.unwrap();
-    assert_eq!((answer.variant.as_str(), answer.reason(), answer.error()), ("off", pb::Reason::Error, pb::EvaluationError::TargetingKeyMissing));
+    assert_eq!(
+        (answer.variant.as_str(), answer.reason(), answer.error()),
+        ("off", pb::Reason::Error, pb::EvaluationError::TargetingKeyMissing)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,14 +290,23 @@ async fn a_rollout_keeps_everyone_it_has_reached() {
         let mut on = Vec::new();
         for user in 0..200 {
             let request = ask("f", context(&format!("user-{user}"), &[]), revision);
-            let answer = evaluation(&app.channel, &keys.server).evaluate(request).await.unwrap().into_inner().evaluation.unwrap();
+            let answer = evaluation(&app.channel, &keys.server)
+                .evaluate(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .evaluation
+                .unwrap();
             on.push(answer.variant == "on");
         }
         on
     };
     let (tenth, half, none, all) = (served(10).await, served(50).await, served(0).await, served(100).await);
     assert!(tenth.iter().zip(&half).all(|(before, after)| !before || *after));
-    assert!((5..=40).contains(&tenth.iter().filter(|on| **on).count()) && (70..=130).contains(&half.iter().filter(|on| **on).count()));
+    assert!(
+        (5..=40).contains(&tenth.iter().filter(|on| **on).count())
+            && (70..=130).contains(&half.iter().filter(|on| **on).count())
+    );
     assert!(none.iter().all(|on| !on) && all.iter().all(|on| *on));
 }
 
@@ -166,14 +317,38 @@ async fn all_flags_come_from_one_revision_in_order() {
     for key in ["b", "a", "c"] {
         app.flag(key).await;
     }
-    let ask = |flags: &[&str]| pb::EvaluateAllRequest { flags: flags.iter().map(|flag| (*flag).to_owned()).collect(), min_revision: 4, context: None };
-    let all = evaluation(&app.channel, &keys.server).evaluate_all(ask(&[])).await.unwrap().into_inner();
-    assert_eq!(all.evaluations.iter().map(|it| it.flag.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    let ask = |flags: &[&str]| pb::EvaluateAllRequest {
+        flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        min_revision: 4,
+        context: None,
+    };
+    let all = evaluation(&app.channel, &keys.server)
+        .evaluate_all(ask(&[]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        all.evaluations.iter().map(|it| it.flag.as_str()).collect::<Vec<_>>(),
+        ["a", "b", "c"]
+    );
     assert!(all.revision == 4 && all.evaluations.iter().all(|it| it.revision == 4));
-    let some = evaluation(&app.channel, &keys.server).evaluate_all(ask(&["c", "unknown", "a"])).await.unwrap().into_inner();
-    assert_eq!(some.evaluations.iter().map(|it| it.flag.as_str()).collect::<Vec<_>>(), ["c", "a"]);
-    let many = pb::EvaluateAllRequest { flags: vec!["a".into(); 10_001], ..ask(&[]) };
-    invalid(evaluation(&app.channel, &keys.server).evaluate_all(many).await, &["flags"]);
+    let some = evaluation(&app.channel, &keys.server)
+        .evaluate_all(ask(&["c", "unknown", "a"]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        some.evaluations.iter().map(|it| it.flag.as_str()).collect::<Vec<_>>(),
+        ["c", "a"]
+    );
+    let many = pb::EvaluateAllRequest {
+        flags: vec!["a".into(); 10_001],
+        ..ask(&[])
+    };
+    invalid(
+        evaluation(&app.channel, &keys.server).evaluate_all(many).await,
+        &["flags"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +358,10 @@ async fn a_revision_that_does_not_come_is_unavailable_with_a_time_to_retry() {
     app.flag("f").await;
     let mut request = Request::new(ask("f", None, 1_000));
     request.set_timeout(Duration::from_millis(300));
-    let status = refused(evaluation(&app.channel, &keys.server).evaluate(request).await, Code::Unavailable);
+    let status = refused(
+        evaluation(&app.channel, &keys.server).evaluate(request).await,
+        Code::Unavailable,
+    );
     assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
 }
 
@@ -206,7 +384,10 @@ async fn unknown_flags_are_not_found_and_missing_names_invalid() {
     let keys = app.shop().await;
     refused(evaluate(&app.channel, &keys.server, "unknown", 0).await, Code::NotFound);
     invalid(evaluate(&app.channel, &keys.server, "", 0).await, &["flag"]);
-    invalid(evaluate(&app.channel, &keys.server, &"f".repeat(10_000), 0).await, &["flag"]);
+    invalid(
+        evaluate(&app.channel, &keys.server, &"f".repeat(10_000), 0).await,
+        &["flag"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,10 +412,19 @@ async fn a_row_edited_by_hand_harms_no_other_flag() {
     app.flag("good").await;
     app.flag("bad").await;
     let client = app.database.client().await;
-    client.batch_execute("update flags set form = 'nonsense' where key = 'bad'").await.unwrap();
+    client
+        .batch_execute("update flags set form = 'nonsense' where key = 'bad'")
+        .await
+        .unwrap();
     let (replica, channel) = app.replica().await;
     let bad = evaluate(&channel, &keys.server, "bad", 0).await.unwrap();
-    assert_eq!((bad.value.clone(), bad.reason(), bad.error()), (None, pb::Reason::Error, pb::EvaluationError::FlagMalformed));
-    assert_eq!(evaluate(&channel, &keys.server, "good", 0).await.unwrap().variant, "off");
+    assert_eq!(
+        (bad.value.clone(), bad.reason(), bad.error()),
+        (None, pb::Reason::Error, pb::EvaluationError::FlagMalformed)
+    );
+    assert_eq!(
+        evaluate(&channel, &keys.server, "good", 0).await.unwrap().variant,
+        "off"
+    );
     replica.stop().await.unwrap();
 }

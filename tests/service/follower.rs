@@ -80,7 +80,10 @@ impl Follower {
     }
 
     pub fn check_heartbeat(&self, heartbeat: &pb::Heartbeat) {
-        assert_eq!((heartbeat.generation, heartbeat.head_revision), (self.held.generation, self.held.revision));
+        assert_eq!(
+            (heartbeat.generation, heartbeat.head_revision),
+            (self.held.generation, self.held.revision)
+        );
         assert_eq!(heartbeat.resume_token, self.held.token);
         assert!(heartbeat.staleness.is_some());
     }
@@ -89,7 +92,10 @@ impl Follower {
         let mut items = match begin.intent() {
             pb::Intent::Snapshot => BTreeMap::new(),
             pb::Intent::Delta | pb::Intent::None => {
-                assert_eq!((begin.generation, begin.from_revision), (self.held.generation, self.held.revision));
+                assert_eq!(
+                    (begin.generation, begin.from_revision),
+                    (self.held.generation, self.held.revision)
+                );
                 self.held.items.clone()
             }
             pb::Intent::Unspecified => panic!("a step without intent"),
@@ -107,19 +113,36 @@ impl Follower {
             }
         };
         assert_eq!(count, begin.item_count as usize, "{begin:?}");
-        assert_eq!((commit.generation, commit.revision), (begin.generation, begin.to_revision));
-        assert_eq!(state_hash(&items).as_bytes().as_slice(), commit.state_hash, "after {begin:?}");
+        assert_eq!(
+            (commit.generation, commit.revision),
+            (begin.generation, begin.to_revision)
+        );
+        assert_eq!(
+            state_hash(&items).as_bytes().as_slice(),
+            commit.state_hash,
+            "after {begin:?}"
+        );
         let order = |generation, revision| (generation, revision);
-        let (before, after) = (order(self.held.generation, self.held.revision), order(commit.generation, commit.revision));
+        let (before, after) = (
+            order(self.held.generation, self.held.revision),
+            order(commit.generation, commit.revision),
+        );
         assert!(after >= before, "went back from {before:?} to {after:?}");
-        assert!(after > before || begin.intent() == pb::Intent::None || self.held.commits.is_empty(), "{after:?} was committed twice");
+        assert!(
+            after > before || begin.intent() == pb::Intent::None || self.held.commits.is_empty(),
+            "{after:?} was committed twice"
+        );
         if after > before {
             self.held.commits.push(commit.revision);
         }
         self.held.items = items;
         (self.held.generation, self.held.revision) = after;
-        self.held.token = commit.resume_token.clone();
-        Ok(Step { begin, items: count, commit })
+        self.held.token.clone_from(&commit.resume_token);
+        Ok(Step {
+            begin,
+            items: count,
+            commit,
+        })
     }
 
     /// Whether a flag is on, by what the client holds.
@@ -138,7 +161,9 @@ fn apply(items: &mut BTreeMap<(String, String), pb::Put>, item: pb::Item) {
             items.insert((kind(put.kind()), put.key.clone()), put);
         }
         pb::item::Change::Delete(delete) => {
-            items.remove(&(kind(delete.kind()), delete.key)).expect("what is deleted was there");
+            items
+                .remove(&(kind(delete.kind()), delete.key))
+                .expect("what is deleted was there");
         }
     }
 }

@@ -1,7 +1,16 @@
 //! The service as its users see it: through gRPC, on a real PostgreSQL.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 #![allow(missing_docs, reason = "tests are named by what they show")]
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "the words for messages give what the messages' fields take"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -18,7 +18,10 @@ use crate::support::{Database, cluster, eventually, within};
 #[tokio::test(flavor = "multi_thread")]
 async fn evaluations_go_on_while_postgresql_is_dead_and_everything_converges_after() {
     let (postgres, _folder) = cluster::own_cluster().await;
-    let database = Database { config: postgres.config(), url: postgres.url() };
+    let database = Database {
+        config: postgres.config(),
+        url: postgres.url(),
+    };
     let app = App::start_on(database).await;
     let keys = app.shop().await;
     app.flag("f").await;
@@ -27,7 +30,10 @@ async fn evaluations_go_on_while_postgresql_is_dead_and_everything_converges_aft
     let mut follower = Follower::new(&channel, &keys.server).await.unwrap();
     follower.until(before).await.unwrap();
     let stop = CancellationToken::new();
-    let evaluating = [keep_evaluating(&app.channel, &keys.server, &stop), keep_evaluating(&channel, &keys.server, &stop)];
+    let evaluating = [
+        keep_evaluating(&app.channel, &keys.server, &stop),
+        keep_evaluating(&channel, &keys.server, &stop),
+    ];
 
     let pid = Pid::from_raw(postgres.pid().unwrap().cast_signed()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
@@ -41,7 +47,10 @@ async fn evaluations_go_on_while_postgresql_is_dead_and_everything_converges_aft
     refused(evaluate(&channel, &unknown, "f", 0).await, Code::Unavailable);
     eventually("the outage to show", async || {
         let admin = health(&channel, "halyard.admin.v1.FlagService").await;
-        let (evaluation, whole) = (health(&channel, "halyard.evaluation.v1.EvaluationService").await, health(&channel, "").await);
+        let (evaluation, whole) = (
+            health(&channel, "halyard.evaluation.v1.EvaluationService").await,
+            health(&channel, "").await,
+        );
         assert_eq!((evaluation, whole), (ServingStatus::Serving, ServingStatus::Serving));
         (admin == ServingStatus::NotServing).then_some(())
     })
@@ -67,8 +76,14 @@ async fn evaluations_go_on_while_postgresql_is_dead_and_everything_converges_aft
     assert_eq!(after, before + 1, "what was refused was not written");
     follower.until(after).await.unwrap();
     assert!(!follower.enabled("f"));
-    assert_eq!(evaluate(&app.channel, &keys.server, "f", after).await.unwrap().variant, "off");
-    eventually("health", async || (health(&channel, "halyard.admin.v1.FlagService").await == ServingStatus::Serving).then_some(())).await;
+    assert_eq!(
+        evaluate(&app.channel, &keys.server, "f", after).await.unwrap().variant,
+        "off"
+    );
+    eventually("health", async || {
+        (health(&channel, "halyard.admin.v1.FlagService").await == ServingStatus::Serving).then_some(())
+    })
+    .await;
     refused(evaluate(&channel, &unknown, "f", 0).await, Code::Unauthenticated);
 
     stop.cancel();
@@ -88,7 +103,9 @@ async fn a_row_that_is_locked_elsewhere_stops_one_write_and_no_evaluation() {
     app.flag("f").await;
     let mut client = app.database.client().await;
     let lock = client.transaction().await.unwrap();
-    lock.batch_execute("select * from environment_heads for update").await.unwrap();
+    lock.batch_execute("select * from environment_heads for update")
+        .await
+        .unwrap();
     let mut request = tonic::Request::new(toggle("f", true));
     request.set_timeout(std::time::Duration::from_millis(300));
     refused(app.flags().toggle_flags(request).await, Code::DeadlineExceeded);
@@ -96,12 +113,28 @@ async fn a_row_that_is_locked_elsewhere_stops_one_write_and_no_evaluation() {
         evaluate(&app.channel, &keys.server, "f", 0).await.unwrap();
     }
     lock.rollback().await.unwrap();
-    let listed = app.projects().list_projects(admin::ListProjectsRequest::default()).await.unwrap().into_inner();
+    let listed = app
+        .projects()
+        .list_projects(admin::ListProjectsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.projects.len(), 1);
-    assert_eq!(app.toggle("f", true).await, 3, "the write that was given up left nothing behind");
+    assert_eq!(
+        app.toggle("f", true).await,
+        3,
+        "the write that was given up left nothing behind"
+    );
 }
 
 async fn health(channel: &tonic::transport::Channel, service: &str) -> ServingStatus {
-    let request = HealthCheckRequest { service: service.into() };
-    HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
+    let request = HealthCheckRequest {
+        service: service.into(),
+    };
+    HealthClient::new(channel.clone())
+        .check(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .status()
 }

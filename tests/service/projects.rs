@@ -26,15 +26,36 @@ fn get(key: &str) -> pb::GetProjectRequest {
 async fn a_project_is_created_read_renamed_listed_and_deleted() {
     let app = App::start().await;
     let mut projects = app.projects();
-    let created = projects.create_project(create("shop")).await.unwrap().into_inner().project.unwrap();
+    let created = projects
+        .create_project(create("shop"))
+        .await
+        .unwrap()
+        .into_inner()
+        .project
+        .unwrap();
     assert_eq!((created.key.as_str(), created.name.as_str()), ("shop", "shop"));
     assert!(created.create_time.is_some() && !created.etag.is_empty());
-    assert_eq!(projects.get_project(get("shop")).await.unwrap().into_inner().project.unwrap(), created);
+    assert_eq!(
+        projects
+            .get_project(get("shop"))
+            .await
+            .unwrap()
+            .into_inner()
+            .project
+            .unwrap(),
+        created
+    );
 
-    let renamed = pb::Project { name: "The shop".into(), description: "not in the mask".into(), ..created.clone() };
+    let renamed = pb::Project {
+        name: "The shop".into(),
+        description: "not in the mask".into(),
+        ..created.clone()
+    };
     let update = pb::UpdateProjectRequest {
         project: Some(renamed),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["name".into()] }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["name".into()],
+        }),
         etag: created.etag.clone(),
         ..Default::default()
     };
@@ -44,21 +65,44 @@ async fn a_project_is_created_read_renamed_listed_and_deleted() {
     assert_eq!((updated.name.as_str(), updated.description.as_str()), ("The shop", ""));
     assert_ne!(updated.etag, created.etag);
     refused(projects.update_project(update.clone()).await, Code::Aborted);
-    let again = projects.update_project(pb::UpdateProjectRequest { etag: String::new(), ..update }).await.unwrap().into_inner();
+    let again = projects
+        .update_project(pb::UpdateProjectRequest {
+            etag: String::new(),
+            ..update
+        })
+        .await
+        .unwrap()
+        .into_inner();
     assert!(!again.changed);
     assert_eq!(again.project.unwrap(), updated);
 
     for key in ["a", "b", "c"] {
         app.project(key).await;
     }
-    let list = |page_token: String| pb::ListProjectsRequest { page_size: 3, page_token };
+    let list = |page_token: String| pb::ListProjectsRequest {
+        page_size: 3,
+        page_token,
+    };
     let first = projects.list_projects(list(String::new())).await.unwrap().into_inner();
-    let second = projects.list_projects(list(first.next_page_token.clone())).await.unwrap().into_inner();
-    let keys: Vec<_> = first.projects.iter().chain(&second.projects).map(|project| project.key.as_str()).collect();
+    let second = projects
+        .list_projects(list(first.next_page_token.clone()))
+        .await
+        .unwrap()
+        .into_inner();
+    let keys: Vec<_> = first
+        .projects
+        .iter()
+        .chain(&second.projects)
+        .map(|project| project.key.as_str())
+        .collect();
     assert_eq!(keys, ["a", "b", "c", "shop"]);
     assert_eq!((first.projects.len(), second.next_page_token.as_str()), (3, ""));
 
-    let delete = |confirm: &str| pb::DeleteProjectRequest { project: "shop".into(), confirm: confirm.into(), ..Default::default() };
+    let delete = |confirm: &str| pb::DeleteProjectRequest {
+        project: "shop".into(),
+        confirm: confirm.into(),
+        ..Default::default()
+    };
     invalid(projects.delete_project(delete("")).await, &["confirm"]);
     projects.delete_project(delete("shop")).await.unwrap();
     let gone = refused(projects.get_project(get("shop")).await, Code::NotFound);
@@ -84,18 +128,37 @@ async fn bad_projects_are_told_everything_at_once() {
         app.projects().create_project(request).await,
         &["request_id", "project.name", "project.description", "project.key"],
     );
-    invalid(app.projects().create_project(pb::CreateProjectRequest::default()).await, &["project"]);
+    invalid(
+        app.projects().create_project(pb::CreateProjectRequest::default()).await,
+        &["project"],
+    );
     invalid(app.projects().get_project(get("")).await, &["project"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_with_an_id_acts_once() {
     let app = App::start().await;
-    let request = pb::CreateProjectRequest { request_id: Uuid::new_v4().to_string(), ..create("shop") };
-    let first = app.projects().create_project(request.clone()).await.unwrap().into_inner();
-    let replay = app.projects().create_project(request.clone()).await.unwrap().into_inner();
+    let request = pb::CreateProjectRequest {
+        request_id: Uuid::new_v4().to_string(),
+        ..create("shop")
+    };
+    let first = app
+        .projects()
+        .create_project(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let replay = app
+        .projects()
+        .create_project(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(first, replay);
-    let other = pb::CreateProjectRequest { request_id: request.request_id, ..create("other") };
+    let other = pb::CreateProjectRequest {
+        request_id: request.request_id,
+        ..create("other")
+    };
     invalid(app.projects().create_project(other).await, &["request_id"]);
     refused(app.projects().get_project(get("other")).await, Code::NotFound);
 }
@@ -103,7 +166,10 @@ async fn a_request_with_an_id_acts_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn validating_writes_nothing() {
     let app = App::start().await;
-    let request = pb::CreateProjectRequest { validate_only: true, ..create("shop") };
+    let request = pb::CreateProjectRequest {
+        validate_only: true,
+        ..create("shop")
+    };
     let validated = app.projects().create_project(request).await.unwrap().into_inner();
     assert_eq!(validated.project.unwrap().key, "shop");
     refused(app.projects().get_project(get("shop")).await, Code::NotFound);
@@ -115,7 +181,11 @@ async fn deleting_a_project_ends_its_keys() {
     let keys = app.shop().await;
     app.flag("f").await;
     evaluate(&app.channel, &keys.server, "f", 0).await.unwrap();
-    let delete = pb::DeleteProjectRequest { project: "shop".into(), confirm: "shop".into(), ..Default::default() };
+    let delete = pb::DeleteProjectRequest {
+        project: "shop".into(),
+        confirm: "shop".into(),
+        ..Default::default()
+    };
     app.projects().delete_project(delete).await.unwrap();
     crate::support::eventually("the end of the key", async || {
         let status = evaluate(&app.channel, &keys.server, "f", 0).await.err()?;
@@ -128,7 +198,9 @@ async fn deleting_a_project_ends_its_keys() {
 async fn the_audit_log_knows_who_did_what_why() {
     let app = App::start().await;
     let mut request = Request::new(create("shop"));
-    request.metadata_mut().insert("x-halyard-reason", "we open a shop".parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("x-halyard-reason", "we open a shop".parse().unwrap());
     app.projects().create_project(request).await.unwrap();
     let client = app.database.client().await;
     let row = client
@@ -137,8 +209,14 @@ async fn the_audit_log_knows_who_did_what_why() {
         .unwrap();
     let text = |column: &str| row.get::<_, String>(column);
     assert!(text("actor").starts_with("user:"));
-    assert_eq!((text("actor_name"), text("entity"), text("entity_key")), ("ada@example.com".into(), "project".into(), "shop".into()));
-    assert_eq!((text("peer"), text("reason")), ("127.0.0.1".into(), "we open a shop".into()));
+    assert_eq!(
+        (text("actor_name"), text("entity"), text("entity_key")),
+        ("ada@example.com".into(), "project".into(), "shop".into())
+    );
+    assert_eq!(
+        (text("peer"), text("reason")),
+        ("127.0.0.1".into(), "we open a shop".into())
+    );
     assert!(row.get::<_, Option<String>>("before").is_none());
     assert!(text("after").contains("shop"));
 }

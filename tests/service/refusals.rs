@@ -8,11 +8,21 @@ use tonic_types::StatusExt as _;
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> Status {
     let status = result.expect_err("the call should have been refused");
     assert_eq!(status.code(), code, "{status:?}");
-    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let info = status
+        .get_details_error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "halyard");
     assert!(!info.reason.is_empty());
     let said = format!("{status:?}").to_lowercase();
-    for leak in ["select ", "insert into", "sqlstate", "relation \"", "constraint", "src/", "panicked"] {
+    for leak in [
+        "select ",
+        "insert into",
+        "sqlstate",
+        "relation \"",
+        "constraint",
+        "src/",
+        "panicked",
+    ] {
         assert!(!said.contains(leak), "{said} tells of {leak}");
     }
     status
@@ -23,7 +33,16 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> Sta
 pub fn invalid<T: std::fmt::Debug>(result: Result<T, Status>, fields: &[&str]) {
     let status = refused(result, Code::InvalidArgument);
     let details = status.get_details_bad_request().expect("a BadRequest");
-    let found: Vec<_> = details.field_violations.iter().map(|violation| violation.field.as_str()).collect();
+    let found: Vec<_> = details
+        .field_violations
+        .iter()
+        .map(|violation| violation.field.as_str())
+        .collect();
     assert_eq!(found, fields, "{status:?}");
-    assert!(details.field_violations.iter().all(|violation| !violation.description.is_empty()));
+    assert!(
+        details
+            .field_violations
+            .iter()
+            .all(|violation| !violation.description.is_empty())
+    );
 }

@@ -24,7 +24,10 @@ async fn a_write_through_one_server_reaches_the_streams_of_the_other() {
     follower.step().await.unwrap();
     for n in 0..20 {
         let revision = app.toggle("f", n % 2 == 0).await;
-        assert_eq!(evaluate(&channel, &keys.server, "f", revision).await.unwrap().variant, if n % 2 == 0 { "on" } else { "off" });
+        assert_eq!(
+            evaluate(&channel, &keys.server, "f", revision).await.unwrap().variant,
+            if n % 2 == 0 { "on" } else { "off" }
+        );
         follower.until(revision).await.unwrap();
         assert_eq!(follower.enabled("f"), n % 2 == 0);
     }
@@ -95,7 +98,10 @@ async fn a_replica_that_was_cut_off_evaluates_meanwhile_and_catches_up() {
     }
     proxy.set(Mode::Pass);
     follower.until(revision).await.unwrap();
-    assert_eq!(evaluate(&channel, &keys.server, "f", revision).await.unwrap().variant, "on");
+    assert_eq!(
+        evaluate(&channel, &keys.server, "f", revision).await.unwrap().variant,
+        "on"
+    );
     drop(follower);
     replica.stop().await.unwrap();
 }
@@ -111,7 +117,11 @@ async fn writers_at_both_servers_make_one_history() {
     let mut here = Follower::new(&app.channel, &keys.server).await.unwrap();
     let mut there = Follower::new(&channel, &keys.server).await.unwrap();
     let writers = (0..8).map(|n| {
-        let channel = if n % 2 == 0 { app.channel.clone() } else { channel.clone() };
+        let channel = if n % 2 == 0 {
+            app.channel.clone()
+        } else {
+            channel.clone()
+        };
         let bearer = crate::app::Bearer::new(&app.token);
         tokio::spawn(async move {
             let service = tonic::service::interceptor::InterceptedService::new(channel, bearer);
@@ -162,7 +172,11 @@ async fn follow_while_writing(app: &App, channel: &Channel, key: &str) -> Held {
             match follower.until(WRITES + 2).await {
                 Ok(()) => return (first, follower.held),
                 Err(end) => {
-                    assert!(end.as_ref().is_none_or(|status| status.code() == tonic::Code::Unavailable), "{end:?}");
+                    assert!(
+                        end.as_ref()
+                            .is_none_or(|status| status.code() == tonic::Code::Unavailable),
+                        "{end:?}"
+                    );
                     follower = Follower::resume(channel, key, follower.held).await.unwrap();
                 }
             }

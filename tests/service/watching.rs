@@ -17,22 +17,37 @@ async fn a_new_client_gets_everything_and_then_what_changes() {
     app.flag("f").await;
     let mut follower = Follower::new(&app.channel, &keys.server).await.unwrap();
     let first = follower.step().await.unwrap();
-    assert_eq!((first.begin.intent(), first.begin.reason()), (pb::Intent::Snapshot, pb::SnapshotReason::NoState));
+    assert_eq!(
+        (first.begin.intent(), first.begin.reason()),
+        (pb::Intent::Snapshot, pb::SnapshotReason::NoState)
+    );
     assert_eq!((first.items, first.commit.revision), (1, 2));
     assert!(!first.begin.stream.is_empty() && first.commit.committed_at.is_some());
 
     let revision = app.toggle("f", true).await;
     let second = follower.step().await.unwrap();
-    assert_eq!((second.begin.intent(), second.begin.from_revision, second.items), (pb::Intent::Delta, 2, 1));
+    assert_eq!(
+        (second.begin.intent(), second.begin.from_revision, second.items),
+        (pb::Intent::Delta, 2, 1)
+    );
     assert_eq!(second.commit.revision, revision);
     assert!(follower.enabled("f"));
 
     app.create_flag(bool_flag("g")).await;
     follower.until(revision + 1).await.unwrap();
-    let archive = admin::ArchiveFlagRequest { project: "shop".into(), flag: "f".into(), ..Default::default() };
+    let archive = admin::ArchiveFlagRequest {
+        project: "shop".into(),
+        flag: "f".into(),
+        ..Default::default()
+    };
     app.flags().archive_flag(archive).await.unwrap();
     follower.until(revision + 2).await.unwrap();
-    let keys: Vec<_> = follower.held.items.keys().map(|(kind, key)| (kind.as_str(), key.as_str())).collect();
+    let keys: Vec<_> = follower
+        .held
+        .items
+        .keys()
+        .map(|(kind, key)| (kind.as_str(), key.as_str()))
+        .collect();
     assert_eq!(keys, [("flag_definition", "g")]);
 }
 
@@ -44,11 +59,34 @@ async fn a_definition_carries_its_variants_and_a_configuration_its_rules() {
     app.toggle("f", true).await;
     let mut follower = Follower::new(&app.channel, &keys.server).await.unwrap();
     follower.step().await.unwrap();
-    let item = |kind: &str| follower.held.items.get(&(kind.to_owned(), "f".to_owned())).unwrap().item.clone().unwrap();
-    let pb::put::Item::FlagDefinition(definition) = item("flag_definition") else { panic!() };
-    assert_eq!((definition.key.as_str(), definition.r#type(), definition.variants.len()), ("f", pb::ValueType::Bool, 2));
-    assert_eq!((definition.off_variant.as_str(), definition.default_variant.as_str(), definition.client_visible), ("off", "on", true));
-    let pb::put::Item::FlagConfiguration(configuration) = item("flag_configuration") else { panic!() };
+    let item = |kind: &str| {
+        follower
+            .held
+            .items
+            .get(&(kind.to_owned(), "f".to_owned()))
+            .unwrap()
+            .item
+            .clone()
+            .unwrap()
+    };
+    let pb::put::Item::FlagDefinition(definition) = item("flag_definition") else {
+        panic!()
+    };
+    assert_eq!(
+        (definition.key.as_str(), definition.r#type(), definition.variants.len()),
+        ("f", pb::ValueType::Bool, 2)
+    );
+    assert_eq!(
+        (
+            definition.off_variant.as_str(),
+            definition.default_variant.as_str(),
+            definition.client_visible
+        ),
+        ("off", "on", true)
+    );
+    let pb::put::Item::FlagConfiguration(configuration) = item("flag_configuration") else {
+        panic!()
+    };
     assert_eq!((configuration.flag.as_str(), configuration.enabled), ("f", true));
 }
 
@@ -62,7 +100,9 @@ async fn a_client_resumes_where_it_stopped() {
     let held = follower.held.clone();
     drop(follower);
 
-    let mut unchanged = Follower::resume(&app.channel, &keys.server, held.clone()).await.unwrap();
+    let mut unchanged = Follower::resume(&app.channel, &keys.server, held.clone())
+        .await
+        .unwrap();
     assert_eq!(unchanged.step().await.unwrap().begin.intent(), pb::Intent::None);
     drop(unchanged);
 
@@ -72,7 +112,14 @@ async fn a_client_resumes_where_it_stopped() {
     }
     let mut behind = Follower::resume(&app.channel, &keys.server, held).await.unwrap();
     let merged = behind.step().await.unwrap();
-    assert_eq!((merged.begin.intent(), merged.begin.from_revision, merged.commit.revision), (pb::Intent::Delta, 2, last));
+    assert_eq!(
+        (
+            merged.begin.intent(),
+            merged.begin.from_revision,
+            merged.commit.revision
+        ),
+        (pb::Intent::Delta, 2, last)
+    );
     assert_eq!(merged.items, 1, "three changes of one item are one");
     assert!(behind.enabled("f"));
 }
@@ -104,12 +151,29 @@ async fn a_token_that_means_nothing_here_is_a_client_without_state() {
     follower.step().await.unwrap();
     let token = follower.held.token.clone();
     let check = async |key: &str, token: Vec<u8>, expected: pb::SnapshotReason| {
-        let mut follower = Follower::resume(&app.channel, key, Held { token, ..Held::default() }).await.unwrap();
+        let mut follower = Follower::resume(
+            &app.channel,
+            key,
+            Held {
+                token,
+                ..Held::default()
+            },
+        )
+        .await
+        .unwrap();
         let step = follower.step().await.unwrap();
-        assert_eq!((step.begin.intent(), step.begin.reason()), (pb::Intent::Snapshot, expected));
+        assert_eq!(
+            (step.begin.intent(), step.begin.reason()),
+            (pb::Intent::Snapshot, expected)
+        );
     };
     check(&keys.server, vec![0xff; 100], pb::SnapshotReason::NoState).await;
-    check(&keys.server, token[..token.len() - 1].to_vec(), pb::SnapshotReason::NoState).await;
+    check(
+        &keys.server,
+        token[..token.len() - 1].to_vec(),
+        pb::SnapshotReason::NoState,
+    )
+    .await;
     check(&staging.server, token, pb::SnapshotReason::DifferentStore).await;
 }
 
@@ -119,7 +183,9 @@ async fn an_idle_stream_says_that_it_lives_and_how_stale_it_is() {
     let keys = app.shop().await;
     let mut follower = Follower::new(&app.channel, &keys.server).await.unwrap();
     follower.step().await.unwrap();
-    let Some(Message::Heartbeat(heartbeat)) = follower.message().await.unwrap() else { panic!("no heartbeat") };
+    let Some(Message::Heartbeat(heartbeat)) = follower.message().await.unwrap() else {
+        panic!("no heartbeat")
+    };
     follower.check_heartbeat(&heartbeat);
     assert_eq!(heartbeat.source(), pb::SourceState::Live);
     assert!(heartbeat.staleness.unwrap().seconds < 10);
@@ -130,9 +196,24 @@ async fn a_bad_heartbeat_is_told() {
     let app = App::start().await;
     let keys = app.shop().await;
     let heartbeat = Some(prost_types::Duration { seconds: -1, nanos: 0 });
-    let request = pb::WatchRequest { heartbeat, ..Default::default() };
-    invalid(crate::app::watch(&app.channel, &keys.server).watch(request).await.map(drop), &["heartbeat"]);
-    refused(crate::app::watch(&app.channel, "x").watch(pb::WatchRequest::default()).await.map(drop), Code::Unauthenticated);
+    let request = pb::WatchRequest {
+        heartbeat,
+        ..Default::default()
+    };
+    invalid(
+        crate::app::watch(&app.channel, &keys.server)
+            .watch(request)
+            .await
+            .map(drop),
+        &["heartbeat"],
+    );
+    refused(
+        crate::app::watch(&app.channel, "x")
+            .watch(pb::WatchRequest::default())
+            .await
+            .map(drop),
+        Code::Unauthenticated,
+    );
 }
 
 /// The end of a stream on which nothing happens.
@@ -154,12 +235,20 @@ async fn a_revoked_key_ends_its_idle_streams_everywhere() {
     let mut there = Follower::new(&channel, &keys.server).await.unwrap();
     here.step().await.unwrap();
     there.step().await.unwrap();
-    let revoke = admin::RevokeKeyRequest { project: "shop".into(), environment: "dev".into(), key_id: keys.server_id, ..Default::default() };
+    let revoke = admin::RevokeKeyRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        key_id: keys.server_id,
+        ..Default::default()
+    };
     app.environments().revoke_key(revoke).await.unwrap();
     for follower in [&mut here, &mut there] {
         assert_eq!(end(follower).await.expect("a status").code(), Code::Unauthenticated);
     }
-    eventually("the streams to be forgotten", async || (app.server.hub().streams() + replica.hub().streams() == 0).then_some(())).await;
+    eventually("the streams to be forgotten", async || {
+        (app.server.hub().streams() + replica.hub().streams() == 0).then_some(())
+    })
+    .await;
     replica.stop().await.unwrap();
 }
 
@@ -169,10 +258,17 @@ async fn a_deleted_environment_ends_its_streams() {
     let keys = app.shop().await;
     let mut follower = Follower::new(&app.channel, &keys.server).await.unwrap();
     follower.step().await.unwrap();
-    let delete = admin::DeleteEnvironmentRequest { project: "shop".into(), environment: "dev".into(), ..Default::default() };
+    let delete = admin::DeleteEnvironmentRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        ..Default::default()
+    };
     app.environments().delete_environment(delete).await.unwrap();
     let code = end(&mut follower).await.expect("a status").code();
-    assert!(matches!(code, Code::NotFound | Code::Unauthenticated), "{code:?}: its keys are gone with it");
+    assert!(
+        matches!(code, Code::NotFound | Code::Unauthenticated),
+        "{code:?}: its keys are gone with it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,6 @@ use halyard::domain::limits;
 use halyard::store::environments::EnvironmentPatch;
 use halyard::store::{Entity, Error};
 
-use crate::cluster;
 use crate::world::*;
 
 #[tokio::test]

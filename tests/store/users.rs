@@ -1,6 +1,7 @@
 //! The first administrator, and logging in.
 
 use halyard::domain::access::InstanceRole;
+use halyard::domain::email::Email;
 use halyard::store::users::{Administrator, LoginAttempt, NewAdministrator};
 use halyard::store::{Actor, Caller, Error};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ fn command_line() -> Caller {
 fn administrator(email: &str, password_hash: &str) -> NewAdministrator {
     NewAdministrator {
         id: Uuid::new_v4(),
-        email: email.into(),
+        email: Email::new(email).unwrap(),
         password_hash: password_hash.into(),
     }
 }
@@ -42,12 +43,17 @@ async fn an_administrator_is_created_once() {
     let again = create("root@example.com ", "second").await.unwrap();
     assert_eq!(again, Administrator::Existed(user.clone()));
     assert_eq!(world.count("audit_entries").await, entries);
-    let found = world.store.find_for_login("ROOT@example.com").await.unwrap().unwrap();
+    let found = world
+        .store
+        .find_for_login(&Email::new("ROOT@example.com").unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((found.user, found.password_hash.as_deref()), (user, Some("first")));
     assert!(
         world
             .store
-            .find_for_login("nobody@example.com")
+            .find_for_login(&Email::new("nobody@example.com").unwrap())
             .await
             .unwrap()
             .is_none()
@@ -64,7 +70,12 @@ async fn someone_elses_account_is_promoted_with_the_operators_password() {
         .await
         .unwrap();
     assert!(matches!(promoted, Administrator::Promoted(user) if user.id == world.owner));
-    let found = world.store.find_for_login("owner@example.com").await.unwrap().unwrap();
+    let found = world
+        .store
+        .find_for_login(&Email::new("owner@example.com").unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(found.password_hash.as_deref(), Some("operator"));
     assert_eq!(world.count("audit_entries where action = 'user.promote'").await, 1);
 }
@@ -103,7 +114,7 @@ async fn attempts_to_log_in_are_audited_without_what_was_typed() {
     let world = empty().await;
     let user = world
         .store
-        .find_for_login("owner@example.com")
+        .find_for_login(&Email::new("owner@example.com").unwrap())
         .await
         .unwrap()
         .unwrap()

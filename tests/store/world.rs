@@ -1,12 +1,12 @@
 //! A small world to test in, and short words for it.
 
+use halyard::domain::access::Directory;
 use halyard::domain::access::{KeyKind, Role};
 use halyard::domain::change::Digest;
 use halyard::domain::flag::{Definition, Metadata, Variant};
 use halyard::domain::key;
 use halyard::domain::value::{Value, ValueType};
 use halyard::store::environments::{Address, Environment, NewEnvironment};
-use halyard::domain::access::Directory;
 use halyard::store::feed::{self, Feed, Hints};
 use halyard::store::flags::{Flag, NewFlag};
 use halyard::store::keys::NewKey;

@@ -66,7 +66,9 @@ async fn start(folder: &Folder) -> Cluster {
     options.durability = Durability::Volatile;
     options.max_connections = 400;
     options.supervisor = Some(env!("CARGO_BIN_EXE_halyard").into());
-    Cluster::start(options).await.expect("the tests need PostgreSQL's programs; `make test` installs them")
+    Cluster::start(options)
+        .await
+        .expect("the tests need PostgreSQL's programs; `make test` installs them")
 }
 
 /// A connection.
@@ -91,14 +93,20 @@ struct Shared {
 static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let folder = Folder::new();
             let cluster = start(&folder).await;
             let statement = format!("create database {TEMPLATE}");
             client(&cluster.config()).await.batch_execute(&statement).await.unwrap();
             store::migrate::run(&named(&cluster.config(), TEMPLATE)).await.unwrap();
-            let shared = Shared { config: cluster.config(), url: cluster.url() };
+            let shared = Shared {
+                config: cluster.config(),
+                url: cluster.url(),
+            };
             send.send(shared).unwrap();
             std::future::pending::<()>().await;
             drop((cluster, folder));

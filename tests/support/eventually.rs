@@ -9,10 +9,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The outcome of `future`, or a failure that says what did not come.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(PATIENCE, future).await {
-        Ok(outcome) => outcome,
-        Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
-    }
+    let outcome = timeout(PATIENCE, future).await;
+    outcome.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?}"))
 }
 
 /// Asks again and again until there is an answer, for what cannot be awaited.

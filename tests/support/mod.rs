@@ -1,5 +1,7 @@
 //! What tests against a real PostgreSQL share: one private cluster per test program, a migrated database per test.
 
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
+
 pub mod cluster;
 pub mod eventually;
 pub mod proxy;

@@ -33,7 +33,9 @@ pub struct Proxy {
 impl Proxy {
     /// Stands before the server of `config`, which is on a unix socket.
     pub async fn before(config: &Config) -> Self {
-        let [Host::Unix(folder)] = config.get_hosts() else { panic!("the cluster listens on a unix socket") };
+        let [Host::Unix(folder)] = config.get_hosts() else {
+            panic!("the cluster listens on a unix socket")
+        };
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let socket = folder.join(format!(".s.PGSQL.{port}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,7 +43,11 @@ impl Proxy {
         let (mode, modes) = watch::channel(Mode::Pass);
         let swallowed = Arc::new(AtomicUsize::new(0));
         tokio::spawn(accept(listener, socket, modes, swallowed.clone()));
-        Self { config: through(config, address), mode, swallowed }
+        Self {
+            config: through(config, address),
+            mode,
+            swallowed,
+        }
     }
 
     pub fn set(&self, mode: Mode) {
@@ -57,7 +63,9 @@ impl Proxy {
 fn through(config: &Config, address: SocketAddr) -> Config {
     let mut through = Config::new();
     through.host(address.ip().to_string()).port(address.port());
-    through.user(config.get_user().unwrap()).dbname(config.get_dbname().unwrap());
+    through
+        .user(config.get_user().unwrap())
+        .dbname(config.get_dbname().unwrap());
     through
 }
 
@@ -75,7 +83,9 @@ async fn accept(listener: TcpListener, socket: PathBuf, mode: watch::Receiver<Mo
 }
 
 async fn carry(client: TcpStream, socket: PathBuf, mut mode: watch::Receiver<Mode>, swallowed: Arc<AtomicUsize>) {
-    let Ok(server) = UnixStream::connect(Path::new(&socket)).await else { return };
+    let Ok(server) = UnixStream::connect(Path::new(&socket)).await else {
+        return;
+    };
     let (mut from_client, mut to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
     let modes = mode.clone();

@@ -33,7 +33,9 @@ const ENVIRONMENTS: [&str; 3] = [ENVIRONMENT, "staging", "prod"];
 pub async fn prepare(server: &Server, keepsake: &mut Keepsake) -> anyhow::Result<()> {
     let password = keepsake.make_password()?;
     create_administrator(server.store(), &Email::new(EMAIL)?, password.clone().into()).await?;
-    let channel = Endpoint::from_shared(super::reachable(server.address()))?.connect().await?;
+    let channel = Endpoint::from_shared(super::reachable(server.address()))?
+        .connect()
+        .await?;
     let token = login(&channel, password).await?;
     let authorised = InterceptedService::new(channel, move |request| authorise(request, &token));
     let mut demo = Demo {
@@ -46,13 +48,18 @@ pub async fn prepare(server: &Server, keepsake: &mut Keepsake) -> anyhow::Result
 
 async fn login(channel: &Channel, password: String) -> anyhow::Result<String> {
     let email = EMAIL.to_owned();
-    let login = AuthServiceClient::new(channel.clone()).login(admin::LoginRequest { email, password }).await;
-    let login = login.context("the administrator's password was changed; put it into dev.env, or start with another --data-dir")?;
+    let login = AuthServiceClient::new(channel.clone())
+        .login(admin::LoginRequest { email, password })
+        .await;
+    let login = login
+        .context("the administrator's password was changed; put it into dev.env, or start with another --data-dir")?;
     Ok(login.into_inner().access_token)
 }
 
 fn authorise(mut request: Request<()>, token: &str) -> Result<Request<()>, Status> {
-    let header = format!("Bearer {token}").parse().map_err(|_| Status::unauthenticated("the token is no header"))?;
+    let header = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Status::unauthenticated("the token is no header"))?;
     request.metadata_mut().insert("authorization", header);
     Ok(request)
 }
@@ -86,12 +93,22 @@ where
             description: "Made by `halyard dev`, for trying things out.".into(),
             ..admin::Project::default()
         });
-        made(self.projects.create_project(admin::CreateProjectRequest { project, ..Default::default() }).await)?;
+        made(
+            self.projects
+                .create_project(admin::CreateProjectRequest {
+                    project,
+                    ..Default::default()
+                })
+                .await,
+        )?;
         for environment in ENVIRONMENTS {
             self.environment(environment, keepsake).await?;
         }
         if !keepsake.has_keys() {
-            let (server, client) = (self.key(admin::KeyKind::Server).await?, self.key(admin::KeyKind::Client).await?);
+            let (server, client) = (
+                self.key(admin::KeyKind::Server).await?,
+                self.key(admin::KeyKind::Client).await?,
+            );
             keepsake.set_keys(server, client);
         }
         for (flag, configuration) in flags() {
@@ -173,7 +190,13 @@ fn flags() -> [(admin::Flag, admin::FlagConfiguration); 5] {
     };
     let text = |text: &str| Kind::StringValue(text.into());
     let theme = |colour: &str| {
-        let fields = [("background".to_owned(), Value { kind: Some(text(colour)) })].into();
+        let fields = [(
+            "background".to_owned(),
+            Value {
+                kind: Some(text(colour)),
+            },
+        )]
+        .into();
         variant::Value::ObjectValue(Struct { fields })
     };
     [
@@ -181,7 +204,10 @@ fn flags() -> [(admin::Flag, admin::FlagConfiguration); 5] {
             "new-checkout",
             "The new checkout: for our own people at once, for a quarter of everybody else.",
             pb::ValueType::Bool,
-            vec![("on", variant::Value::BoolValue(true)), ("off", variant::Value::BoolValue(false))],
+            vec![
+                ("on", variant::Value::BoolValue(true)),
+                ("off", variant::Value::BoolValue(false)),
+            ],
             vec![rule("staff", "email", EndsWith, vec![text("@example.com")], only("on"))],
             split(&[("on", 25), ("off", 75)]),
         ),
@@ -193,23 +219,47 @@ fn flags() -> [(admin::Flag, admin::FlagConfiguration); 5] {
                 ("plain", variant::Value::StringValue("Welcome".into())),
                 ("warm", variant::Value::StringValue("How good to see you!".into())),
             ],
-            vec![rule("regulars", "plan", OneOf, vec![text("gold"), text("platinum")], only("warm"))],
+            vec![rule(
+                "regulars",
+                "plan",
+                OneOf,
+                vec![text("gold"), text("platinum")],
+                only("warm"),
+            )],
             only("plain"),
         ),
         flag(
             "page-size",
             "How many products a page shows.",
             pb::ValueType::Integer,
-            vec![("small", variant::Value::IntegerValue(20)), ("large", variant::Value::IntegerValue(100))],
-            vec![rule("wide", "screen.width", NumberGreaterOrEqual, vec![Kind::NumberValue(1600.0)], only("large"))],
+            vec![
+                ("small", variant::Value::IntegerValue(20)),
+                ("large", variant::Value::IntegerValue(100)),
+            ],
+            vec![rule(
+                "wide",
+                "screen.width",
+                NumberGreaterOrEqual,
+                vec![Kind::NumberValue(1600.0)],
+                only("large"),
+            )],
             only("small"),
         ),
         flag(
             "discount",
             "The share that is taken off a price.",
             pb::ValueType::Double,
-            vec![("none", variant::Value::DoubleValue(0.0)), ("tenth", variant::Value::DoubleValue(0.1))],
-            vec![rule("large-carts", "cart.total", NumberGreaterOrEqual, vec![Kind::NumberValue(200.0)], only("tenth"))],
+            vec![
+                ("none", variant::Value::DoubleValue(0.0)),
+                ("tenth", variant::Value::DoubleValue(0.1)),
+            ],
+            vec![rule(
+                "large-carts",
+                "cart.total",
+                NumberGreaterOrEqual,
+                vec![Kind::NumberValue(200.0)],
+                only("tenth"),
+            )],
             only("none"),
         ),
         flag(

@@ -95,7 +95,8 @@ impl Keepsake {
         for (name, value) in fixed {
             self.values.insert(name.into(), value.into());
         }
-        let mut text = String::from("# Made by `halyard dev`: what its commands need, and its secrets. Read it with: . dev.env\n");
+        let mut text =
+            String::from("# Made by `halyard dev`: what its commands need, and its secrets. Read it with: . dev.env\n");
         for (name, value) in &self.values {
             writeln!(text, "export {name}='{value}'").map_err(io::Error::other)?;
         }
@@ -103,7 +104,12 @@ impl Keepsake {
             writeln!(text, "PATH='{}':\"$PATH\"", folder.display()).map_err(io::Error::other)?;
         }
         let unfinished = self.path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&unfinished, &self.path)

@@ -27,7 +27,10 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
         service,
     } = dev;
     let database = Opened::start(embedded).await?;
-    let folder = database.data_dir().context("a private PostgreSQL has a folder")?.to_owned();
+    let folder = database
+        .data_dir()
+        .context("a private PostgreSQL has a folder")?
+        .to_owned();
     let served = async {
         let mut keepsake = Keepsake::open(&folder).context("what the demo project's keys are kept in")?;
         let signing_key = match signing_key {
@@ -36,7 +39,9 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
         };
         let server = Server::start(serve::options(&service, &database, &signing_key)).await?;
         server.ready().await;
-        demo::prepare(&server, &mut keepsake).await.context("the demo project")?;
+        demo::prepare(&server, &mut keepsake)
+            .await
+            .context("the demo project")?;
         keepsake.save(&reachable(server.address()))?;
         greet(&server, &keepsake, started)?;
         serve::until_stopped(server, stop).await

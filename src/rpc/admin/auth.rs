@@ -42,7 +42,12 @@ impl Auth {
 
     /// Whether the password is right, in a time that does not tell whether there is such a user.
     async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<bool, Refusal> {
-        let hashing = self.hashing.clone().acquire_owned().await.map_err(|_| Refusal::Internal)?;
+        let hashing = self
+            .hashing
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Refusal::Internal)?;
         let verified = tokio::task::spawn_blocking(move || {
             let _hashing = hashing;
             password::verify(&password, stored.as_deref())
@@ -54,13 +59,20 @@ impl Auth {
 #[tonic::async_trait]
 impl AuthService for Auth {
     async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
-        let peer = request.extensions().get::<IpAddr>().map(ToString::to_string).unwrap_or_default();
+        let peer = request
+            .extensions()
+            .get::<IpAddr>()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let pb::LoginRequest { email, password } = request.into_inner();
         let password = SecretString::from(password);
         let email = read(&email, &password).map_err(Refusal::Invalid)?;
 
         let known = self.store.find_for_login(&email).await.map_err(Refusal::Store)?;
-        let hash = known.as_ref().filter(|known| known.user.active).and_then(|known| known.password_hash.clone());
+        let hash = known
+            .as_ref()
+            .filter(|known| known.user.active)
+            .and_then(|known| known.password_hash.clone());
         let accepted = self.verify(password, hash).await?;
         let user = known.map(|known| known.user);
         let attempt = LoginAttempt {
@@ -124,7 +136,9 @@ fn read(email: &str, password: &SecretString) -> Result<Email, Violations> {
 }
 
 fn permissions(standing: Standing) -> Vec<String> {
-    let granted = Permission::ALL.into_iter().filter(|permission| permission.granted_to(standing));
+    let granted = Permission::ALL
+        .into_iter()
+        .filter(|permission| permission.granted_to(standing));
     let mut names: Vec<_> = granted.map(|permission| permission.name().to_owned()).collect();
     names.sort();
     names

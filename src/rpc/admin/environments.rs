@@ -60,9 +60,17 @@ impl EnvironmentService for Environments {
             protected,
             keys: [server, client],
         };
-        let secrets = if validate_only { vec![] } else { vec![server_secret, client_secret] };
-        let outcome = self.store.create_environment(&mutation, &project, new, recorded(|written| created(written, None)));
-        answer(outcome.await.map_err(Refusal::Store)?, |written| created(written, Some(&secrets)))
+        let secrets = if validate_only {
+            vec![]
+        } else {
+            vec![server_secret, client_secret]
+        };
+        let outcome =
+            self.store
+                .create_environment(&mutation, &project, new, recorded(|written| created(written, None)));
+        answer(outcome.await.map_err(Refusal::Store)?, |written| {
+            created(written, Some(&secrets))
+        })
     }
 
     async fn get_environment(&self, request: Request<pb::GetEnvironmentRequest>) -> Answer<pb::GetEnvironmentResponse> {
@@ -71,7 +79,11 @@ impl EnvironmentService for Environments {
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
-        let environment = self.store.get_environment(at(&project, &environment)).await.map_err(Refusal::Store)?;
+        let environment = self
+            .store
+            .get_environment(at(&project, &environment))
+            .await
+            .map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetEnvironmentResponse {
             environment: Some(write(&environment)),
         }))
@@ -92,7 +104,11 @@ impl EnvironmentService for Environments {
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         call.authorise(project.as_ref())?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
-        let found = self.store.list_environments(&project, &page).await.map_err(Refusal::Store)?;
+        let found = self
+            .store
+            .list_environments(&project, &page)
+            .await
+            .map_err(Refusal::Store)?;
         let (environments, next_page_token) = write_page(found, write);
         Ok(Response::new(pb::ListEnvironmentsResponse {
             environments,
@@ -114,7 +130,11 @@ impl EnvironmentService for Environments {
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
-        let mask = Mask::read(&mut violations, update_mask.as_ref(), &["name", "description", "protected"]);
+        let mask = Mask::read(
+            &mut violations,
+            update_mask.as_ref(),
+            &["name", "description", "protected"],
+        );
         let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
         call.authorise(read.as_ref().map(|(project, _)| project))?;
         let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
@@ -127,7 +147,13 @@ impl EnvironmentService for Environments {
             environment: Some(write(&written.entity)),
             changed: written.changed,
         };
-        let outcome = self.store.update_environment(&mutation, at(&project, &described.key), patch, &etag, recorded(response));
+        let outcome = self.store.update_environment(
+            &mutation,
+            at(&project, &described.key),
+            patch,
+            &etag,
+            recorded(response),
+        );
         answer(outcome.await.map_err(Refusal::Store)?, response)
     }
 
@@ -149,7 +175,9 @@ impl EnvironmentService for Environments {
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Environment>| pb::DeleteEnvironmentResponse {};
-        let outcome = self.store.delete_environment(&mutation, at(&project, &environment), &etag, recorded(response));
+        let outcome = self
+            .store
+            .delete_environment(&mutation, at(&project, &environment), &etag, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
     }
 
@@ -182,7 +210,10 @@ impl EnvironmentService for Environments {
             secret_omitted: secret.is_none(),
         };
         let recorded = recorded(|written| response(written, None));
-        let outcome = self.store.create_key(&mutation, at(&project, &environment), new, recorded).await;
+        let outcome = self
+            .store
+            .create_key(&mutation, at(&project, &environment), new, recorded)
+            .await;
         answer(outcome.map_err(Refusal::Store)?, |written| response(written, secret))
     }
 
@@ -199,7 +230,11 @@ impl EnvironmentService for Environments {
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
-        let found = self.store.list_keys(at(&project, &environment), &page).await.map_err(Refusal::Store)?;
+        let found = self
+            .store
+            .list_keys(at(&project, &environment), &page)
+            .await
+            .map_err(Refusal::Store)?;
         let (keys, next_page_token) = write_page(found, write_key);
         Ok(Response::new(pb::ListKeysResponse { keys, next_page_token }))
     }
@@ -226,7 +261,9 @@ impl EnvironmentService for Environments {
             key: Some(write_key(&written.entity)),
             changed: written.changed,
         };
-        let outcome = self.store.revoke_key(&mutation, at(&project, &environment), &key_id, recorded(response));
+        let outcome = self
+            .store
+            .revoke_key(&mutation, at(&project, &environment), &key_id, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
     }
 }
@@ -275,7 +312,11 @@ fn read_kind(violations: &mut Violations, kind: i32) -> Option<KeyKind> {
     }
 }
 
-fn new_key(kind: KeyKind, name: String, expires_at: Option<jiff::Timestamp>) -> Result<(NewKey, SecretString), Refusal> {
+fn new_key(
+    kind: KeyKind,
+    name: String,
+    expires_at: Option<jiff::Timestamp>,
+) -> Result<(NewKey, SecretString), Refusal> {
     let keys::Generated { id, secret, hash } = keys::generate(kind).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "a key could not be made");
         Refusal::Internal
@@ -296,7 +337,11 @@ fn created(written: &Written<CreatedEnvironment>, secrets: Option<&[SecretString
     let secret = |n: usize| secrets.and_then(|secrets| secrets.get(n));
     pb::CreateEnvironmentResponse {
         environment: Some(write(environment)),
-        keys: keys.iter().enumerate().map(|(n, key)| write_created(key, secret(n))).collect(),
+        keys: keys
+            .iter()
+            .enumerate()
+            .map(|(n, key)| write_created(key, secret(n)))
+            .collect(),
         secret_omitted: secrets.is_none(),
     }
 }
@@ -304,7 +349,9 @@ fn created(written: &Written<CreatedEnvironment>, secrets: Option<&[SecretString
 fn write_created(key: &Key, secret: Option<&SecretString>) -> pb::CreatedKey {
     pb::CreatedKey {
         key: Some(write_key(key)),
-        secret: secret.map(|secret| secret.expose_secret().to_owned()).unwrap_or_default(),
+        secret: secret
+            .map(|secret| secret.expose_secret().to_owned())
+            .unwrap_or_default(),
     }
 }
 

@@ -54,7 +54,9 @@ impl FlagService for Flags {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let flag = required(&mut violations, "flag", flag);
-        let project: Option<key::Project> = flag.as_ref().and_then(|flag| key(&mut violations, "flag.project", &flag.project));
+        let project: Option<key::Project> = flag
+            .as_ref()
+            .and_then(|flag| key(&mut violations, "flag.project", &flag.project));
         call.authorise(project.as_ref())?;
         let new = flag.and_then(|flag| violations.take("flag", read_new(flag)));
         let (project, new) = finish(violations, project.zip(new)).map_err(Refusal::Invalid)?;
@@ -62,14 +64,20 @@ impl FlagService for Flags {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
         };
-        let outcome = self.store.create_flag(&mutation, &project, new, recorded(response)).await;
+        let outcome = self
+            .store
+            .create_flag(&mutation, &project, new, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
     async fn get_flag(&self, request: Request<pb::GetFlagRequest>) -> Answer<pb::GetFlagResponse> {
         let (call, pb::GetFlagRequest { project, flag }) = Call::open(request)?;
         let mut violations = Violations::new();
-        let (project, flag) = (key(&mut violations, "project", &project), key(&mut violations, "flag", &flag));
+        let (project, flag) = (
+            key(&mut violations, "project", &project),
+            key(&mut violations, "flag", &flag),
+        );
         call.authorise(project.as_ref())?;
         let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
         let flag = self.store.get_flag(&project, &flag).await.map_err(Refusal::Store)?;
@@ -97,7 +105,11 @@ impl FlagService for Flags {
             environment: environment.as_ref(),
             archived: show_archived,
         };
-        let found = self.store.list_flags(&project, filter, &page).await.map_err(Refusal::Store)?;
+        let found = self
+            .store
+            .list_flags(&project, filter, &page)
+            .await
+            .map_err(Refusal::Store)?;
         let (flags, next_page_token) = write_page(found, |(flag, configuration)| pb::FlagWithConfiguration {
             flag: Some(write(flag)),
             configuration: configuration.as_ref().map(write_configuration),
@@ -118,7 +130,9 @@ impl FlagService for Flags {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let mask = Mask::read(&mut violations, update_mask.as_ref(), FLAG_FIELDS);
         let flag = required(&mut violations, "flag", flag);
-        let project: Option<key::Project> = flag.as_ref().and_then(|flag| key(&mut violations, "flag.project", &flag.project));
+        let project: Option<key::Project> = flag
+            .as_ref()
+            .and_then(|flag| key(&mut violations, "flag.project", &flag.project));
         call.authorise(project.as_ref())?;
         let change = flag.and_then(|flag| violations.take("flag", read_patch(flag, &mask)));
         let (project, (flag, patch)) = finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
@@ -127,7 +141,10 @@ impl FlagService for Flags {
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
         };
-        let outcome = self.store.update_flag(&mutation, &project, &flag, patch, &etag, recorded(response)).await;
+        let outcome = self
+            .store
+            .update_flag(&mutation, &project, &flag, patch, &etag, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
@@ -142,7 +159,10 @@ impl FlagService for Flags {
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
-        let (project, flag) = (key(&mut violations, "project", &project), key(&mut violations, "flag", &flag));
+        let (project, flag) = (
+            key(&mut violations, "project", &project),
+            key(&mut violations, "flag", &flag),
+        );
         call.authorise(project.as_ref())?;
         let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::ArchiveFlagResponse {
@@ -150,7 +170,10 @@ impl FlagService for Flags {
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
         };
-        let outcome = self.store.archive_flag(&mutation, &project, &flag, &etag, recorded(response)).await;
+        let outcome = self
+            .store
+            .archive_flag(&mutation, &project, &flag, &etag, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
@@ -165,13 +188,19 @@ impl FlagService for Flags {
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
-        let (project, flag) = (key(&mut violations, "project", &project), key(&mut violations, "flag", &flag));
+        let (project, flag) = (
+            key(&mut violations, "project", &project),
+            key(&mut violations, "flag", &flag),
+        );
         call.authorise(project.as_ref())?;
         let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::DeleteFlagResponse {
             revisions: write_revisions(&written.revisions),
         };
-        let outcome = self.store.delete_flag(&mutation, &project, &flag, &etag, recorded(response)).await;
+        let outcome = self
+            .store
+            .delete_flag(&mutation, &project, &flag, &etag, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
@@ -212,18 +241,23 @@ impl FlagService for Flags {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let mask = Mask::read(&mut violations, update_mask.as_ref(), CONFIGURATION_FIELDS);
         let configuration = required(&mut violations, "configuration", configuration);
-        let project: Option<key::Project> =
-            configuration.as_ref().and_then(|it| key(&mut violations, "configuration.project", &it.project));
+        let project: Option<key::Project> = configuration
+            .as_ref()
+            .and_then(|it| key(&mut violations, "configuration.project", &it.project));
         call.authorise(project.as_ref())?;
         let change = configuration.and_then(|it| violations.take("configuration", read_configuration(it, &mask)));
-        let (project, (environment, flag, patch)) = finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
+        let (project, (environment, flag, patch)) =
+            finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<FlagConfiguration>| pb::UpdateFlagConfigurationResponse {
             configuration: Some(write_configuration(&written.entity)),
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
         };
         let recorded = recorded(response);
-        let outcome = self.store.update_configuration(&mutation, at(&project, &environment), &flag, patch, &etag, recorded).await;
+        let outcome = self
+            .store
+            .update_configuration(&mutation, at(&project, &environment), &flag, patch, &etag, recorded)
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
@@ -247,7 +281,10 @@ impl FlagService for Flags {
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
         };
-        let outcome = self.store.toggle_flags(&mutation, at(&project, &environment), &toggles, recorded(response)).await;
+        let outcome = self
+            .store
+            .toggle_flags(&mutation, at(&project, &environment), &toggles, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 }
@@ -394,7 +431,10 @@ fn read_configuration(
         salt: mask.pick("salt", (!salt.is_empty()).then_some(salt)),
     });
     let change = environment.zip(flag_key).zip(patch);
-    finish(violations, change.map(|((environment, flag), patch)| (environment, flag, patch)))
+    finish(
+        violations,
+        change.map(|((environment, flag), patch)| (environment, flag, patch)),
+    )
 }
 
 fn read_toggles(violations: &mut Violations, toggles: Vec<pb::Toggle>) -> Vec<Toggle> {
@@ -402,7 +442,10 @@ fn read_toggles(violations: &mut Violations, toggles: Vec<pb::Toggle>) -> Vec<To
         violations.add("toggles", "is empty; name at least one flag");
     }
     if toggles.len() > limits::TOGGLES {
-        violations.add("toggles", format!("has {} entries; the limit is {}", toggles.len(), limits::TOGGLES));
+        violations.add(
+            "toggles",
+            format!("has {} entries; the limit is {}", toggles.len(), limits::TOGGLES),
+        );
     }
     let toggles = toggles.into_iter().take(limits::TOGGLES).enumerate();
     toggles

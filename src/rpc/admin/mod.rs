@@ -41,7 +41,11 @@ struct Call {
 impl Call {
     /// Takes a request apart.
     fn open<M: Message>(request: Request<M>) -> Result<(Self, M), Refusal> {
-        let caller = request.extensions().get::<Caller>().cloned().ok_or(Refusal::Unauthenticated)?;
+        let caller = request
+            .extensions()
+            .get::<Caller>()
+            .cloned()
+            .ok_or(Refusal::Unauthenticated)?;
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
@@ -139,7 +143,12 @@ fn name_or<K: std::fmt::Display>(name: String, key: Option<&K>) -> String {
 /// Checks a name and a description.
 fn texts(violations: &mut Violations, prefix: &str, name: &str, description: &str) {
     check::text(violations, &format!("{prefix}.name"), name, limits::NAME_CHARS);
-    check::text(violations, &format!("{prefix}.description"), description, limits::DESCRIPTION_CHARS);
+    check::text(
+        violations,
+        &format!("{prefix}.description"),
+        description,
+        limits::DESCRIPTION_CHARS,
+    );
 }
 
 /// An environment, as the store addresses it.

@@ -88,14 +88,18 @@ impl ProjectService for Projects {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let mask = Mask::read(&mut violations, update_mask.as_ref(), &["name", "description"]);
-        let change = required(&mut violations, "project", project).and_then(|project| read_patch(&mut violations, &mask, project));
+        let change = required(&mut violations, "project", project)
+            .and_then(|project| read_patch(&mut violations, &mask, project));
         call.authorise(change.as_ref().map(|(project, _)| project))?;
         let (project, patch) = finish(violations, change).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Project>| pb::UpdateProjectResponse {
             project: Some(write(&written.entity)),
             changed: written.changed,
         };
-        let outcome = self.store.update_project(&mutation, &project, patch, &etag, recorded(response)).await;
+        let outcome = self
+            .store
+            .update_project(&mutation, &project, patch, &etag, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
@@ -111,13 +115,19 @@ impl ProjectService for Projects {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         if confirm != project {
-            violations.add("confirm", "is not the project's key; repeat the key to delete everything in the project");
+            violations.add(
+                "confirm",
+                "is not the project's key; repeat the key to delete everything in the project",
+            );
         }
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         call.authorise(project.as_ref())?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Project>| pb::DeleteProjectResponse {};
-        let outcome = self.store.delete_project(&mutation, &project, &etag, recorded(response)).await;
+        let outcome = self
+            .store
+            .delete_project(&mutation, &project, &etag, recorded(response))
+            .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 }
@@ -134,19 +144,15 @@ fn read_new(violations: &mut Violations, project: pb::Project) -> Option<NewProj
     texts(violations, "project", &name, &description);
     let key: Option<key::Project> = key(violations, "project.key", &project);
     let name = name_or(name, key.as_ref());
-    key.map(|key| NewProject {
-        key,
-        name,
-        description,
-    })
+    key.map(|key| NewProject { key, name, description })
 }
 
-fn read_patch(violations: &mut Violations, mask: &Mask<'_>, project: pb::Project) -> Option<(key::Project, ProjectPatch)> {
-    let NewProject {
-        key,
-        name,
-        description,
-    } = read_new(violations, project)?;
+fn read_patch(
+    violations: &mut Violations,
+    mask: &Mask<'_>,
+    project: pb::Project,
+) -> Option<(key::Project, ProjectPatch)> {
+    let NewProject { key, name, description } = read_new(violations, project)?;
     let patch = ProjectPatch {
         name: mask.pick("name", name),
         description: mask.pick("description", description),

@@ -16,11 +16,19 @@ pub fn optional_key<K>(violations: &mut Violations, field: &str, text: &str) -> 
 where
     K: std::str::FromStr<Err = Violations>,
 {
-    if text.is_empty() { None } else { key(violations, field, text) }
+    if text.is_empty() {
+        None
+    } else {
+        key(violations, field, text)
+    }
 }
 
 /// A project and an environment, as most requests name them.
-pub fn place(violations: &mut Violations, project: &str, environment: &str) -> Option<(key::Project, key::Environment)> {
+pub fn place(
+    violations: &mut Violations,
+    project: &str,
+    environment: &str,
+) -> Option<(key::Project, key::Environment)> {
     let project = key(violations, "project", project);
     let environment = key(violations, "environment", environment);
     project.zip(environment)
@@ -56,7 +64,11 @@ pub fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
 }
 
 /// Reads a time.
-pub fn read_timestamp(violations: &mut Violations, field: &str, time: prost_types::Timestamp) -> Option<jiff::Timestamp> {
+pub fn read_timestamp(
+    violations: &mut Violations,
+    field: &str,
+    time: prost_types::Timestamp,
+) -> Option<jiff::Timestamp> {
     let prost_types::Timestamp { seconds, nanos } = time;
     let read = jiff::Timestamp::new(seconds, nanos).ok().filter(|_| nanos >= 0);
     if read.is_none() {
@@ -101,7 +113,10 @@ impl<'a> Mask<'a> {
         }
         for path in paths {
             if !fields.contains(&path.as_str()) {
-                violations.add("update_mask", format!("names {path}; what can be written is {}", fields.join(", ")));
+                violations.add(
+                    "update_mask",
+                    format!("names {path}; what can be written is {}", fields.join(", ")),
+                );
             }
         }
         Self {

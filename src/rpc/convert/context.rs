@@ -33,14 +33,21 @@ fn read_object(object: Struct, depth: usize, budget: &mut usize) -> Result<Objec
     Ok(attributes.into_iter().collect())
 }
 
-fn read_attribute(value: prost_types::Value, depth: usize, budget: &mut usize) -> Result<Option<Attribute>, Violations> {
+fn read_attribute(
+    value: prost_types::Value,
+    depth: usize,
+    budget: &mut usize,
+) -> Result<Option<Attribute>, Violations> {
     *budget = budget.checked_sub(1).ok_or_else(too_many)?;
     Ok(Some(match value.kind {
         None | Some(Kind::NullValue(_)) => return Ok(None),
         Some(Kind::BoolValue(value)) => Attribute::Bool(value),
         Some(Kind::NumberValue(value)) if value.is_finite() => Attribute::Number(value),
         Some(Kind::NumberValue(_)) => {
-            return Err(Violations::one("context.attributes", "hold a number that is not finite"));
+            return Err(Violations::one(
+                "context.attributes",
+                "hold a number that is not finite",
+            ));
         }
         Some(Kind::StringValue(value)) => Attribute::String(value),
         Some(Kind::StructValue(object)) => Attribute::Object(read_object(object, below(depth)?, budget)?),
@@ -82,15 +89,22 @@ mod tests {
     fn of(attribute: prost_types::Value) -> Result<Context, Violations> {
         read(Some(pb::Context {
             targeting_key: "u".into(),
-            attributes: Some(Struct { fields: [("a".to_owned(), attribute)].into() }),
+            attributes: Some(Struct {
+                fields: [("a".to_owned(), attribute)].into(),
+            }),
         }))
     }
 
     #[test]
     fn nulls_are_absent() {
-        let list = value(Kind::ListValue(ListValue { values: vec![value(Kind::NullValue(0)), value(Kind::BoolValue(true))] }));
+        let list = value(Kind::ListValue(ListValue {
+            values: vec![value(Kind::NullValue(0)), value(Kind::BoolValue(true))],
+        }));
         let context = of(list).unwrap();
-        assert_eq!(context.attributes().get("a"), Some(&Attribute::List(vec![Attribute::Bool(true)])));
+        assert_eq!(
+            context.attributes().get("a"),
+            Some(&Attribute::List(vec![Attribute::Bool(true)]))
+        );
         assert!(of(value(Kind::NullValue(0))).unwrap().attributes().is_empty());
     }
 

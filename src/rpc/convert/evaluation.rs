@@ -15,7 +15,10 @@ pub fn write(flag: &Flag, answer: &Answer<'_>, revision: u64, asked_by: KeyKind)
     pb::Evaluation {
         flag: flag.key().to_owned(),
         value: answer.variant.map(|variant| value::write_answer(&variant.value)),
-        variant: answer.variant.map(|variant| variant.key.as_str().to_owned()).unwrap_or_default(),
+        variant: answer
+            .variant
+            .map(|variant| variant.key.as_str().to_owned())
+            .unwrap_or_default(),
         reason: reason.into(),
         rule: rule.to_owned(),
         revision,

@@ -314,7 +314,9 @@ mod tests {
     fn rules_without_keys_are_named_after_their_place() {
         let rule = |key: &str| pb::Rule {
             key: key.into(),
-            serve: Some(pb::Serve { serve: Some(pb::serve::Serve::Variant("on".into())) }),
+            serve: Some(pb::Serve {
+                serve: Some(pb::serve::Serve::Variant("on".into())),
+            }),
             ..pb::Rule::default()
         };
         let rules = read_rules(vec![rule(""), rule("rule-3"), rule("")]).unwrap();
@@ -326,14 +328,23 @@ mod tests {
     fn violations_name_the_place() {
         let rule = pb::Rule {
             key: "No".into(),
-            conditions: vec![pb::Condition { operator: 77, values: vec![prost_types::Value { kind: None }], ..pb::Condition::default() }],
+            conditions: vec![pb::Condition {
+                operator: 77,
+                values: vec![prost_types::Value { kind: None }],
+                ..pb::Condition::default()
+            }],
             ..pb::Rule::default()
         };
         let violations = read_rules(vec![rule]).unwrap_err();
         let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(
             fields,
-            ["rules[0].key", "rules[0].conditions[0].operator", "rules[0].conditions[0].values[0]", "rules[0].serve"]
+            [
+                "rules[0].key",
+                "rules[0].conditions[0].operator",
+                "rules[0].conditions[0].values[0]",
+                "rules[0].serve"
+            ]
         );
     }
 }

@@ -66,14 +66,19 @@ pub fn write_type(value_type: ValueType) -> pb::ValueType {
 
 fn read_object(object: Struct, depth: usize) -> Result<serde_json::Map<String, serde_json::Value>, Violations> {
     let fields = object.fields.into_iter();
-    fields.map(|(name, value)| Ok((name, read_json(value, depth)?))).collect()
+    fields
+        .map(|(name, value)| Ok((name, read_json(value, depth)?)))
+        .collect()
 }
 
 fn read_json(value: prost_types::Value, depth: usize) -> Result<serde_json::Value, Violations> {
     let below = || {
-        depth
-            .checked_sub(1)
-            .ok_or_else(|| Violations::one("object_value", format!("is nested more than {} levels deep", limits::DEPTH)))
+        depth.checked_sub(1).ok_or_else(|| {
+            Violations::one(
+                "object_value",
+                format!("is nested more than {} levels deep", limits::DEPTH),
+            )
+        })
     };
     Ok(match value.kind {
         None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
@@ -91,7 +96,10 @@ fn read_json(value: prost_types::Value, depth: usize) -> Result<serde_json::Valu
 }
 
 /// Whole numbers that a double holds exactly are written without a fraction, as JSON does.
-#[expect(clippy::cast_possible_truncation, reason = "only for whole numbers within the range that doubles hold exactly")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only for whole numbers within the range that doubles hold exactly"
+)]
 fn number(value: f64) -> serde_json::Value {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= EXACT && !(value == 0.0 && value.is_sign_negative()) {
@@ -103,7 +111,10 @@ fn number(value: f64) -> serde_json::Value {
 
 fn write_object(object: &serde_json::Map<String, serde_json::Value>) -> Struct {
     Struct {
-        fields: object.iter().map(|(name, value)| (name.clone(), write_json(value))).collect(),
+        fields: object
+            .iter()
+            .map(|(name, value)| (name.clone(), write_json(value)))
+            .collect(),
     }
 }
 
@@ -126,12 +137,18 @@ mod tests {
     use super::*;
 
     fn nested(levels: usize) -> Struct {
-        let mut value = prost_types::Value { kind: Some(Kind::BoolValue(true)) };
+        let mut value = prost_types::Value {
+            kind: Some(Kind::BoolValue(true)),
+        };
         for _ in 1..levels {
             let fields = [("x".to_owned(), value)].into();
-            value = prost_types::Value { kind: Some(Kind::StructValue(Struct { fields })) };
+            value = prost_types::Value {
+                kind: Some(Kind::StructValue(Struct { fields })),
+            };
         }
-        Struct { fields: [("x".to_owned(), value)].into() }
+        Struct {
+            fields: [("x".to_owned(), value)].into(),
+        }
     }
 
     #[test]

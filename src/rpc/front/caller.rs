@@ -42,7 +42,10 @@ pub struct Caller {
 impl Caller {
     /// The account's e-mail address.
     pub fn email(&self) -> &str {
-        self.directory.users.get(&self.user).map_or("", |user| user.email.as_str())
+        self.directory
+            .users
+            .get(&self.user)
+            .map_or("", |user| user.email.as_str())
     }
 
     /// Whether the caller manages the installation.
@@ -67,7 +70,9 @@ impl Caller {
 /// The caller's network address. `None` on a unix socket.
 pub fn peer<B>(request: &Request<B>) -> Option<IpAddr> {
     let connection = request.extensions().get::<tonic::transport::server::TcpConnectInfo>();
-    connection.and_then(tonic::transport::server::TcpConnectInfo::remote_addr).map(|address| address.ip())
+    connection
+        .and_then(tonic::transport::server::TcpConnectInfo::remote_addr)
+        .map(|address| address.ip())
 }
 
 /// The credential of a request: the text behind `authorization: Bearer `.

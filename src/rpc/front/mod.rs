@@ -116,7 +116,12 @@ impl Desk {
     }
 
     /// Runs the method where it belongs, until its deadline.
-    async fn answer<S>(&self, method: &Method, mut services: S, mut request: Request<Body>) -> Result<Response<Body>, Refusal>
+    async fn answer<S>(
+        &self,
+        method: &Method,
+        mut services: S,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,

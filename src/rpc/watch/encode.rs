@@ -17,8 +17,12 @@ pub fn frame(message: &Message) -> Frame {
     Frame(match message {
         Message::Begin(begin) => encode(Response::Begin(write_begin(begin))),
         Message::Item(Change::Put(item)) => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
-        Message::Item(Change::Delete(gone)) => gone.encoded.get_or_encode(|| encode(Response::Item(write_delete(gone)))),
-        Message::Commit(commit) => commit.encoded.get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
+        Message::Item(Change::Delete(gone)) => gone
+            .encoded
+            .get_or_encode(|| encode(Response::Item(write_delete(gone)))),
+        Message::Commit(commit) => commit
+            .encoded
+            .get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
         Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
         Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
     })

@@ -5,9 +5,18 @@ mod frame;
 mod service;
 
 /// The server's side of the service, generated with our codec.
-#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 mod generated {
-    include!(concat!(env!("OUT_DIR"), "/shared/halyard.evaluation.v1.WatchService.rs"));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/shared/halyard.evaluation.v1.WatchService.rs"
+    ));
 }
 
 pub use frame::{Codec, Frame};

@@ -83,7 +83,10 @@ where
 fn readable<T>(entry: Result<T, Error>) -> Option<T> {
     entry
         .inspect_err(|error| {
-            tracing::error!(error = error as &(dyn std::error::Error + 'static), "a row that grants access cannot be read; passed over");
+            tracing::error!(
+                error = error as &(dyn std::error::Error + 'static),
+                "a row that grants access cannot be read; passed over"
+            );
         })
         .ok()
 }

@@ -105,7 +105,10 @@ impl Feed {
         spawn("feed listener", Box::pin(listener.run()));
         spawn("feed notifier", Box::pin(notify::run(shared.clone())));
         spawn("feed confirmer", Box::pin(confirm::run(shared.clone(), asked)));
-        spawn("feed engine", Box::pin(Engine::new(shared, events, link, pool_origin_sender).run()));
+        spawn(
+            "feed engine",
+            Box::pin(Engine::new(shared, events, link, pool_origin_sender).run()),
+        );
         (Arc::new(Self { questions, counters }), receiver)
     }
 
