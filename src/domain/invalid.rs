@@ -36,12 +36,12 @@ impl Violations {
         });
     }
 
-    /// Adds the violations of a part whose fields lie below `prefix`.
+    /// Adds the violations of a part whose fields lie below `prefix`; empty: beside ours.
     pub fn nest(&mut self, prefix: &str, part: Violations) {
         for violation in part.0 {
             let field = match violation.field.as_str() {
                 "" => prefix.to_owned(),
-                field if field.starts_with('[') => format!("{prefix}{field}"),
+                field if prefix.is_empty() || field.starts_with('[') => format!("{prefix}{field}"),
                 field => format!("{prefix}.{field}"),
             };
             self.add(field, violation.description);
@@ -91,12 +91,14 @@ mod tests {
         rule.add("", "is strange");
         let mut all = Violations::new();
         all.nest("configuration.rules[3]", rule);
+        all.nest("", Violations::one("etag", "is stale"));
         let fields: Vec<_> = all.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(
             fields,
             [
                 "configuration.rules[3].conditions[0].attribute",
-                "configuration.rules[3]"
+                "configuration.rules[3]",
+                "etag"
             ]
         );
     }

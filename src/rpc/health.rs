@@ -43,6 +43,7 @@ pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: Cancellat
             biased;
             () = stop.cancelled() => return,
             () = draining.cancelled(), if !draining.is_cancelled() => {}
+            () = hub.ready(), if shown.is_some_and(|shown| !shown.evaluation) && !draining.is_cancelled() => {}
             _ = ticks.tick() => {}
         }
     }

@@ -27,6 +27,7 @@ pub struct Hub {
     options: Options,
     identity: ArcSwapOption<Identity>,
     environments: ArcSwap<OrdMap<EnvironmentId, Arc<Environment>>>,
+    environment_added: watch::Sender<()>,
     directory: ArcSwap<Directory>,
     /// How many directories there have been. Not their revision: a restored database may repeat one.
     directories: AtomicU64,
@@ -61,6 +62,7 @@ impl Hub {
             options,
             identity: ArcSwapOption::empty(),
             environments: ArcSwap::default(),
+            environment_added: watch::Sender::new(()),
             directory: ArcSwap::default(),
             directories: AtomicU64::new(0),
             directory_changed: watch::Sender::new(()),
@@ -92,6 +94,18 @@ impl Hub {
     /// The environment, if this replica holds it. Never blocks.
     pub fn environment(&self, id: EnvironmentId) -> Option<Arc<Environment>> {
         self.environments.load().get(&id).cloned()
+    }
+
+    /// The environment as soon as this replica holds it. A key can be known a moment before the state that it opens. `None`: it
+    /// did not come in time.
+    pub async fn await_environment(&self, id: EnvironmentId, deadline: Instant) -> Option<Arc<Environment>> {
+        let mut added = self.environment_added.subscribe();
+        loop {
+            if let Some(environment) = self.environment(id) {
+                return Some(environment);
+            }
+            tokio::time::timeout_at(deadline, added.changed()).await.ok()?.ok()?;
+        }
     }
 
     /// What access depends on. Never blocks; do not hold the guard across an `await`.
@@ -227,6 +241,7 @@ impl Hub {
             let mut environments = OrdMap::clone(&self.environments.load());
             environments.insert(id, Environment::new(id, state));
             self.environments.store(Arc::new(environments));
+            self.environment_added.send_replace(());
         }
     }
 

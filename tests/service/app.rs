@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use halyard::auth::jwt::{SigningKey, Tokens};
 use halyard::cli::create_admin::create_administrator;
+use halyard::domain::access::Environment;
 use halyard::domain::email::Email;
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
@@ -21,7 +22,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::support::{Database, database, within};
+use crate::support::eventually::PATIENCE;
+use crate::support::{Database, database, eventually, within};
 
 /// The first administrator of every test.
 pub const EMAIL: &str = "ada@example.com";
@@ -160,15 +162,38 @@ impl App {
         self.create_flag(bool_flag(key)).await
     }
 
+    /// Creates a flag, and returns once this server's memory knows it.
     pub async fn create_flag(&self, flag: admin::Flag) -> Vec<admin::EnvironmentRevision> {
+        let project = flag.project.clone();
         let request = admin::CreateFlagRequest {
             flag: Some(flag),
             ..admin::CreateFlagRequest::default()
         };
-        self.flags().create_flag(request).await.unwrap().into_inner().revisions
+        let revisions = self.flags().create_flag(request).await.unwrap().into_inner().revisions;
+        for revision in &revisions {
+            within("the flag", self.applied(&project, revision)).await;
+        }
+        revisions
     }
 
-    /// Turns a flag of `shop` on or off in `dev`, and returns the revision.
+    async fn applied(&self, project: &str, revision: &admin::EnvironmentRevision) {
+        let hub = self.server.hub();
+        let id = eventually("the environment", async || {
+            let directory = hub.directory();
+            let named = |it: &Environment| it.project.as_str() == project && it.key.as_str() == revision.environment;
+            directory
+                .environments
+                .iter()
+                .find(|(_, it)| named(it))
+                .map(|(id, _)| *id)
+        })
+        .await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let environment = hub.await_environment(id, deadline).await.unwrap();
+        environment.wait_for(revision.revision, deadline).await.unwrap();
+    }
+
+    /// Turns a flag of `shop` on or off in `dev`, and returns the revision once this server's memory has it; 0 if nothing changed.
     pub async fn toggle(&self, flag: &str, enabled: bool) -> u64 {
         let response = self
             .flags()
@@ -176,11 +201,11 @@ impl App {
             .await
             .unwrap()
             .into_inner();
-        response
-            .revisions
-            .first()
-            .map(|revision| revision.revision)
-            .unwrap_or_default()
+        let Some(revision) = response.revisions.first() else {
+            return 0;
+        };
+        within("the toggle", self.applied("shop", revision)).await;
+        revision.revision
     }
 }
 

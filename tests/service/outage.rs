@@ -29,6 +29,12 @@ async fn evaluations_go_on_while_postgresql_is_dead_and_everything_converges_aft
     let (replica, channel) = app.replica().await;
     let mut follower = Follower::new(&channel, &keys.server).await.unwrap();
     follower.until(before).await.unwrap();
+    for channel in [&app.channel, &channel] {
+        eventually("health", async || {
+            (health(channel, "").await == ServingStatus::Serving).then_some(())
+        })
+        .await;
+    }
     let stop = CancellationToken::new();
     let evaluating = [
         keep_evaluating(&app.channel, &keys.server, &stop),

@@ -180,7 +180,7 @@ async fn deleting_a_project_ends_its_keys() {
     let app = App::start().await;
     let keys = app.shop().await;
     app.flag("f").await;
-    evaluate(&app.channel, &keys.server, "f", 0).await.unwrap();
+    evaluate(&app.channel, &keys.server, "f", 2).await.unwrap();
     let delete = pb::DeleteProjectRequest {
         project: "shop".into(),
         confirm: "shop".into(),

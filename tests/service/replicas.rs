@@ -51,7 +51,7 @@ async fn nothing_is_lost_while_the_listeners_connection_is_cut_again_and_again()
             while !stop.is_cancelled() {
                 rounds.tick().await;
                 cut += client
-                    .query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen%'", &[])
+                    .query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'halyard listener'", &[])
                     .await
                     .unwrap()
                     .len();

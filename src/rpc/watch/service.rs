@@ -29,6 +29,9 @@ impl Watch {
     }
 }
 
+/// The longest wait for an environment that was made a moment ago.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 type Frames = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -46,6 +49,9 @@ impl WatchService for Watch {
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
         tracing::debug!(key = application.key_id, client = name, library, "a stream begins");
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        let environment = self.hub.await_environment(application.environment, patience).await;
+        environment.ok_or_else(Refusal::not_loaded)?;
         let subscription = self.hub.subscribe(
             application.environment,
             watch::Request {
