@@ -158,11 +158,8 @@ pub fn signal_process(process: i32, signal: Signal) {
 }
 
 fn children(parent: i32) -> Vec<i32> {
-    let output = Command::new("ps")
-        .args(["-o", "pid=", "--ppid", &parent.to_string()])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let listed = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let text = listed.unwrap_or_default();
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 

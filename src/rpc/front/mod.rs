@@ -175,3 +175,92 @@ fn complete(response: Response<Body>) -> Response<Body> {
         _ => response,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Ready;
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::auth::jwt::{SigningKey, Tokens};
+    use crate::domain::change::EnvironmentId;
+    use crate::watch::Hub;
+    use crate::watch::source::{Answer, Head, Source, Unreachable};
+
+    /// A source that cannot be asked.
+    struct Away;
+
+    impl Source for Away {
+        fn confirm_head(&self, _: EnvironmentId) -> Answer<'_, Option<Head>> {
+            Box::pin(async { Err(Unreachable) })
+        }
+
+        fn confirm_access(&self) -> Answer<'_, u64> {
+            Box::pin(async { Err(Unreachable) })
+        }
+    }
+
+    /// A service with a bug.
+    #[derive(Clone)]
+    struct Panics;
+
+    impl Service<Request<Body>> for Panics {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            panic!("on purpose")
+        }
+    }
+
+    async fn code(path: &str, credential: Option<&str>) -> Code {
+        let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
+        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap()));
+        let mut front = FrontLayer::new(Authenticator::new(hub, tokens), Handle::current()).layer(Panics);
+        let mut request = Request::builder().uri(path);
+        if let Some(credential) = credential {
+            request = request.header("authorization", format!("Bearer {credential}"));
+        }
+        let response = front.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert!(!status.message().contains("on purpose"), "{status:?}");
+        status.code()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_wherever_the_method_runs() {
+        assert_eq!(code("/grpc.health.v1.Health/Check", None).await, Code::Internal);
+        assert_eq!(code("/halyard.admin.v1.AuthService/Login", None).await, Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn who_is_not_let_in_does_not_reach_the_service() {
+        let evaluate = "/halyard.evaluation.v1.EvaluationService/Evaluate";
+        assert_eq!(code(evaluate, None).await, Code::Unauthenticated);
+        assert_eq!(
+            code("/halyard.admin.v1.FlagService/ToggleFlags", Some("x")).await,
+            Code::Unauthenticated
+        );
+        assert_eq!(
+            code("/halyard.admin.v1.FlagService/Nothing", None).await,
+            Code::Unimplemented
+        );
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_may_only_be_new_is_not_called_wrong_while_nobody_can_be_asked() {
+        use secrecy::ExposeSecret as _;
+        let key = crate::auth::keys::generate(crate::domain::access::KeyKind::Server).unwrap();
+        let evaluate = "/halyard.evaluation.v1.EvaluationService/Evaluate";
+        assert_eq!(
+            code(evaluate, Some(key.secret.expose_secret())).await,
+            Code::Unavailable
+        );
+    }
+}
