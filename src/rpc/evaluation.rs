@@ -38,16 +38,15 @@ impl Evaluation {
         min_revision: u64,
         answer: impl FnOnce(&State) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let environment = match self.hub.environment(application.environment) {
-            Some(environment) => environment,
-            None => {
-                let patience = deadline.patience(PATIENCE);
-                let arrived = self
-                    .hub
-                    .await_environment(application.environment, patience.into())
-                    .await;
-                arrived.ok_or_else(Refusal::not_loaded)?
-            }
+        let environment = if let Some(environment) = self.hub.environment(application.environment) {
+            environment
+        } else {
+            let patience = deadline.patience(PATIENCE);
+            let arrived = self
+                .hub
+                .await_environment(application.environment, patience.into())
+                .await;
+            arrived.ok_or_else(Refusal::not_loaded)?
         };
         if environment.state().head.revision >= min_revision {
             return answer(&environment.state());

@@ -154,7 +154,8 @@ impl State {
 impl Contents {
     fn put(&mut self, item: Arc<Item>) {
         self.snapshot.put(&item.id, &item.form);
-        self.state_hash.toggle(&item.id, &item.form_hash);
+        self.state_hash
+            .toggle(item.id.kind.name(), &item.id.key, &item.form_hash);
         self.weight += item.weight();
         let replaced = self.items.insert(item.id.clone(), item);
         self.take_away(replaced);
@@ -168,7 +169,8 @@ impl Contents {
 
     fn take_away(&mut self, item: Option<Arc<Item>>) {
         if let Some(item) = item {
-            self.state_hash.toggle(&item.id, &item.form_hash);
+            self.state_hash
+                .toggle(item.id.kind.name(), &item.id.key, &item.form_hash);
             self.weight -= item.weight();
         }
     }

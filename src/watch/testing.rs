@@ -51,7 +51,7 @@ pub(super) fn id(number: u8) -> ItemId {
 pub(super) fn state_hash(items: &Items) -> StateHash {
     let mut hash = StateHash::EMPTY;
     for (id, (_, form)) in items {
-        hash.toggle(id, &change::form_hash(form));
+        hash.toggle(id.kind.name(), &id.key, &change::form_hash(form));
     }
     hash
 }

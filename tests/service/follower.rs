@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use halyard::domain::change::{Digest, StateHash};
-use halyard::domain::form::{ItemId, Kind};
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::watch_response::Message;
 use tonic::transport::Channel;
@@ -158,29 +157,21 @@ impl Follower {
 fn apply(items: &mut BTreeMap<(String, String), pb::Put>, item: pb::Item) {
     match item.change.expect("a change") {
         pb::item::Change::Put(put) => {
-            items.insert((kind(put.kind()), put.key.clone()), put);
+            items.insert((put.kind.clone(), put.key.clone()), put);
         }
         pb::item::Change::Delete(delete) => {
             items
-                .remove(&(kind(delete.kind()), delete.key))
+                .remove(&(delete.kind, delete.key))
                 .expect("what is deleted was there");
         }
     }
-}
-
-fn kind(kind: pb::ItemKind) -> String {
-    kind.as_str_name().strip_prefix("ITEM_KIND_").unwrap().to_lowercase()
 }
 
 /// The hash over what is held, by the rule of the proto file.
 pub fn state_hash(items: &BTreeMap<(String, String), pb::Put>) -> StateHash {
     let mut hash = StateHash::EMPTY;
     for ((kind, key), put) in items {
-        let id = ItemId {
-            kind: Kind::from_name(kind).expect("a known kind"),
-            key: key.as_str().into(),
-        };
-        hash.toggle(&id, &Digest::from_slice(&put.form_hash).expect("32 bytes"));
+        hash.toggle(kind, key, &Digest::from_slice(&put.form_hash).expect("32 bytes"));
     }
     hash
 }

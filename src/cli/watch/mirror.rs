@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::change::{Digest, StateHash};
-use crate::domain::form::{ItemId, Kind};
+use crate::domain::form::Kind;
 use crate::pb::evaluation::v1::item::Change;
 use crate::pb::evaluation::v1::put::Item as Form;
 use crate::pb::evaluation::v1::{
-    Begin, Commit, Delete, FlagConfiguration, FlagDefinition, Intent, Item, ItemKind, Put, SnapshotReason,
+    Begin, Commit, Delete, FlagConfiguration, FlagDefinition, Intent, Item, Put, SnapshotReason,
 };
 
 /// What a client holds.
@@ -24,8 +24,8 @@ pub(super) struct Mirror {
     step: Option<Step>,
 }
 
-/// Items by the number of their kind, since kinds that we do not know are held too, and their key.
-type Items = BTreeMap<(i32, String), Held>;
+/// Items by the name of their kind, since kinds that we do not know are held too, and their key.
+type Items = BTreeMap<(String, String), Held>;
 
 #[derive(Debug, Clone)]
 struct Held {
@@ -38,7 +38,7 @@ struct Held {
 struct Step {
     begin: Begin,
     received: u32,
-    changes: BTreeMap<(i32, String), Option<Held>>,
+    changes: BTreeMap<(String, String), Option<Held>>,
 }
 
 /// A step that is complete.
@@ -50,18 +50,8 @@ pub(super) struct Advance {
     pub revision: u64,
     pub state_hash: Digest,
     pub committed_at: Option<prost_types::Timestamp>,
-    pub proof: Proof,
     /// The flags that differ from before, by key.
     pub flags: Vec<FlagChange>,
-}
-
-/// Whether what is held is known to be what the server holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// It is.
-    Verified,
-    /// There are items of kinds whose names this version does not know; the hash is over names.
-    UnknownKinds,
 }
 
 /// How a flag differs from before.
@@ -188,7 +178,7 @@ impl Mirror {
             Intent::Delta | Intent::None | Intent::Unspecified => step.applied_to(self.items.clone()),
         };
         let server = Digest::from_slice(&state_hash).ok_or(Broken::Lacks("a state hash of 32 bytes"))?;
-        let proof = prove(&after, server, revision)?;
+        verify(&after, server, revision)?;
         let keys = match intent {
             Intent::Snapshot => self
                 .items
@@ -209,7 +199,6 @@ impl Mirror {
             revision,
             state_hash: server,
             committed_at,
-            proof,
             flags,
         })
     }
@@ -249,7 +238,7 @@ impl Step {
         }
     }
 
-    fn puts(&self) -> impl Iterator<Item = ((i32, String), Held)> + '_ {
+    fn puts(&self) -> impl Iterator<Item = ((String, String), Held)> + '_ {
         let changes = self.changes.iter();
         changes.filter_map(|(id, held)| held.clone().map(|held| (id.clone(), held)))
     }
@@ -265,30 +254,16 @@ impl Step {
     }
 }
 
-fn prove(items: &Items, server: Digest, revision: u64) -> Result<Proof, Broken> {
+fn verify(items: &Items, server: Digest, revision: u64) -> Result<(), Broken> {
     let mut ours = StateHash::EMPTY;
     for ((kind, key), held) in items {
-        let Some(kind) = known_kind(*kind) else {
-            return Ok(Proof::UnknownKinds);
-        };
-        let id = ItemId {
-            kind,
-            key: key.as_str().into(),
-        };
-        ours.toggle(&id, &held.form_hash);
+        ours.toggle(kind, key, &held.form_hash);
     }
     let ours = Digest(*ours.as_bytes());
-    if ours != server {
-        return Err(Broken::StateMismatch { revision, server, ours });
-    }
-    Ok(Proof::Verified)
-}
-
-fn known_kind(kind: i32) -> Option<Kind> {
-    match ItemKind::try_from(kind).ok()? {
-        ItemKind::FlagDefinition => Some(Kind::FlagDefinition),
-        ItemKind::FlagConfiguration => Some(Kind::FlagConfiguration),
-        ItemKind::Unspecified => None,
+    if ours == server {
+        Ok(())
+    } else {
+        Err(Broken::StateMismatch { revision, server, ours })
     }
 }
 
@@ -303,11 +278,11 @@ fn differences(before: &Items, after: &Items, keys: BTreeSet<String>) -> Vec<Fla
 
 /// A flag exists if its definition does; a configuration may outlive it, as an archived flag's does.
 fn flag(items: &Items, key: &str) -> Option<FlagState> {
-    let form = |kind: ItemKind| items.get(&(kind.into(), key.to_owned()))?.form.clone();
-    let Some(Form::FlagDefinition(definition)) = form(ItemKind::FlagDefinition) else {
+    let form = |kind: Kind| items.get(&(kind.name().to_owned(), key.to_owned()))?.form.clone();
+    let Some(Form::FlagDefinition(definition)) = form(Kind::FlagDefinition) else {
         return None;
     };
-    let configuration = match form(ItemKind::FlagConfiguration) {
+    let configuration = match form(Kind::FlagConfiguration) {
         Some(Form::FlagConfiguration(configuration)) => Some(configuration),
         Some(Form::FlagDefinition(_)) | None => None,
     };

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::mirror::{Advance, FlagChange, FlagState, Proof};
+use super::mirror::{Advance, FlagChange, FlagState};
 use crate::config::Output;
 use crate::pb::evaluation::v1::{FlagConfiguration, FlagDefinition, Heartbeat, Intent};
 
@@ -57,12 +57,6 @@ fn advance_text(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<(
     for change in &advance.flags {
         writeln!(out, "{}  revision {revision}", sentence(change))?;
     }
-    if advance.proof == Proof::UnknownKinds {
-        writeln!(
-            out,
-            "(revision {revision} cannot be verified: the server is newer than this program)"
-        )?;
-    }
     Ok(())
 }
 
@@ -74,7 +68,6 @@ fn advance_json(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<(
         revision,
         state_hash,
         committed_at,
-        proof,
         flags,
     } = advance;
     for change in flags {
@@ -91,7 +84,7 @@ fn advance_json(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<(
         "event": "commit", "intent": name.strip_prefix("INTENT_").unwrap_or(name),
         "reason": snapshot_reason.map(|name| name.strip_prefix("SNAPSHOT_REASON_").unwrap_or(name)),
         "generation": generation, "revision": revision, "state_hash": hex::encode(state_hash.0),
-        "verified": *proof == Proof::Verified, "committed_at": committed_at.as_ref().and_then(time),
+        "committed_at": committed_at.as_ref().and_then(time),
     });
     writeln!(out, "{object}")
 }
@@ -218,7 +211,6 @@ mod tests {
                 seconds: 1_700_000_000,
                 nanos: 0,
             }),
-            proof: Proof::Verified,
             flags,
         }
     }
@@ -290,7 +282,7 @@ mod tests {
             }),
             json!({
                 "event": "commit", "intent": "SNAPSHOT", "reason": "NO_STATE", "generation": 1, "revision": 7,
-                "state_hash": "ab".repeat(32), "verified": true, "committed_at": "2023-11-14T22:13:20Z",
+                "state_hash": "ab".repeat(32), "committed_at": "2023-11-14T22:13:20Z",
             }),
         ];
         assert_eq!(lines, expected);

@@ -17,7 +17,11 @@ impl Deadline {
     pub fn of(headers: &HeaderMap) -> Self {
         let header = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
         let timeout = header.and_then(parse);
-        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout - (timeout / 10).min(LONGEST_MARGIN))))
+        Self(
+            timeout.and_then(|timeout| {
+                Instant::now().checked_add(timeout.saturating_sub((timeout / 10).min(LONGEST_MARGIN)))
+            }),
+        )
     }
 
     /// The moment, on the monotonic clock. `None`: none.

@@ -84,7 +84,7 @@ fn write_put(item: &Item) -> pb::Item {
     }
     pb::Item {
         change: Some(pb::item::Change::Put(pb::Put {
-            kind: write_kind(item.id.kind).into(),
+            kind: item.id.kind.name().to_owned(),
             key: item.id.key.to_string(),
             version: item.version,
             form_hash: item.form_hash.0.to_vec(),
@@ -97,16 +97,9 @@ fn write_delete(gone: &Deletion) -> pb::Item {
     let ItemId { kind, key } = &gone.id;
     pb::Item {
         change: Some(pb::item::Change::Delete(pb::Delete {
-            kind: write_kind(*kind).into(),
+            kind: kind.name().to_owned(),
             key: key.to_string(),
         })),
-    }
-}
-
-fn write_kind(kind: Kind) -> pb::ItemKind {
-    match kind {
-        Kind::FlagConfiguration => pb::ItemKind::FlagConfiguration,
-        Kind::FlagDefinition => pb::ItemKind::FlagDefinition,
     }
 }
 
