@@ -121,8 +121,15 @@ create table flags (
     tags text[] not null,
     owner text not null,
     archived_at timestamptz,
-    -- The definition, and the only copy of it: the evaluated form, written once and never re-encoded. JSON in UTF-8.
+    -- The definition as it is evaluated, hashed and streamed: written once and never re-encoded. JSON in UTF-8.
     form bytea not null,
+    -- The same for people, with flag_variants: written with the form, and never read in its place.
+    value_type text not null,
+    -- Null: no value while the flag is off.
+    off_variant text collate "C",
+    -- Null: the off variant.
+    default_variant text collate "C",
+    client_visible boolean not null,
     -- Rises with every change of the row.
     version bigint not null default 1,
     -- The version of the item that is streamed: the count of the project's definition changes when the form last changed.
@@ -133,7 +140,23 @@ create table flags (
     constraint flags_project_key_key unique (project_id, key),
     -- What configurations refer to, so that nothing of another project can be attached.
     constraint flags_project_id_key unique (project_id, id),
-    constraint flags_project_fkey foreign key (project_id) references projects (id) on delete cascade
+    constraint flags_project_fkey foreign key (project_id) references projects (id) on delete cascade,
+    constraint flags_value_type_check check (value_type in ('bool', 'string', 'integer', 'double', 'object'))
+);
+
+-- The variants of a flag, for people: written with the flag's form, and never read in its place.
+create table flag_variants (
+    flag_id bigint not null,
+    -- In the written order, from 1.
+    position integer not null,
+    key text collate "C" not null,
+    -- The bare value, of the flag's type: true, "text", 5, 0.1, {"a": 1}. Not jsonb, which would lose the order of keys and the
+    -- spelling of numbers.
+    value json not null,
+    description text not null,
+    constraint flag_variants_pkey primary key (flag_id, position),
+    constraint flag_variants_flag_key_key unique (flag_id, key),
+    constraint flag_variants_flag_fkey foreign key (flag_id) references flags (id) on delete cascade
 );
 
 -- Sparse: a flag without a row here is off.
@@ -141,8 +164,15 @@ create table flag_configurations (
     project_id bigint not null,
     environment_id bigint not null,
     flag_id bigint not null,
-    -- The configuration, and the only copy of it: the evaluated form, written once and never re-encoded. JSON in UTF-8.
+    -- The configuration as it is evaluated, hashed and streamed: written once and never re-encoded. JSON in UTF-8.
     form bytea not null,
+    -- The same for people: written with the form, and never read in its place. JSON as it is in the form.
+    enabled boolean not null,
+    rules json not null,
+    -- Null: the flag's default variant.
+    default_serve json,
+    -- Null: the flag's key.
+    salt text,
     -- The version of the item that is streamed: the environment's revision that wrote the row.
     version bigint not null,
     updated_at timestamptz not null,

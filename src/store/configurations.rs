@@ -14,7 +14,7 @@ use super::journal::{Item, Journal};
 use super::lock::{self, Locked, LockedEnvironment, Scope};
 use super::mutation::{Mutation, Outcome, Written, set};
 use super::page::{check_etag, etag};
-use super::{Store, pipeline, rows};
+use super::{Store, columns, pipeline, rows};
 use crate::domain::flag::Configuration;
 use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::invalid::Violations;
@@ -31,11 +31,14 @@ const FIND: &str = "
     left join flag_configurations c on c.environment_id = e.id and c.flag_id = f.id
     where p.key = $1 and f.key = any($3::text[])";
 const UPSERT: &str = "
-    insert into flag_configurations (project_id, environment_id, flag_id, form, version, updated_at)
-    select $1::bigint, $2::bigint, n.flag_id, n.form, $3::bigint, $4::timestamptz
-    from unnest($5::bigint[], $6::bytea[]) as n (flag_id, form)
+    insert into flag_configurations (
+        project_id, environment_id, flag_id, form, enabled, rules, default_serve, salt, version, updated_at)
+    select $1::bigint, $2::bigint, n.flag_id, n.form, n.enabled, n.rules, n.default_serve, n.salt, $3::bigint, $4::timestamptz
+    from unnest($5::bigint[], $6::bytea[], $7::boolean[], $8::json[], $9::json[], $10::text[])
+        as n (flag_id, form, enabled, rules, default_serve, salt)
     on conflict (environment_id, flag_id) do update
-    set form = excluded.form, version = excluded.version, updated_at = excluded.updated_at";
+    set form = excluded.form, enabled = excluded.enabled, rules = excluded.rules, default_serve = excluded.default_serve,
+        salt = excluded.salt, version = excluded.version, updated_at = excluded.updated_at";
 
 /// A flag's state in one environment. What serialises is what audit entries keep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -337,10 +340,12 @@ async fn write(
 ) -> Result<Written<Vec<FlagConfiguration>>, Error> {
     let (revision, now) = (environment.next_revision(), locked.now);
     let mut journal = Journal::new(mutation, locked);
-    let (mut ids, mut forms, mut items, mut configurations) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut items = Vec::new();
+    // Every configuration in the order of the edits, with the form of those that differ.
+    let mut edited = Vec::with_capacity(edits.len());
     for Edit { before, after } in edits {
         if before.configuration.configuration == after {
-            configurations.push(before.configuration);
+            edited.push((before, None));
             continue;
         }
         let form = Bytes::from(form::write_configuration(&after));
@@ -349,21 +354,37 @@ async fn write(
         row.write(&environment.environment, revision, now);
         journal.record(record(action, &before, &row.configuration));
         items.push(item(&row.configuration.flag, revision, Some(form.clone())));
-        ids.push(row.flag_id);
-        forms.push(form);
-        configurations.push(row.configuration);
+        edited.push((row, Some(form)));
     }
-    if ids.is_empty() {
-        return Ok(Written::unchanged(configurations));
+    let mut columns = columns::Configurations::default();
+    for (row, form) in &edited {
+        if let Some(form) = form {
+            columns.push(row.flag_id, &row.configuration.configuration, form);
+        }
     }
-    journal.change(environment, items);
-    let forms: Vec<&[u8]> = forms.iter().map(|form| &**form).collect();
-    let id = environment.environment.id.0;
-    let upsert: pipeline::Query<'_> = (
-        UPSERT,
-        &[&locked.project.id, &id, &rows::to_sql(revision), &now, &ids, &forms],
-    );
-    journal.write(transaction, &[upsert], configurations).await
+    let written = if items.is_empty() {
+        Written::unchanged(())
+    } else {
+        journal.change(environment, items);
+        let (project, environment) = (locked.project.id, environment.environment.id.0);
+        let upsert: pipeline::Query<'_> = (
+            UPSERT,
+            &[
+                &project,
+                &environment,
+                &rows::to_sql(revision),
+                &now,
+                &columns.flag_ids,
+                &columns.forms,
+                &columns.enabled,
+                &columns.rules,
+                &columns.default_serves,
+                &columns.salts,
+            ],
+        );
+        journal.write(transaction, &[upsert], ()).await?
+    };
+    written.try_map(|()| Ok(edited.into_iter().map(|(row, _)| row.configuration).collect()))
 }
 
 fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Record {

@@ -201,6 +201,10 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
     ("flags_project_id_key", Meaning::Impossible),
     ("flags_project_fkey", Meaning::Gone(Entity::Project)),
+    ("flags_value_type_check", Meaning::Impossible),
+    ("flag_variants_pkey", Meaning::Impossible),
+    ("flag_variants_flag_key_key", Meaning::Impossible),
+    ("flag_variants_flag_fkey", Meaning::Gone(Entity::Flag)),
     ("flag_configurations_pkey", Meaning::Impossible),
     (
         "flag_configurations_environment_fkey",

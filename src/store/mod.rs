@@ -12,6 +12,7 @@
 //! lives outside this module.
 
 pub mod audit;
+mod columns;
 pub mod configurations;
 pub mod connect;
 pub mod environments;

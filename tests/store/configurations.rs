@@ -162,8 +162,9 @@ async fn nothing_of_another_project_can_be_attached() {
         }
     ));
     // Nor would the database take the row.
-    let insert = "insert into flag_configurations (project_id, environment_id, flag_id, form, version, updated_at)
-        select project_id, $1, id, '', 1, now() from flags";
+    let insert =
+        "insert into flag_configurations (project_id, environment_id, flag_id, form, enabled, rules, version, updated_at)
+        select project_id, $1, id, '', true, '[]', 1, now() from flags";
     let error = world.sql.execute(insert, &[&other.id.0]).await.unwrap_err();
     let constraint = error.as_db_error().and_then(|refusal| refusal.constraint());
     assert_eq!(constraint, Some("flag_configurations_environment_fkey"));

@@ -95,8 +95,10 @@ async fn flags_that_cannot_be_created_are_refused() {
 #[tokio::test]
 async fn a_project_holds_no_more_flags_than_the_limit() {
     let world = world().await;
-    let fill = "insert into flags (project_id, key, name, description, tags, owner, form, form_version, created_at, updated_at)
-        select p.id, 'f' || n, '', '', '{}', '', '', 1, now(), now() from projects p, generate_series(1, 10000) n";
+    let fill = "insert into flags (
+            project_id, key, name, description, tags, owner, form, value_type, client_visible, form_version, created_at, updated_at)
+        select p.id, 'f' || n, '', '', '{}', '', '', 'bool', false, 1, now(), now()
+        from projects p, generate_series(1, 10000) n";
     world.sql.execute(fill, &[]).await.unwrap();
     let create = world
         .store

@@ -6,12 +6,14 @@
     reason = "the words of the tests, outside of test functions, fail by panicking too"
 )]
 
+mod generate;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
 
 use support::cluster;
 
+mod columns;
 mod configurations;
 mod environments;
 mod flags;

@@ -1,8 +1,8 @@
 //! Flags: the definition, once per project. A change of its form is a change of every environment.
 
+mod table;
 mod write;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -99,7 +99,6 @@ pub struct FlagFilter<'a> {
 pub(super) struct FlagRow {
     pub id: i64,
     pub flag: Flag,
-    pub form: Bytes,
     /// The version of the definition's item.
     pub form_version: u64,
     version: i64,
@@ -218,14 +217,12 @@ fn listed(row: &Row, environment: Option<&Environment>) -> Result<(Flag, Option<
 /// Reads a flag with its project's key.
 pub(super) fn from_row(row: &Row) -> Result<FlagRow, Error> {
     let (id, version) = (rows::get(row, "id")?, rows::get(row, "version")?);
-    let form = Bytes::copy_from_slice(rows::get(row, "form")?);
-    let definition = form::read_definition(&form).map_err(|error| rows::corrupt("form", error))?;
+    let definition = form::read_definition(rows::get(row, "form")?).map_err(|error| rows::corrupt("form", error))?;
     if definition.key.as_str() != rows::get::<&str>(row, "key")? {
         return Err(rows::corrupt("key", Flaw::Range));
     }
     Ok(FlagRow {
         id,
-        form,
         form_version: rows::number(row, "form_version")?,
         version,
         flag: Flag {

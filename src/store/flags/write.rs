@@ -4,6 +4,7 @@ use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
+use super::table::{self, Redefinition};
 use super::{FIND, Flag, FlagPatch, FlagRow, NewFlag, from_row};
 use crate::domain::access::Permission;
 use crate::domain::change::EnvironmentId;
@@ -29,20 +30,6 @@ const CONFIGURATIONS: &str = "
     order by c.environment_id";
 const COUNT: &str = "
     select count(*) as flags from flags f join projects p on p.id = f.project_id where p.key = $1";
-const INSERT: &str = "
-    with counted as (
-        update projects set definition_changes = definition_changes + 1 where id = $1 returning definition_changes
-    )
-    insert into flags (project_id, key, name, description, tags, owner, form, form_version, created_at, updated_at)
-    select $1, $2, $3, $4, $5, $6, $7, definition_changes, $8, $8 from counted
-    returning id, version, form_version";
-const UPDATE: &str = "
-    with counted as (
-        update projects set definition_changes = $12 where id = $11 and definition_changes <> $12
-    )
-    update flags set name = $2, description = $3, tags = $4, owner = $5, form = $6, form_version = $7, version = $8,
-        archived_at = $9, updated_at = $10
-    where id = $1";
 const DELETE: &str = "delete from flags where id = $1";
 
 pub(super) async fn create(
@@ -78,18 +65,8 @@ pub(super) async fn create(
     }
 
     let form = Bytes::from(form::write_definition(&definition));
-    let Metadata {
-        name,
-        description,
-        tags,
-        owner,
-    } = &metadata;
-    let (id, now) = (locked.project.id, locked.now);
-    let insert: pipeline::Query<'_> = (
-        INSERT,
-        &[&id, &key.as_str(), name, description, tags, owner, &&*form, &now],
-    );
-    let row = pipeline::row(transaction, insert).await?;
+    let now = locked.now;
+    let row = table::insert(transaction, &locked, &definition, &metadata, &form).await?;
     let version = rows::number(&row, "form_version")?;
     let flag = Flag {
         project: project.clone(),
@@ -170,31 +147,25 @@ pub(super) async fn update(
     check_etag(etag, &before.etag, Entity::Flag, flag.as_str())?;
     let after = patched(before, patch);
     check_flag(&after.definition, &after.metadata)?;
-    let form = if after.definition == before.definition {
-        row.form.clone()
-    } else {
-        Bytes::from(form::write_definition(&after.definition))
-    };
-    let form_changed = form != row.form;
-    if !form_changed && after.metadata == before.metadata {
+    if after.definition == before.definition && after.metadata == before.metadata {
         return Ok(Written::unchanged(after));
     }
-    if form_changed {
+    let mut journal = Journal::new(mutation, locked);
+    let mut redefinition = None;
+    if after.definition != before.definition {
         locked.require_change()?;
         held.refuse_lost_variants(&after.definition)?;
-    }
-    let form_version = locked.project.definition_changes + 1;
-    let mut journal = Journal::new(mutation, locked);
-    if form_changed && before.archived_at.is_none() {
-        for environment in &locked.environments {
-            journal.change(
-                environment,
-                vec![definition_item(before, form_version, Some(form.clone()))],
-            );
+        let form = Bytes::from(form::write_definition(&after.definition));
+        let form_version = locked.project.definition_changes + 1;
+        if before.archived_at.is_none() {
+            for environment in &locked.environments {
+                let item = definition_item(before, form_version, Some(form.clone()));
+                journal.change(environment, vec![item]);
+            }
         }
+        redefinition = Some(Redefinition { form, form_version });
     }
-    let form_version = if form_changed { form_version } else { row.form_version };
-    write(transaction, journal, &held, "flag.update", after, &form, form_version).await
+    write(transaction, journal, &held, "flag.update", after, redefinition).await
 }
 
 pub(super) async fn archive(
@@ -217,8 +188,7 @@ pub(super) async fn archive(
         archived_at: Some(held.locked.now),
         ..before.clone()
     };
-    let (form, form_version) = (&held.row.form, held.row.form_version);
-    write(transaction, journal, &held, "flag.archive", after, form, form_version).await
+    write(transaction, journal, &held, "flag.archive", after, None).await
 }
 
 pub(super) async fn delete(
@@ -246,8 +216,7 @@ async fn write(
     held: &Held,
     action: &'static str,
     after: Flag,
-    form: &Bytes,
-    form_version: u64,
+    redefinition: Option<Redefinition>,
 ) -> Result<Written<Flag>, Error> {
     let Held { locked, row, .. } = held;
     let (id, version, now) = (row.id, row.version + 1, locked.now);
@@ -257,33 +226,8 @@ async fn write(
         ..after
     };
     journal.record(record(action, &after.project, Some(&row.flag), Some(&after)));
-    let Metadata {
-        name,
-        description,
-        tags,
-        owner,
-    } = after.metadata.clone();
-    let changes = rows::to_sql(form_version.max(locked.project.definition_changes));
-    let form_version = rows::to_sql(form_version);
-    let archived_at = after.archived_at;
-    let update: pipeline::Query<'_> = (
-        UPDATE,
-        &[
-            &id,
-            &name,
-            &description,
-            &tags,
-            &owner,
-            &&**form,
-            &form_version,
-            &version,
-            &archived_at,
-            &now,
-            &locked.project.id,
-            &changes,
-        ],
-    );
-    journal.write(transaction, &[update], after).await
+    let written = table::update(transaction, journal, locked, id, version, &after, redefinition).await?;
+    written.try_map(|()| Ok(after))
 }
 
 impl Held {
