@@ -23,9 +23,10 @@ impl World {
             .unwrap();
         client
             .batch_execute(
-                "insert into projects (key, name, description) values ('shop', '', '');
-                 insert into flags (project_id, key, name, description, tags, owner, value_type, client_visible, form)
-                 values (1, 'flag', '', '', '{}', '', 'bool', true, '{}')",
+                "insert into projects (key, name, description, created_at, updated_at) values ('shop', '', '', now(), now());
+                 insert into flags (project_id, key, name, description, tags, owner, value_type, client_visible, form,
+                     form_version, created_at, updated_at)
+                 values (1, 'flag', '', '', '{}', '', 'bool', true, '{}', 1, now(), now())",
             )
             .await
             .unwrap();
@@ -44,7 +45,9 @@ impl World {
 
     /// Makes an environment whose revision 1 holds the definition of the flag.
     pub async fn environment(&mut self, key: &str) -> EnvironmentId {
-        let sql = "insert into environments (project_id, key, name, description) values (1, $1, '', '') returning id";
+        let sql = "
+            insert into environments (project_id, key, name, description, protected, created_at, updated_at)
+            values (1, $1, '', '', false, now(), now()) returning id";
         let id: i64 = self.client.query_one(sql, &[&key]).await.unwrap().get(0);
         let sql =
             "insert into environment_heads (environment_id, revision, digest, committed_at) values ($1, 0, $2, now())";
@@ -65,8 +68,8 @@ impl World {
     /// Writes the flag's configuration, in one transaction. Returns the new revision.
     pub async fn write(&mut self, environment: EnvironmentId, form: &str) -> u64 {
         let sql = "
-            insert into flag_configurations (project_id, environment_id, flag_id, enabled, rules, form)
-            values (1, $1, 1, true, '[]', $2)
+            insert into flag_configurations (project_id, environment_id, flag_id, enabled, rules, form, version, updated_at)
+            values (1, $1, 1, true, '[]', $2, 1, now())
             on conflict (environment_id, flag_id)
             do update set form = excluded.form, version = flag_configurations.version + 1
             returning version";
