@@ -49,4 +49,4 @@ $(DENY):
 	$(CARGO) install cargo-deny --locked --version 0.20.2 --root $(TOOLS)
 
 $(BUF):
-	npm install --no-audit --no-fund --prefix $(TOOLS) @bufbuild/buf@1
+	npm install --no-audit --no-fund --prefix $(TOOLS) @bufbuild/buf@1.75.0

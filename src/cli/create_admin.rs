@@ -1,6 +1,6 @@
 //! `halyard create-admin`: makes sure that there is an administrator. Running it again changes nothing.
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ pub async fn run(create: CreateAdmin) -> anyhow::Result<()> {
         password,
     } = create;
     let password = tokio::task::spawn_blocking(move || chosen(password)).await??;
-    password::check_new(&password, &email).context("the password")?;
+    password::check_new(&password, &email).map_err(|violations| anyhow!("the password {violations}"))?;
     let database = Opened::open(database).await?;
     let created = create_in(&database.config, &email, password).await;
     database.close().await?;

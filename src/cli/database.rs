@@ -1,6 +1,7 @@
 //! The database that a command works on: somebody's PostgreSQL, or a private one that lives as long as the command.
 
 use anyhow::Context as _;
+use tokio_postgres::config::Host;
 
 use crate::config::{Database, Embedded};
 use crate::embedded::{Cluster, Options};
@@ -14,13 +15,15 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Finds somebody's PostgreSQL, or starts a private one.
+    /// Reaches somebody's PostgreSQL, or starts a private one.
     pub async fn open(database: Database) -> anyhow::Result<Self> {
         match database {
-            Database::Url(url) => Ok(Self {
-                config: connect::parse(url.expose()).context("the database URL")?,
-                cluster: None,
-            }),
+            Database::Url(url) => {
+                let config = connect::parse(url.expose()).context("the database URL")?;
+                let reached = connect::dedicated(&config).await.map(drop);
+                reached.with_context(|| format!("no connection to {}", place(&config)))?;
+                Ok(Self { config, cluster: None })
+            }
             Database::Embedded(embedded) => Self::start(embedded).await,
         }
     }
@@ -54,4 +57,20 @@ impl Opened {
         }
         Ok(())
     }
+}
+
+/// What to call a database in messages; its password is not in it.
+fn place(config: &tokio_postgres::Config) -> String {
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => format!("{host}:{port}"),
+        Some(Host::Unix(folder)) => format!("{}/.s.PGSQL.{port}", folder.display()),
+        None => config
+            .get_hostaddrs()
+            .first()
+            .map_or_else(String::new, |address| format!("{address}:{port}")),
+    };
+    let user = config.get_user().unwrap_or_default();
+    let database = config.get_dbname().unwrap_or(user);
+    format!("PostgreSQL at {host}, database {database}, user {user}")
 }

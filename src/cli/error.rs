@@ -86,13 +86,15 @@ fn explain(endpoint: &Uri, status: &Status, credential: &str) -> String {
             format!("{endpoint} did not answer in time; give it longer with --timeout")
         }
         Code::Unauthenticated => format!(
-            "{endpoint} does not accept this credential: {said}\nIt may be mistyped, revoked, expired, or of another \
-             installation. Check {credential}."
+            "{endpoint} does not accept this credential{}\nIt may be mistyped, revoked, expired, or of another \
+             installation. Check {credential}.",
+            own_words(status)
         ),
         Code::PermissionDenied => {
             format!("this credential is valid, but may not do that: {said}\nCheck {credential}.")
         }
         Code::NotFound => format!("not found: {said}"),
+        Code::InvalidArgument if is_violation(status) => "the request is refused:".to_owned(),
         Code::InvalidArgument => format!("the request is refused: {said}"),
         Code::FailedPrecondition => format!("not in this state: {said}"),
         Code::ResourceExhausted => format!("a limit is reached: {said}"),
@@ -115,6 +117,23 @@ fn root_cause(status: &Status) -> String {
         cause = Some(deeper);
     }
     cause.map_or_else(String::new, |cause| format!(": {cause}"))
+}
+
+/// What is said of a credential, unless it is what Halyard says of every one: how programs show theirs.
+fn own_words(status: &Status) -> String {
+    if status.get_details_error_info().is_some() {
+        ".".to_owned()
+    } else {
+        format!(": {}", status.message())
+    }
+}
+
+/// Whether the message is the first of the violations, which are listed anyway.
+fn is_violation(status: &Status) -> bool {
+    let first = status
+        .get_details_bad_request()
+        .and_then(|details| details.field_violations.into_iter().next());
+    first.is_some_and(|first| status.message() == format!("{}: {}", first.field, first.description))
 }
 
 fn add_details(text: &mut String, status: &Status) {
@@ -179,6 +198,24 @@ mod tests {
             Status::with_error_details(Code::InvalidArgument, "2 violations", details),
             Exit::Failed,
             "refused: 2 violations\n  toggles[0].flag: is unknown\n  toggles[1].flag: is archived",
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("toggles[0].flag", "is unknown");
+        check(
+            Status::with_error_details(Code::InvalidArgument, "toggles[0].flag: is unknown", details),
+            Exit::Failed,
+            "refused:\n  toggles[0].flag: is unknown",
+        );
+        let mut details = ErrorDetails::new();
+        details.set_error_info("INVALID_CREDENTIAL", "halyard", std::collections::HashMap::new());
+        check(
+            Status::with_error_details(Code::Unauthenticated, "metadata is wanted", details),
+            Exit::Denied,
+            "this credential.\nIt may be",
         );
     }
 

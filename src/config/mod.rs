@@ -98,7 +98,8 @@ pub enum Refusal {
     Values(Violations),
 }
 
-const LOG: Setting = Setting::value("log", "FILTER", "What to log, such as info,halyard::watch=debug").default("info");
+const LOG: Setting =
+    Setting::value("log", "FILTER", "What to log, such as info,halyard::watch=debug").default("warn,halyard=info");
 const LOG_FORMAT: Setting = Setting::value(
     "log-format",
     "FORMAT",

@@ -21,6 +21,8 @@ pub(super) struct Subcommand {
 
 /// What commands log that speak for themselves.
 const CLIENT_LOG: Setting = LOG.default("warn");
+/// What is worth reading while trying things out: not one line per request, the making of the demo project among them.
+const DEV_LOG: Setting = LOG.default("warn,halyard=info,halyard::rpc::front=warn");
 
 const ALL: [Subcommand; 8] = [
     Subcommand {
@@ -36,7 +38,7 @@ const ALL: [Subcommand; 8] = [
         about: "Serve on your own machine, with a private PostgreSQL and a demo project",
         settings: &[service::DEV],
         positional: || None,
-        log: LOG,
+        log: DEV_LOG,
         read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
     },
     Subcommand {

@@ -73,7 +73,8 @@ impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, violation) in self.0.iter().enumerate() {
             let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{}: {}", violation.field, violation.description)?;
+            let colon = if violation.field.is_empty() { "" } else { ": " };
+            write!(f, "{separator}{}{colon}{}", violation.field, violation.description)?;
         }
         Ok(())
     }
@@ -101,5 +102,12 @@ mod tests {
                 "etag"
             ]
         );
+    }
+
+    #[test]
+    fn what_has_no_name_is_told_without_one() {
+        let mut violations = Violations::one("", "must be longer");
+        violations.add("email", "is empty");
+        assert_eq!(violations.to_string(), "must be longer; email: is empty");
     }
 }

@@ -104,7 +104,10 @@ impl Server {
             drain_window,
             grace,
         } = options;
-        store::migrate::run(&settings.config).await?;
+        let migrations = store::migrate::run(&settings.config).await?;
+        if !migrations.is_empty() {
+            tracing::info!(?migrations, "the schema is up to date now");
+        }
 
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         let hints = Hints::new();

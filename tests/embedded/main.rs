@@ -7,6 +7,8 @@
 mod access;
 mod death;
 mod life;
+#[path = "../support/processes.rs"]
+mod processes;
 mod refusals;
 mod support;
 

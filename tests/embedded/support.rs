@@ -21,6 +21,8 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::{Client, NoTls};
 
+pub use crate::processes::processes_below;
+
 /// The account that stands for "somebody else on this machine".
 pub const NOBODY: u32 = 65_534;
 
@@ -84,21 +86,6 @@ pub async fn eventually_async<F: Future<Output = bool>>(what: &str, mut is_so: i
         assert!(Instant::now() < deadline, "never came true: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The processes that live in a folder or below, as those of PostgreSQL do in its data folder.
-pub fn processes_below(data_dir: &Path) -> Vec<u32> {
-    fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            fs::read_link(entry.path().join("cwd"))
-                .ok()?
-                .starts_with(data_dir)
-                .then_some(pid)
-        })
-        .collect()
 }
 
 /// A line of `/proc/<pid>/status`, split into words.

@@ -4,6 +4,8 @@
 
 pub mod cluster;
 pub mod eventually;
+pub mod processes;
+pub mod program;
 pub mod proxy;
 
 pub use cluster::{Database, database};

@@ -34,8 +34,9 @@ impl Keepsake {
             Err(error) => return Err(error),
         };
         let values = text.lines().filter_map(|line| {
-            let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
-            Some((name.to_owned(), value.trim_matches('\'').to_owned()))
+            let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+            let ours = name.starts_with("HALYARD_");
+            ours.then(|| (name.to_owned(), value.trim_matches('\'').to_owned()))
         });
         Ok(Self {
             values: values.collect(),
@@ -98,10 +99,12 @@ impl Keepsake {
         let mut text =
             String::from("# Made by `halyard dev`: what its commands need, and its secrets. Read it with: . dev.env\n");
         for (name, value) in &self.values {
-            writeln!(text, "export {name}='{value}'").map_err(io::Error::other)?;
+            // Only the server needs what it signs with.
+            let export = if name == SIGNING_KEY { "" } else { "export " };
+            writeln!(text, "{export}{name}='{value}'").map_err(io::Error::other)?;
         }
         if let Some(folder) = std::env::current_exe()?.parent() {
-            writeln!(text, "PATH='{}':\"$PATH\"", folder.display()).map_err(io::Error::other)?;
+            writeln!(text, "PATH={}:\"$PATH\"", super::quoted(folder)).map_err(io::Error::other)?;
         }
         let unfinished = self.path.with_extension("new");
         let mut file = fs::OpenOptions::new()
@@ -140,12 +143,15 @@ mod tests {
         let mut first = Keepsake::open(folder.path()).unwrap();
         assert!(!first.has_keys());
         let password = first.make_password().unwrap();
+        first.signing_key().unwrap();
         first.set_keys("server".into(), "client".into());
         first.save("http://127.0.0.1:1").unwrap();
 
         let mut second = Keepsake::open(folder.path()).unwrap();
         assert_eq!((second.server_key(), second.client_key()), ("server", "client"));
         assert_eq!(second.make_password().unwrap(), password);
+        assert_eq!(second.value(SIGNING_KEY), first.value(SIGNING_KEY));
+        assert_eq!(second.value("PATH"), "");
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(second.path()).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
     }

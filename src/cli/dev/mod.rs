@@ -38,17 +38,29 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
             None => keepsake.signing_key()?,
         };
         let server = Server::start(serve::options(&service, &database, &signing_key)).await?;
-        server.ready().await;
-        demo::prepare(&server, &mut keepsake)
-            .await
-            .context("the demo project")?;
-        keepsake.save(&reachable(server.address()))?;
-        greet(&server, &keepsake, started)?;
+        let welcomed = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            welcomed = welcome(&server, &mut keepsake, started) => welcomed,
+        };
+        if let Err(error) = welcomed {
+            // What went wrong first is what to tell.
+            let _ = server.stop().await;
+            return Err(error);
+        }
         serve::until_stopped(server, stop).await
     };
     let served = served.await;
     database.close().await?;
     served
+}
+
+/// Makes the demo project, and tells what to try.
+async fn welcome(server: &Server, keepsake: &mut Keepsake, started: Instant) -> anyhow::Result<()> {
+    server.ready().await;
+    demo::prepare(server, keepsake).await.context("the demo project")?;
+    keepsake.save(&reachable(server.address()))?;
+    greet(server, keepsake, started)
 }
 
 /// The URL at which programs on this machine find a server.

@@ -16,13 +16,13 @@ pub fn request(method: &Method, response: &Response<Body>, peer: Option<IpAddr>,
     } else {
         Code::Ok
     };
-    let took_ms = took.as_secs_f64() * 1e3;
+    let elapsed_ms = took.as_secs_f64() * 1e3;
     let peer = peer.map(tracing::field::display);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
-        tracing::warn!(method = method.path, ?code, took_ms, peer, "answered");
+        tracing::warn!(method = method.path, ?code, elapsed_ms, peer, "answered");
     } else if method.place() == Place::Administration {
-        tracing::info!(method = method.path, ?code, took_ms, peer, "answered");
+        tracing::info!(method = method.path, ?code, elapsed_ms, peer, "answered");
     } else {
-        tracing::debug!(method = method.path, ?code, took_ms, peer, "answered");
+        tracing::debug!(method = method.path, ?code, elapsed_ms, peer, "answered");
     }
 }

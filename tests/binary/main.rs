@@ -1,0 +1,16 @@
+//! The built binary as its users have it: processes, files, signals, exit codes and words.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+#![allow(missing_docs, reason = "tests are named by what they show")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod administration;
+mod dev;
+mod serve;

@@ -1,0 +1,109 @@
+//! `halyard serve`: what it refuses to start with, and `halyard health` beside it.
+
+use rustix::process::Signal;
+
+use crate::support::cluster::database;
+use crate::support::program::{Program, halyard, run_halyard};
+
+const SIGNING_KEY: (&str, &str) = ("HALYARD_SIGNING_KEY", "a signing key for tests, 32 bytes or more");
+
+/// Refused as a configuration, in words that hold all of these.
+fn refused(arguments: &[&str], variables: &[(&str, &str)], words: &[&str]) {
+    let said = run_halyard(arguments, variables).refused(64);
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+}
+
+#[test]
+fn no_database_is_refused_and_both_choices_are_named() {
+    refused(
+        &["serve"],
+        &[SIGNING_KEY],
+        &["--database-url", "DATABASE_URL", "--embedded"],
+    );
+}
+
+#[test]
+fn a_missing_signing_key_is_refused() {
+    refused(
+        &["serve", "--embedded"],
+        &[],
+        &["HALYARD_SIGNING_KEY", "HALYARD_SIGNING_KEY_FILE"],
+    );
+}
+
+#[test]
+fn a_short_signing_key_is_refused() {
+    let words = ["--signing-key is too short", "at least 32"];
+    refused(&["serve", "--embedded"], &[("HALYARD_SIGNING_KEY", "short")], &words);
+}
+
+#[test]
+fn all_bad_values_are_told_at_once() {
+    let arguments = ["serve", "--listen", "here", "--worker-threads", "0", "--heartbeat", "4"];
+    let variables = [
+        ("DATABASE_URL", "mysql://root:hunter2@db"),
+        ("HALYARD_SIGNING_KEY", "short"),
+    ];
+    let words = [
+        "--listen",
+        "--worker-threads",
+        "--heartbeat",
+        "--database-url",
+        "--signing-key",
+    ];
+    refused(&arguments, &variables, &words);
+    let said = run_halyard(&arguments, &variables).stderr;
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn an_unreachable_database_is_named_without_its_password() {
+    let url = "postgres://ada:hunter2@127.0.0.1:1/flags";
+    let said = run_halyard(
+        &["serve", "--listen", "127.0.0.1:0"],
+        &[SIGNING_KEY, ("DATABASE_URL", url)],
+    )
+    .refused(1);
+    for words in ["PostgreSQL at 127.0.0.1:1, database flags, user ada", "refused"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let database = database().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let variables = [SIGNING_KEY, ("DATABASE_URL", database.url.as_str())];
+    let said = run_halyard(&["serve", "--listen", &address], &variables).refused(1);
+    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+}
+
+#[tokio::test]
+async fn health_tells_by_its_exit_code() {
+    let database = database().await;
+    let address = free_address();
+    let endpoint = format!("http://{address}");
+    let mut command = halyard();
+    command.args(["serve", "--drain-window", "0s", "--listen", &address]);
+    command.envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
+    let mut server = Program::start(command);
+    let health = || run_halyard(&["health", "--endpoint", &endpoint], &[]);
+    crate::support::eventually("SERVING", async || (health().code == Some(0)).then_some(())).await;
+    assert_eq!(health().done(), "SERVING\n");
+
+    server.signal(Signal::TERM);
+    let (status, log) = server.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let said = health().refused(69);
+    assert!(said.contains(&endpoint) && said.contains("HALYARD_ENDPOINT"), "{said}");
+}
+
+/// An address that nobody listens on.
+pub fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}

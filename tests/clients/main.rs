@@ -1,0 +1,53 @@
+//! Clients in other languages: each generates or loads its stubs from `proto/` as its users would, and makes one journey, from a
+//! login to a change that arrives on a stream, against the built binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+#![allow(missing_docs, reason = "tests are named by what they show")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
+
+use support::cluster::Folder;
+use support::program::{dev, run, with_dev_settings};
+
+/// What `make test` prepares, and the command that makes the journey.
+fn check(prepared: &str, journey: &str) {
+    assert!(
+        Path::new(prepared).exists(),
+        "{prepared} is missing; `make test` prepares it and everything else that the clients in other languages need"
+    );
+    let folder = Folder::new();
+    let data = folder.path.join("data");
+    let _server = dev(&data);
+    let ended = run(with_dev_settings(&data, journey));
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+}
+
+#[test]
+fn a_python_program_makes_the_journey() {
+    let python = "target/clients/python/bin/python";
+    check(python, &format!("{python} tests/clients/python/flag_journey.py"));
+}
+
+#[test]
+fn a_node_program_makes_the_journey() {
+    let modules = "target/clients/node/node_modules";
+    check(
+        modules,
+        &format!("NODE_PATH={modules} node tests/clients/node/flag_journey.js"),
+    );
+}
+
+#[test]
+fn a_go_program_makes_the_journey() {
+    let journey = "export HALYARD_SERVICE_CONFIG=docs/service-config.json
+        tests/clients/go/build && target/clients/go/flag-journey";
+    check("target/tools/bin/protoc-gen-go-grpc", journey);
+}
