@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 /// Runs a command on the runtime for everything but connections, until it is done or a signal comes.
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ran = runtime.block_on(async {
         let stop = CancellationToken::new();
         shutdown::listen(stop.clone())?;
         match command {
@@ -48,5 +48,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Client(client) => return Ok(cli::run(client, &stop).await.into()),
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // Whatever still blocks a thread, a prompt for instance, must not keep the process.
+    runtime.shutdown_background();
+    ran
 }

@@ -15,15 +15,32 @@ pub async fn run(serve: Serve, stop: &CancellationToken) -> anyhow::Result<()> {
         signing_key,
         service,
     } = serve;
-    let database = Opened::open(database).await?;
+    let Some(database) = unless_stopped(stop, Opened::open(database)).await? else {
+        return Ok(());
+    };
     let served = async {
-        let server = Server::start(options(&service, &database, &signing_key)).await?;
+        let starting = async { Ok(Server::start(options(&service, &database, &signing_key)).await?) };
+        let Some(server) = unless_stopped(stop, starting).await? else {
+            return Ok(());
+        };
         tracing::info!(address = %server.address(), "listening");
         until_stopped(server, stop).await
     };
     let served = served.await;
     database.close().await?;
     served
+}
+
+/// What `work` comes to. `None`: it was asked to stop before that.
+pub async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<Option<T>> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(None),
+        outcome = work => outcome.map(Some),
+    }
 }
 
 /// Serves until asked to stop, or until a part of the server dies.

@@ -41,7 +41,11 @@ pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: Cancellat
         }
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                set(&reporter, EVALUATION, false).await;
+                set(&reporter, ADMINISTRATION, false).await;
+                return;
+            }
             () = draining.cancelled(), if !draining.is_cancelled() => {}
             () = hub.ready(), if shown.is_some_and(|shown| !shown.evaluation) && !draining.is_cancelled() => {}
             _ = ticks.tick() => {}

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
@@ -33,6 +34,11 @@ use workers::Workers;
 
 /// How often old request records are deleted.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
+
+/// How long after the drain window the last goodbyes may take to arrive.
+const LAST_GOODBYES: Duration = Duration::from_millis(500);
+/// How long tasks may take to notice that they are to end; all of them wait for that.
+const TASKS_END: Duration = Duration::from_secs(2);
 
 /// What a server is made of.
 pub struct Options {
@@ -79,7 +85,7 @@ pub enum Error {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// A running server. Dropping it stops it without ceremony; [`Server::stop`] says goodbye.
+/// A running server. Dropping it ends it without ceremony: connections are closed at once. [`Server::stop`] says goodbye.
 pub struct Server {
     address: SocketAddr,
     hub: Arc<Hub>,
@@ -87,6 +93,8 @@ pub struct Server {
     workers: Workers,
     draining: CancellationToken,
     tasks: Tasks,
+    /// Ends the tasks when the server is dropped.
+    _running: DropGuard,
     drain_window: Duration,
     grace: Duration,
 }
@@ -109,7 +117,18 @@ impl Server {
             tracing::info!(?migrations, "the schema is up to date now");
         }
 
+        let listener = connection::listen(listen).map_err(|source| Error::Listen {
+            address: listen,
+            source,
+        })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen {
+            address: listen,
+            source,
+        })?;
+
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
+        // Whatever was begun ends if the rest cannot be.
+        let running = tasks.stop().clone().drop_guard();
         let hints = Hints::new();
         let config = settings.config.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -127,14 +146,6 @@ impl Server {
         let routes = routes(&store, &hub, &tokens)?.add_service(health);
         let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
 
-        let listener = connection::listen(listen).map_err(|source| Error::Listen {
-            address: listen,
-            source,
-        })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen {
-            address: listen,
-            source,
-        })?;
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
@@ -145,6 +156,7 @@ impl Server {
             workers,
             draining,
             tasks,
+            _running: running,
             drain_window,
             grace,
         })
@@ -175,7 +187,8 @@ impl Server {
         self.tasks.stop().cancelled().await;
     }
 
-    /// Not ready; goodbye on the streams, spread out; requests finish within the grace; everything stops.
+    /// Not ready; goodbye on the streams, spread out; requests finish within the grace; everything stops. Takes the drain window
+    /// and the grace at most, and a moment.
     pub async fn stop(self) -> Result<(), Fault> {
         let Self {
             address: _,
@@ -184,18 +197,23 @@ impl Server {
             workers,
             draining,
             tasks,
+            _running: _,
             drain_window,
             grace,
         } = self;
+        let drained = Instant::now() + drain_window;
+        let deadline = drained + grace;
         draining.cancel();
         hub.drain();
-        let streams_end = tokio::time::timeout(drain_window + Duration::from_secs(1), without_streams(&hub));
-        if streams_end.await.is_err() {
+        if tokio::time::timeout_at(drained + LAST_GOODBYES, without_streams(&hub))
+            .await
+            .is_err()
+        {
             tracing::warn!(streams = hub.streams(), "streams are still open after the drain window");
         }
-        workers.stop(grace).await;
+        workers.stop(deadline).await;
         tasks.stop().cancel();
-        let finished = tasks.finish(grace).await;
+        let finished = tasks.finish(TASKS_END).await;
         store.pool().close();
         finished
     }

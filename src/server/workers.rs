@@ -3,14 +3,15 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{join_all, select_all};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
@@ -28,44 +29,58 @@ const STREAMS_PER_CONNECTION: u32 = 2_000;
 /// Streams that a peer may open and reset before they are served (rapid reset).
 const PENDING_RESETS: usize = 50;
 
-/// The running workers.
+/// The running workers. Dropping them closes every connection at once.
 pub struct Workers {
-    workers: Vec<Worker>,
+    all: Vec<Worker>,
+    /// Cancelled: take no more connections, finish what was begun.
     stopping: CancellationToken,
+    /// Dropped: close what is still open.
+    _open: DropGuard,
 }
 
 struct Worker {
     seat: Seat,
-    thread: JoinHandle<()>,
+    /// Cancelled when its thread has ended, however it did.
+    ended: CancellationToken,
 }
 
 /// Where connections are handed to a worker.
 #[derive(Clone)]
 struct Seat {
-    connections: mpsc::Sender<std::net::TcpStream>,
+    connections: mpsc::Sender<(std::net::TcpStream, Open)>,
+    /// How many connections it has, those included that it has not taken over yet.
     open: Arc<AtomicUsize>,
 }
 
 impl Workers {
     /// Starts `count` workers that serve `routes` behind `front`.
     pub fn start(count: usize, routes: &Routes, front: &FrontLayer) -> io::Result<Self> {
-        let stopping = CancellationToken::new();
-        let workers = (0..count.max(1)).map(|n| Worker::start(n, routes.clone(), front.clone(), stopping.clone()));
+        let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
+        let open = closing.clone().drop_guard();
+        let start = |n| Worker::start(n, routes.clone(), front.clone(), stopping.clone(), closing.clone());
         Ok(Self {
-            workers: workers.collect::<io::Result<_>>()?,
+            all: (0..count.max(1)).map(start).collect::<io::Result<_>>()?,
             stopping,
+            _open: open,
         })
     }
 
-    /// Accepts connections and gives each to the worker with the fewest, until the workers stop. Ends when cancelled.
+    /// Accepts connections and gives each to the worker with the fewest, until the workers stop; ends when cancelled. Ends before
+    /// that only if a worker has died.
     pub fn accept(&self, listener: TcpListener, cancel: CancellationToken) -> impl Future<Output = ()> + use<> {
-        let seats: Vec<Seat> = self.workers.iter().map(|worker| worker.seat.clone()).collect();
+        let seats: Vec<Seat> = self.all.iter().map(|worker| worker.seat.clone()).collect();
+        let ended = self
+            .all
+            .iter()
+            .map(|worker| Box::pin(worker.ended.clone().cancelled_owned()));
+        let mut one_ended = select_all(ended);
         let stopping = self.stopping.clone();
         async move {
             loop {
                 let accepted = tokio::select! {
                     biased;
                     () = stopping.cancelled() => break,
+                    _ = &mut one_ended => return,
                     accepted = listener.accept() => accepted,
                 };
                 match accepted.and_then(|(stream, _)| {
@@ -74,7 +89,7 @@ impl Workers {
                 }) {
                     Ok(stream) => place(&seats, stream),
                     Err(error) => {
-                        tracing::debug!(%error, "a connection could not be accepted");
+                        tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(EXHAUSTED).await;
                     }
                 }
@@ -84,57 +99,80 @@ impl Workers {
         }
     }
 
-    /// Accepts no more, lets requests finish within `grace`, and ends the threads.
-    pub async fn stop(self, grace: Duration) {
-        self.stopping.cancel();
-        let deadline = tokio::time::Instant::now() + grace;
-        for Worker { seat, thread } in self.workers {
-            drop(seat);
-            let ended = tokio::task::spawn_blocking(move || thread.join());
-            match tokio::time::timeout_at(deadline, ended).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(_) => tracing::error!("a worker died"),
-                Err(_) => tracing::warn!("requests were still open after the grace"),
-            }
+    /// Accepts no more, lets requests finish until `deadline`, and closes what is then still open.
+    pub async fn stop(self, deadline: Instant) {
+        let Self {
+            all,
+            stopping,
+            _open: open,
+        } = self;
+        stopping.cancel();
+        let (seats, ended): (Vec<_>, Vec<_>) = all.into_iter().map(|worker| (worker.seat, worker.ended)).unzip();
+        let all_ended = join_all(ended.iter().map(CancellationToken::cancelled));
+        if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
+            let connections: usize = seats.iter().map(|seat| seat.open.load(Ordering::Relaxed)).sum();
+            tracing::warn!(connections, "the grace is over; closing what is still open");
         }
+        drop(open);
+        join_all(ended.iter().map(CancellationToken::cancelled)).await;
     }
 }
 
+/// Gives a connection to the living worker with the fewest.
 fn place(seats: &[Seat], stream: std::net::TcpStream) {
-    let idlest = seats.iter().min_by_key(|seat| seat.open.load(Ordering::Relaxed));
-    if let Some(Err(error)) = idlest.map(|seat| seat.connections.try_send(stream)) {
+    let living = seats.iter().filter(|seat| !seat.connections.is_closed());
+    let Some(idlest) = living.min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else {
+        return;
+    };
+    if let Err(error) = idlest.connections.try_send((stream, Open::new(idlest.open.clone()))) {
         tracing::warn!(%error, "a connection was closed: no worker could take it");
     }
 }
 
 impl Worker {
-    fn start(n: usize, routes: Routes, front: FrontLayer, stopping: CancellationToken) -> io::Result<Self> {
+    fn start(
+        n: usize,
+        routes: Routes,
+        front: FrontLayer,
+        stopping: CancellationToken,
+        closing: CancellationToken,
+    ) -> io::Result<Self> {
         let (connections, accepted) = mpsc::channel(WAITING);
+        let ended = CancellationToken::new();
+        let ending = ended.clone().drop_guard();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let work = move || {
+            let _ending = ending;
+            let served = runtime.block_on(async {
+                tokio::select! {
+                    served = serve(accepted, routes, front, stopping) => served,
+                    () = closing.cancelled() => Ok(()),
+                }
+            });
+            if let Err(error) = served {
+                tracing::error!(error = &error as &dyn std::error::Error, "a worker ended");
+            }
+            // What is still open ends with its runtime.
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new()
+            .name(format!("halyard-worker-{n}"))
+            .spawn(work)?;
         let seat = Seat {
             connections,
             open: Arc::new(AtomicUsize::new(0)),
         };
-        let open = seat.open.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new()
-            .name(format!("halyard-worker-{n}"))
-            .spawn(move || {
-                if let Err(error) = runtime.block_on(serve(accepted, open, routes, front, stopping)) {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a worker ended");
-                }
-            })?;
-        Ok(Self { seat, thread })
+        Ok(Self { seat, ended })
     }
 }
 
 async fn serve(
-    accepted: mpsc::Receiver<std::net::TcpStream>,
-    open: Arc<AtomicUsize>,
+    accepted: mpsc::Receiver<(std::net::TcpStream, Open)>,
     routes: Routes,
     front: FrontLayer,
     stopping: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let connections = ReceiverStream::new(accepted).map(move |stream| Connection::new(stream, Open::new(open.clone())));
+    let connections = ReceiverStream::new(accepted).map(|(stream, open)| Connection::new(stream, open));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

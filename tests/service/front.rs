@@ -2,20 +2,27 @@
 
 use std::time::Duration;
 
+use halyard::cli::create_admin::create_administrator;
+use halyard::domain::email::Email;
 use halyard::pb::admin::v1 as admin;
+use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
+use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
+use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
+use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
 use halyard::pb::evaluation::v1 as pb;
+use halyard::rpc::methods::{METHODS, Method, Needs};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::codec::CompressionEncoding;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::app::{App, bool_flag, evaluate, evaluation};
+use crate::app::{App, Bearer, PASSWORD, bool_flag, evaluate, evaluation, login};
 use crate::refusals::{invalid, refused};
 use crate::support::within;
 
@@ -311,4 +318,158 @@ async fn a_server_that_stops_finishes_what_it_has_begun() {
     assert_eq!(within("the answer", waiting).await.unwrap().unwrap().variant, "on");
     drop(channel);
     within("the stop", stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_stops_though_clients_do_not_let_go() {
+    let app = App::start().await;
+    let mut options = crate::app::options(&app.database);
+    options.grace = Duration::from_millis(300);
+    let replica = halyard::server::Server::start(options).await.unwrap();
+    replica.ready().await;
+    let channel = crate::app::connect(&replica).await;
+    let mut watched = HealthClient::new(channel)
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    watched.message().await.unwrap();
+    let silent = TcpStream::connect(replica.address()).await.unwrap();
+    within("the stop", replica.stop()).await.unwrap();
+    within("the end of the stream", async {
+        while let Ok(Some(_)) = watched.message().await {}
+    })
+    .await;
+    drop(silent);
+}
+
+/// Calls any method with an empty message.
+async fn call(channel: &tonic::transport::Channel, method: &Method, credential: Option<&str>) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    within("the channel", client.ready()).await.unwrap();
+    let mut request = Request::new(admin::WhoAmIRequest {});
+    if let Some(credential) = credential {
+        let header = format!("Bearer {credential}").parse().unwrap();
+        request.metadata_mut().insert("authorization", header);
+    }
+    let path = http::uri::PathAndQuery::from_static(method.path);
+    let codec = tonic_prost::ProstCodec::<admin::WhoAmIRequest, admin::WhoAmIRequest>::default();
+    client
+        .server_streaming(request, path, codec)
+        .await?
+        .into_inner()
+        .message()
+        .await
+        .map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_method_lets_anybody_in_with_the_wrong_credential() {
+    let app = App::start().await;
+    let keys = app.shop().await;
+    for method in METHODS {
+        let wrong: &[&str] = match method.needs {
+            Needs::Nothing => continue,
+            Needs::User | Needs::Permission(_) => &["x", &keys.server, &keys.client],
+            Needs::AnyKey | Needs::ServerKey => &["x", &app.token],
+        };
+        refused(call(&app.channel, method, None).await, Code::Unauthenticated);
+        for credential in wrong {
+            refused(
+                call(&app.channel, method, Some(credential)).await,
+                Code::Unauthenticated,
+            );
+        }
+        if method.needs == Needs::ServerKey {
+            refused(
+                call(&app.channel, method, Some(&keys.client)).await,
+                Code::PermissionDenied,
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_denied_alike_what_exists_and_what_does_not() {
+    let app = App::start().await;
+    app.shop().await;
+    app.flag("f").await;
+    let stranger = stranger(&app).await;
+    let service =
+        |token: &str| tonic::service::interceptor::InterceptedService::new(app.channel.clone(), Bearer::new(token));
+    let mut projects = ProjectServiceClient::new(service(&stranger));
+    let mut environments = EnvironmentServiceClient::new(service(&stranger));
+    let mut flags = FlagServiceClient::new(service(&stranger));
+    for project in ["shop", "nothing"] {
+        let project = || project.to_owned();
+        let get = projects
+            .get_project(admin::GetProjectRequest { project: project() })
+            .await;
+        refused(get, Code::PermissionDenied);
+        let delete = admin::DeleteProjectRequest {
+            project: project(),
+            confirm: project(),
+            ..Default::default()
+        };
+        refused(projects.delete_project(delete).await, Code::PermissionDenied);
+        let list = admin::ListEnvironmentsRequest {
+            project: project(),
+            ..Default::default()
+        };
+        refused(environments.list_environments(list).await, Code::PermissionDenied);
+        let key = admin::CreateKeyRequest {
+            project: project(),
+            environment: "dev".into(),
+            kind: admin::KeyKind::Server.into(),
+            ..Default::default()
+        };
+        refused(environments.create_key(key).await, Code::PermissionDenied);
+        let get = admin::GetFlagRequest {
+            project: project(),
+            flag: "f".into(),
+        };
+        refused(flags.get_flag(get).await, Code::PermissionDenied);
+        let toggle = admin::ToggleFlagsRequest {
+            project: project(),
+            ..crate::app::toggle("f", true)
+        };
+        refused(flags.toggle_flags(toggle).await, Code::PermissionDenied);
+        let create = admin::Flag {
+            project: project(),
+            ..bool_flag("g")
+        };
+        let create = admin::CreateFlagRequest {
+            flag: Some(create),
+            ..Default::default()
+        };
+        refused(flags.create_flag(create).await, Code::PermissionDenied);
+    }
+    let listed = projects
+        .list_projects(admin::ListProjectsRequest::default())
+        .await
+        .unwrap();
+    assert!(listed.into_inner().projects.is_empty());
+}
+
+/// The token of a user who has no role anywhere: an administrator who no longer is one.
+async fn stranger(app: &App) -> String {
+    let email = Email::new("eve@example.com").unwrap();
+    create_administrator(app.server.store(), &email, PASSWORD.to_owned().into())
+        .await
+        .unwrap();
+    let degrade = "update users set instance_role = null where email = 'eve@example.com';
+                   update access_head set revision = revision + 1";
+    app.database.client().await.batch_execute(degrade).await.unwrap();
+    let token = login(&app.channel, "eve@example.com", PASSWORD).await.unwrap();
+    crate::support::eventually("the loss of the role", async || {
+        let service = tonic::service::interceptor::InterceptedService::new(app.channel.clone(), Bearer::new(&token));
+        let me = AuthServiceClient::new(service)
+            .who_am_i(admin::WhoAmIRequest {})
+            .await
+            .ok()?
+            .into_inner();
+        (me.user?.role() == admin::InstanceRole::Unspecified).then_some(())
+    })
+    .await;
+    token
 }

@@ -161,7 +161,14 @@ where
             flag: Some(flag),
             ..Default::default()
         };
-        if made(self.flags.create_flag(request).await)?.is_none() {
+        made(self.flags.create_flag(request).await)?;
+        let request = admin::GetFlagConfigurationRequest {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            flag: configuration.flag.clone(),
+        };
+        let found = self.flags.get_flag_configuration(request).await?.into_inner();
+        if found.configuration.is_some_and(|found| found.update_time.is_some()) {
             return Ok(());
         }
         let request = admin::UpdateFlagConfigurationRequest {

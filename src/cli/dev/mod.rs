@@ -26,7 +26,9 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
         signing_key,
         service,
     } = dev;
-    let database = Opened::start(embedded).await?;
+    let Some(database) = serve::unless_stopped(stop, Opened::start(embedded)).await? else {
+        return Ok(());
+    };
     let folder = database
         .data_dir()
         .context("a private PostgreSQL has a folder")?
@@ -37,10 +39,14 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
             Some(key) => key,
             None => keepsake.signing_key()?,
         };
-        let server = Server::start(serve::options(&service, &database, &signing_key)).await?;
+        let starting = async { Ok(Server::start(serve::options(&service, &database, &signing_key)).await?) };
+        let Some(server) = serve::unless_stopped(stop, starting).await? else {
+            return Ok(());
+        };
         let welcomed = tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),
+            () = server.failed() => Ok(()),
             welcomed = welcome(&server, &mut keepsake, started) => welcomed,
         };
         if let Err(error) = welcomed {
@@ -58,6 +64,9 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
 /// Makes the demo project, and tells what to try.
 async fn welcome(server: &Server, keepsake: &mut Keepsake, started: Instant) -> anyhow::Result<()> {
     server.ready().await;
+    // Before there is an administrator with it: whatever interrupts the rest, the next start can log in.
+    keepsake.make_password()?;
+    keepsake.save(&reachable(server.address()))?;
     demo::prepare(server, keepsake).await.context("the demo project")?;
     keepsake.save(&reachable(server.address()))?;
     greet(server, keepsake, started)

@@ -60,16 +60,12 @@ impl EnvironmentService for Environments {
             protected,
             keys: [server, client],
         };
-        let secrets = if validate_only {
-            vec![]
-        } else {
-            vec![server_secret, client_secret]
-        };
+        let secrets = (!validate_only).then_some([server_secret, client_secret]);
         let outcome =
             self.store
                 .create_environment(&mutation, &project, new, recorded(|written| created(written, None)));
         answer(outcome.await.map_err(Refusal::Store)?, |written| {
-            created(written, Some(&secrets))
+            created(written, secrets.as_ref().map(<[SecretString; 2]>::as_slice))
         })
     }
 

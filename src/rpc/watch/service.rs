@@ -92,5 +92,5 @@ fn read_interval(interval: prost_types::Duration) -> Result<Duration, Violations
     whole
         .zip(part)
         .map(|(whole, part)| whole + Duration::from_nanos(part.into()))
-        .ok_or_else(|| Violations::one("heartbeat", "is not a positive duration"))
+        .ok_or_else(|| Violations::one("heartbeat", "is not a duration; it must not be negative"))
 }

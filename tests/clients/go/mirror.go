@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	halyard "halyard.example/journey/gen/halyard/evaluation/v1"
 )
@@ -17,7 +16,7 @@ type mirror struct {
 }
 
 type id struct {
-	kind halyard.ItemKind
+	kind string
 	key  string
 }
 
@@ -61,16 +60,15 @@ func (m *mirror) nextCommit(stream halyard.WatchService_WatchClient) (*halyard.B
 }
 
 func (m *mirror) isEnabled(flag string) bool {
-	put := m.items[id{halyard.ItemKind_ITEM_KIND_FLAG_CONFIGURATION, flag}]
+	put := m.items[id{"flag_configuration", flag}]
 	return put.GetFlagConfiguration().GetEnabled()
 }
 
 // The XOR over all items of SHA-256(kind, key, form hash), each preceded by its length as a big-endian 64-bit number.
 func stateHash(items map[id]*halyard.Put) (total [sha256.Size]byte) {
 	for id, put := range items {
-		kind := strings.ToLower(strings.TrimPrefix(id.kind.String(), "ITEM_KIND_"))
 		var text []byte
-		for _, field := range [][]byte{[]byte(kind), []byte(id.key), put.GetFormHash()} {
+		for _, field := range [][]byte{[]byte(id.kind), []byte(id.key), put.GetFormHash()} {
 			text = binary.BigEndian.AppendUint64(text, uint64(len(field)))
 			text = append(text, field...)
 		}

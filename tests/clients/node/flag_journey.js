@@ -84,7 +84,7 @@ class Mirror {
   }
 
   isEnabled(flag) {
-    return this.items.get(`ITEM_KIND_FLAG_CONFIGURATION ${flag}`)?.flag_configuration.enabled ?? false;
+    return this.items.get(`flag_configuration ${flag}`)?.flag_configuration.enabled ?? false;
   }
 }
 
@@ -93,7 +93,7 @@ function stateHash(items) {
   const total = Buffer.alloc(32);
   for (const { kind, key, form_hash } of items.values()) {
     const hash = createHash('sha256');
-    for (const field of [kind.replace('ITEM_KIND_', '').toLowerCase(), key, form_hash]) {
+    for (const field of [kind, key, form_hash]) {
       const bytes = Buffer.from(field);
       const length = Buffer.alloc(8);
       length.writeBigUInt64BE(BigInt(bytes.length));

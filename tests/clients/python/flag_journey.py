@@ -89,7 +89,7 @@ class Mirror:
         raise Mismatch("the stream ended without a Commit")
 
     def is_enabled(self, flag):
-        put = self.items.get((watch_service_pb2.ITEM_KIND_FLAG_CONFIGURATION, flag))
+        put = self.items.get(("flag_configuration", flag))
         return put is not None and put.flag_configuration.enabled
 
 
@@ -97,9 +97,8 @@ def state_hash(items):
     """The XOR over all items of SHA-256(kind, key, form hash), each preceded by its length as a big-endian 64-bit number."""
     total = 0
     for (kind, key), put in items.items():
-        name = watch_service_pb2.ItemKind.Name(kind).removeprefix("ITEM_KIND_").lower()
         sha = hashlib.sha256()
-        for field in (name.encode(), key.encode(), put.form_hash):
+        for field in (kind.encode(), key.encode(), put.form_hash):
             sha.update(len(field).to_bytes(8, "big") + field)
         total ^= int.from_bytes(sha.digest(), "big")
     return total.to_bytes(32, "big")
