@@ -131,6 +131,7 @@ async fn bad_flags_are_told_everything_at_once() {
             },
         ],
         off_variant: "!".into(),
+        owner: "o".repeat(201),
         r#type: 99,
         ..bool_flag("")
     };
@@ -140,6 +141,7 @@ async fn bad_flags_are_told_everything_at_once() {
         "flag.variants[0].key",
         "flag.variants[1].value",
         "flag.off_variant",
+        "flag.owner",
     ];
     invalid(app.flags().create_flag(create(flag)).await, &fields);
     let unsuitable = pb::Flag {

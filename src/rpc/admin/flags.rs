@@ -6,7 +6,7 @@ use super::{Call, answer, at, name_or, page, recorded, write_page, write_revisio
 use crate::domain::flag::{Definition, Metadata, Variant};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
-use crate::domain::{key, limits};
+use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::flag_service_server::FlagService;
 use crate::rpc::convert::common::{Mask, finish, key, optional_key, place, required, timestamp};
@@ -328,6 +328,7 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         tags,
         owner,
     };
+    violations.take("", check::metadata(&metadata));
     let described = key.zip(variants).map(|(key, variants)| Described {
         key,
         metadata,
