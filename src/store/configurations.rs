@@ -40,6 +40,9 @@ const UPSERT: &str = "
     set form = excluded.form, enabled = excluded.enabled, rules = excluded.rules, default_serve = excluded.default_serve,
         salt = excluded.salt, version = excluded.version, updated_at = excluded.updated_at";
 
+/// What stands for the version in the etag of a configuration that was never written; versions begin at 1.
+const UNWRITTEN: i64 = 0;
+
 /// A flag's state in one environment. What serialises is what audit entries keep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FlagConfiguration {
@@ -57,7 +60,7 @@ pub struct FlagConfiguration {
     /// When it was last changed. `None`: it was never written.
     #[serde(skip)]
     pub updated_at: Option<Timestamp>,
-    /// Changes with every change. Empty: it was never written.
+    /// Changes with every change; one that was never written has one too. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -125,7 +128,7 @@ impl Store {
         .await
     }
 
-    /// Reads a flag's configuration; off, without an etag, if it was never written.
+    /// Reads a flag's configuration; off, with an etag that holds until it is first written, if it was never written.
     pub async fn get_configuration(&self, at: Address<'_>, flag: &key::Flag) -> Result<FlagConfiguration, Error> {
         let environment = self.get_environment(at).await?;
         let client = self.reader().await?;
@@ -154,7 +157,7 @@ fn from_row(row: &Row, environment: &Environment, flag_id: i64, flag: &key::Flag
             flag: flag.clone(),
             configuration: Configuration::default(),
             updated_at: None,
-            etag: String::new(),
+            etag: etag([environment.id.0, flag_id, UNWRITTEN]),
         },
     };
     if let Some(form) = rows::get::<Option<&[u8]>>(row, "configuration_form")? {
