@@ -12,7 +12,7 @@ use super::error::{Entity, Error};
 use super::flags::FlagRow;
 use super::journal::{Item, Journal};
 use super::lock::{self, Locked, LockedEnvironment, Scope};
-use super::mutation::{Mutation, Outcome, Written, set};
+use super::mutation::{Mutation, Outcome, Versioned, Written, set};
 use super::page::{check_etag, etag};
 use super::{Store, columns, pipeline, rows};
 use crate::domain::flag::Configuration;
@@ -94,6 +94,12 @@ pub(super) struct ConfigurationRow {
     /// Of a configuration that was written.
     version: Option<u64>,
     pub configuration: FlagConfiguration,
+}
+
+impl Versioned for FlagConfiguration {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
 }
 
 impl Store {

@@ -11,7 +11,7 @@ use super::error::{Entity, Error};
 use super::journal::{Item, Journal};
 use super::keys::{self, Key, NewKey};
 use super::lock::{self, LockedEnvironment, Scope};
-use super::mutation::{Mutation, Outcome, Written};
+use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, check_etag, etag};
 use super::{Store, pipeline, projects, rows};
 use crate::domain::access::Permission;
@@ -85,7 +85,7 @@ pub struct Environment {
     /// When it was last changed itself; changes of flags do not count.
     #[serde(skip)]
     pub updated_at: Timestamp,
-    /// Changes with every change of the environment itself.
+    /// Changes with every change of the environment itself. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -123,6 +123,18 @@ pub struct EnvironmentPatch {
     pub description: Option<String>,
     /// Whether only admins and owners may change what it answers.
     pub protected: Option<bool>,
+}
+
+impl Versioned for Environment {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
+}
+
+impl Versioned for CreatedEnvironment {
+    fn forget_etag(&mut self) {
+        self.environment.forget_etag();
+    }
 }
 
 impl Store {

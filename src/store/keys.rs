@@ -11,7 +11,7 @@ use super::environments::{Address, Environment};
 use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::lock::{self, Scope};
-use super::mutation::{Mutation, Outcome, Written};
+use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest};
 use super::{Store, pipeline, rows};
 use crate::domain::access::{KeyKind, Permission};
@@ -76,6 +76,8 @@ pub struct NewKey {
     /// When it stops working. `None`: never.
     pub expires_at: Option<Timestamp>,
 }
+
+impl Versioned for Key {}
 
 impl Store {
     /// Makes a key.

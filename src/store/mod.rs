@@ -40,6 +40,7 @@ pub use mutation::{Actor, Caller, EnvironmentRevision, Mutation, Outcome, Reques
 pub use page::{Page, PageRequest};
 
 use feed::Hints;
+use mutation::Versioned;
 
 /// Where everything is stored. Cheap to clone.
 #[derive(Clone)]
@@ -77,6 +78,7 @@ impl Store {
     /// `respond` encodes the response that a replay returns, without secrets; it is called only if there is a request id.
     async fn mutate<T, R, F>(&self, mutation: &Mutation, respond: R, operation: F) -> Result<Outcome<T>, Error>
     where
+        T: Versioned,
         R: FnOnce(&Written<T>) -> Vec<u8>,
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {

@@ -10,7 +10,7 @@ use super::audit::{self, Record};
 use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::lock::{self, Locked, Scope};
-use super::mutation::{Actor, Mutation, Outcome, Written};
+use super::mutation::{Actor, Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, check_etag, etag};
 use super::{Store, pipeline, rows};
 use crate::domain::access::{Permission, Role};
@@ -47,7 +47,7 @@ pub struct Project {
     /// When it was last changed.
     #[serde(skip)]
     pub updated_at: Timestamp,
-    /// Changes with every change.
+    /// Changes with every change. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -88,6 +88,12 @@ pub(super) struct ProjectRow {
     pub definition_changes: u64,
     version: i64,
     pub project: Project,
+}
+
+impl Versioned for Project {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
 }
 
 impl Store {
