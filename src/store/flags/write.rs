@@ -47,8 +47,8 @@ pub(super) async fn create(
     ];
     let (locked, [existing, counted]) =
         lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
-    // Off everywhere, it alters no answer, so a protected environment does not stand in the way.
-    locked.require(Permission::Change)?;
+    // Off everywhere, it still alters answers: what was unknown is now the off variant.
+    locked.require_change()?;
     check_flag(&definition, &metadata)?;
     if !existing.is_empty() {
         return Err(Error::AlreadyExists {
