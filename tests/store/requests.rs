@@ -167,7 +167,7 @@ async fn no_etag_is_handed_out_for_what_is_only_validated() {
         validate_only: true,
         ..world.by_owner()
     };
-    let (store, shop_key, dev) = (&world.store, project("shop"), environment("dev"));
+    let (store, shop_key, dev, key) = (&world.store, project("shop"), environment("dev"), flag("f"));
     let updated = store.update_project(&validate, &shop_key, ProjectPatch::default(), "", respond);
     assert_eq!(done(updated.await).entity.etag, "");
     let stage = new_environment("stage", false);
@@ -183,10 +183,10 @@ async fn no_etag_is_handed_out_for_what_is_only_validated() {
         enabled: Some(true),
         ..ConfigurationPatch::default()
     };
-    let configured = store.update_configuration(&validate, shop(&dev), &flag("f"), patch, "", respond);
+    let configured = store.update_configuration(&validate, shop(&dev), &key, patch, "", respond);
     assert_eq!(done(configured.await).entity.etag, "");
     let toggles = [Toggle {
-        flag: flag("f"),
+        flag: key,
         enabled: true,
     }];
     let toggled = done(store.toggle_flags(&validate, shop(&dev), &toggles, respond).await);
