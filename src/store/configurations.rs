@@ -361,7 +361,7 @@ async fn write(
         let mut row = before.clone();
         row.configuration.configuration = after;
         row.write(&environment.environment, revision, now);
-        journal.record(record(action, &before, &row.configuration));
+        journal.record(record(action, &before, &row.configuration)?);
         items.push(item(&row.configuration.flag, revision, Some(form.clone())));
         edited.push((row, Some(form)));
     }
@@ -396,14 +396,14 @@ async fn write(
     written.try_map(|()| Ok(edited.into_iter().map(|(row, _)| row.configuration).collect()))
 }
 
-fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Record {
-    Record {
+fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Result<Record, Error> {
+    Ok(Record {
         action,
         entity: Entity::FlagConfiguration,
         key: after.flag.to_string(),
         project: after.project.to_string(),
         environment: after.environment.to_string(),
-        before: before.version.map(|_| audit::json(&before.configuration)),
-        after: Some(audit::json(after)),
-    }
+        before: before.version.map(|_| audit::json(&before.configuration)).transpose()?,
+        after: Some(audit::json(after)?),
+    })
 }
