@@ -207,7 +207,7 @@ async fn create(
     let ProjectRow { id, project, .. } = from_row(row)?;
 
     let mut journal = Journal::of_chain(mutation, audit::Head::empty(id.to_string()), now);
-    journal.record(record("project.create", None, Some(&project)));
+    journal.record(record("project.create", None, Some(&project))?);
     let Actor::User(user) = mutation.caller.actor else {
         return journal.write(transaction, &[], project).await;
     };
@@ -242,7 +242,7 @@ async fn update(
         ..after
     };
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("project.update", Some(before), Some(&after)));
+    journal.record(record("project.update", Some(before), Some(&after))?);
     let (name, description) = (after.name.clone(), after.description.clone());
     let write: pipeline::Query<'_> = (UPDATE, &[&locked.project.id, &name, &description, &locked.now]);
     journal.write(transaction, &[write], after).await
@@ -257,11 +257,10 @@ async fn delete(
     let locked = acquire(transaction, mutation, project, etag, Permission::DeleteProject).await?;
     let before = locked.project.project.clone();
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("project.delete", Some(&before), None));
+    journal.record(record("project.delete", Some(&before), None)?);
     journal.touch_access();
-    journal
-        .write(transaction, &[(DELETE, &[&locked.project.id])], before)
-        .await
+    let delete: [pipeline::Query<'_>; 2] = [pipeline::LONG, (DELETE, &[&locked.project.id])];
+    journal.write(transaction, &delete, before).await
 }
 
 async fn acquire(
@@ -289,18 +288,18 @@ fn check_texts(name: &str, description: &str) -> Result<(), Violations> {
     violations.or(())
 }
 
-fn record(action: &'static str, before: Option<&Project>, after: Option<&Project>) -> Record {
+fn record(action: &'static str, before: Option<&Project>, after: Option<&Project>) -> Result<Record, Error> {
     let key = before
         .or(after)
         .map(|project| project.key.to_string())
         .unwrap_or_default();
-    Record {
+    Ok(Record {
         action,
         entity: Entity::Project,
         project: key.clone(),
         key,
         environment: String::new(),
-        before: before.map(audit::json),
-        after: after.map(audit::json),
-    }
+        before: before.map(audit::json).transpose()?,
+        after: after.map(audit::json).transpose()?,
+    })
 }
