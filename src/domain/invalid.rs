@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::limits;
+
 /// One thing wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -11,7 +13,8 @@ pub struct Violation {
     pub description: String,
 }
 
-/// Everything wrong with an input. Empty: nothing.
+/// Everything wrong with an input, as far as anyone is told: one more than [`limits::VIOLATIONS`], which says that there are
+/// more, and no further, so that a request full of mistakes costs no memory. Empty: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Violations(Vec<Violation>);
 
@@ -30,6 +33,9 @@ impl Violations {
 
     /// Notes that something is wrong with a field.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        if self.0.len() > limits::VIOLATIONS {
+            return;
+        }
         self.0.push(Violation {
             field: field.into(),
             description: description.into(),
@@ -102,6 +108,17 @@ mod tests {
                 "etag"
             ]
         );
+    }
+
+    #[test]
+    fn no_more_are_kept_than_are_told() {
+        let mut part = Violations::new();
+        (0..100).for_each(|n| part.add(format!("[{n}]"), "is wrong"));
+        assert_eq!(part.iter().count(), limits::VIOLATIONS + 1);
+        let mut all = Violations::one("name", "is empty");
+        all.nest("values", part);
+        assert_eq!(all.iter().count(), limits::VIOLATIONS + 1);
+        assert_eq!(all.iter().next().map(|v| v.field.as_str()), Some("name"));
     }
 
     #[test]

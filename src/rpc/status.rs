@@ -51,13 +51,12 @@ pub enum Refusal {
     Internal,
 }
 
-/// A refusal's source chain is logged here, once, if it is a failure of ours.
+/// Why a request was refused is logged here, once, if it is a failure of ours.
 pub fn log(refusal: &Refusal) {
     if let Refusal::Store(error) = refusal
         && let store::Error::Corrupt { .. } | store::Error::Bug(_) = error
     {
-        let error: &(dyn std::error::Error + 'static) = error;
-        tracing::error!(error, "a request failed for a reason of our own");
+        tracing::error!(error = error.summary(), "a request failed for a reason of our own");
     }
 }
 

@@ -4,7 +4,7 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::error::{Entity, Error};
+use super::error::{Cause, Entity, Error};
 use super::mutation::Mutation;
 use super::{Store, pipeline, rows};
 use crate::domain::audit::Entry;
@@ -204,7 +204,22 @@ fn entry_from_row(row: &Row) -> Result<Entry, Error> {
 }
 
 /// An entity as entries keep it.
-pub(super) fn json<T: serde::Serialize>(entity: &T) -> String {
-    // Plain data with string keys serialises; and an entry without its content is better than a write that fails for it.
-    serde_json::to_string(entity).unwrap_or_default()
+pub(super) fn json<T: serde::Serialize>(entity: &T) -> Result<String, Error> {
+    // No entry without its content: what cannot be audited is not done.
+    serde_json::to_string(entity).map_err(|error| Error::Bug(Cause::Unserialisable(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_kept_is_an_error() {
+        let keyed_by_lists = std::collections::HashMap::from([(vec![1], 1)]);
+        assert!(matches!(
+            json(&keyed_by_lists),
+            Err(Error::Bug(Cause::Unserialisable(_)))
+        ));
+        assert!(matches!(json(&"text").as_deref(), Ok("\"text\"")));
+    }
 }

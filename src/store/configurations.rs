@@ -12,7 +12,7 @@ use super::error::{Entity, Error};
 use super::flags::FlagRow;
 use super::journal::{Item, Journal};
 use super::lock::{self, Locked, LockedEnvironment, Scope};
-use super::mutation::{Mutation, Outcome, Written, set};
+use super::mutation::{Mutation, Outcome, Versioned, Written, set};
 use super::page::{check_etag, etag};
 use super::{Store, columns, pipeline, rows};
 use crate::domain::flag::Configuration;
@@ -40,6 +40,9 @@ const UPSERT: &str = "
     set form = excluded.form, enabled = excluded.enabled, rules = excluded.rules, default_serve = excluded.default_serve,
         salt = excluded.salt, version = excluded.version, updated_at = excluded.updated_at";
 
+/// What stands for the version in the etag of a configuration that was never written; versions begin at 1.
+const UNWRITTEN: i64 = 0;
+
 /// A flag's state in one environment. What serialises is what audit entries keep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FlagConfiguration {
@@ -57,7 +60,7 @@ pub struct FlagConfiguration {
     /// When it was last changed. `None`: it was never written.
     #[serde(skip)]
     pub updated_at: Option<Timestamp>,
-    /// Changes with every change. Empty: it was never written.
+    /// Changes with every change; one that was never written has one too. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -93,6 +96,12 @@ pub(super) struct ConfigurationRow {
     pub configuration: FlagConfiguration,
 }
 
+impl Versioned for FlagConfiguration {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
+}
+
 impl Store {
     /// Changes a flag's configuration.
     pub async fn update_configuration(
@@ -125,7 +134,7 @@ impl Store {
         .await
     }
 
-    /// Reads a flag's configuration; off, without an etag, if it was never written.
+    /// Reads a flag's configuration; off, with an etag that holds until it is first written, if it was never written.
     pub async fn get_configuration(&self, at: Address<'_>, flag: &key::Flag) -> Result<FlagConfiguration, Error> {
         let environment = self.get_environment(at).await?;
         let client = self.reader().await?;
@@ -154,7 +163,7 @@ fn from_row(row: &Row, environment: &Environment, flag_id: i64, flag: &key::Flag
             flag: flag.clone(),
             configuration: Configuration::default(),
             updated_at: None,
-            etag: String::new(),
+            etag: etag([environment.id.0, flag_id, UNWRITTEN]),
         },
     };
     if let Some(form) = rows::get::<Option<&[u8]>>(row, "configuration_form")? {
@@ -352,7 +361,7 @@ async fn write(
         let mut row = before.clone();
         row.configuration.configuration = after;
         row.write(&environment.environment, revision, now);
-        journal.record(record(action, &before, &row.configuration));
+        journal.record(record(action, &before, &row.configuration)?);
         items.push(item(&row.configuration.flag, revision, Some(form.clone())));
         edited.push((row, Some(form)));
     }
@@ -387,14 +396,14 @@ async fn write(
     written.try_map(|()| Ok(edited.into_iter().map(|(row, _)| row.configuration).collect()))
 }
 
-fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Record {
-    Record {
+fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Result<Record, Error> {
+    Ok(Record {
         action,
         entity: Entity::FlagConfiguration,
         key: after.flag.to_string(),
         project: after.project.to_string(),
         environment: after.environment.to_string(),
-        before: before.version.map(|_| audit::json(&before.configuration)),
-        after: Some(audit::json(after)),
-    }
+        before: before.version.map(|_| audit::json(&before.configuration)).transpose()?,
+        after: Some(audit::json(after)?),
+    })
 }

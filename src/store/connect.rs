@@ -13,6 +13,8 @@ use super::error::{Cause, Error};
 const OLDEST_VERSION: i32 = 140_000;
 /// How long anyone waits for a connection, a new one or one of the pool's: with PostgreSQL away, a write fails quickly.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After so long without a statement inside a transaction, PostgreSQL ends it: a process that hangs keeps no locks.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// After so long without an answer to what was sent, the connection counts as lost.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
@@ -105,10 +107,14 @@ pub async fn dedicated(config: &Config) -> Result<(Client, Connection<Socket, No
 /// The pool. Connects to nothing yet.
 pub(super) fn pool(settings: &Settings) -> Result<Pool, Error> {
     let mut config = settings.config.clone();
-    let timeout = format!("-c statement_timeout={}", settings.statement_timeout.as_millis());
+    let timeouts = format!(
+        "-c statement_timeout={} -c idle_in_transaction_session_timeout={}",
+        settings.statement_timeout.as_millis(),
+        IDLE_IN_TRANSACTION.as_millis()
+    );
     let options = match config.get_options() {
-        Some(given) => format!("{given} {timeout}"),
-        None => timeout,
+        Some(given) => format!("{given} {timeouts}"),
+        None => timeouts,
     };
     config.options(options);
     let recycling = ManagerConfig {

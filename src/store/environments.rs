@@ -11,7 +11,7 @@ use super::error::{Entity, Error};
 use super::journal::{Item, Journal};
 use super::keys::{self, Key, NewKey};
 use super::lock::{self, LockedEnvironment, Scope};
-use super::mutation::{Mutation, Outcome, Written};
+use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, check_etag, etag};
 use super::{Store, pipeline, projects, rows};
 use crate::domain::access::Permission;
@@ -85,7 +85,7 @@ pub struct Environment {
     /// When it was last changed itself; changes of flags do not count.
     #[serde(skip)]
     pub updated_at: Timestamp,
-    /// Changes with every change of the environment itself.
+    /// Changes with every change of the environment itself. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -123,6 +123,18 @@ pub struct EnvironmentPatch {
     pub description: Option<String>,
     /// Whether only admins and owners may change what it answers.
     pub protected: Option<bool>,
+}
+
+impl Versioned for Environment {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
+}
+
+impl Versioned for CreatedEnvironment {
+    fn forget_etag(&mut self) {
+        self.environment.forget_etag();
+    }
 }
 
 impl Store {
@@ -271,9 +283,9 @@ async fn create(
         &unborn(&environment),
         definitions.iter().map(definition).collect::<Result<_, _>>()?,
     );
-    journal.record(record("environment.create", project, None, Some(&environment)));
+    journal.record(record("environment.create", project, None, Some(&environment))?);
     for key in &keys {
-        journal.record(keys::record("key.create", &environment, None, Some(key)));
+        journal.record(keys::record("key.create", &environment, None, Some(key))?);
     }
     journal.touch_access();
     let columns = keys::Columns::of(&new.keys);
@@ -343,7 +355,12 @@ async fn update(
         ..after
     };
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("environment.update", &after.project, Some(before), Some(&after)));
+    journal.record(record(
+        "environment.update",
+        &after.project,
+        Some(before),
+        Some(&after),
+    )?);
     if after.protected != before.protected {
         journal.touch_access();
     }
@@ -361,10 +378,11 @@ async fn delete(
     let before = locked.environment(at.environment)?.environment.clone();
     check_etag(etag, &before.etag, Entity::Environment, before.key.as_str())?;
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("environment.delete", &before.project, Some(&before), None));
+    journal.record(record("environment.delete", &before.project, Some(&before), None)?);
     journal.touch_access();
     let id = before.id.0;
-    journal.write(transaction, &[(DELETE, &[&id])], before).await
+    let delete: [pipeline::Query<'_>; 2] = [pipeline::LONG, (DELETE, &[&id])];
+    journal.write(transaction, &delete, before).await
 }
 
 fn check_texts(name: &str, description: &str) -> Result<(), Violations> {
@@ -384,18 +402,18 @@ fn record(
     project: &key::Project,
     before: Option<&Environment>,
     after: Option<&Environment>,
-) -> Record {
+) -> Result<Record, Error> {
     let key = before
         .or(after)
         .map(|environment| environment.key.to_string())
         .unwrap_or_default();
-    Record {
+    Ok(Record {
         action,
         entity: Entity::Environment,
         project: project.to_string(),
         environment: key.clone(),
         key,
-        before: before.map(audit::json),
-        after: after.map(audit::json),
-    }
+        before: before.map(audit::json).transpose()?,
+        after: after.map(audit::json).transpose()?,
+    })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use deadpool_postgres::PoolError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::domain::form;
 use crate::domain::invalid::Violations;
@@ -141,6 +141,9 @@ pub enum Cause {
     /// A statement that always answers with a row answered with none.
     #[error("a statement returned no row")]
     NoRow,
+    /// An entity that the audit log cannot keep.
+    #[error("an audited entity cannot be serialised")]
+    Unserialisable(#[source] serde_json::Error),
 }
 
 /// What is wrong with a stored value.
@@ -236,6 +239,22 @@ impl Error {
         Self::NotFound { entity, key }
     }
 
+    /// The whole story for the log: what went wrong and why, but of a refusal of PostgreSQL's only what tells where. Its detail
+    /// shows the failing row, which may hold the hash of a password.
+    pub fn summary(&self) -> String {
+        let mut summary = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            summary.push_str(": ");
+            match cause.downcast_ref::<DbError>() {
+                Some(refusal) => summary.push_str(&without_row(refusal)),
+                None => summary.push_str(&cause.to_string()),
+            }
+            source = cause.source();
+        }
+        summary
+    }
+
     /// The same, saying which thing it was about: PostgreSQL names a constraint, not the key that broke it.
     pub(super) fn about(self, subject: &str) -> Self {
         let key = subject.to_owned();
@@ -297,6 +316,17 @@ impl From<tokio_postgres::Error> for Error {
             Class::Constraint(Meaning::Impossible) | Class::Bug => Self::Bug(error.into()),
         }
     }
+}
+
+fn without_row(refusal: &DbError) -> String {
+    let named = |name: &str, value: Option<&str>| value.map(|value| format!(", {name} {value}")).unwrap_or_default();
+    format!(
+        "{} (SQLSTATE {}{}{})",
+        refusal.message(),
+        refusal.code().code(),
+        named("table", refusal.table()),
+        named("constraint", refusal.constraint())
+    )
 }
 
 /// Whether an error that PostgreSQL did not send is the connection's end, rather than our mistake (such as a parameter of another

@@ -11,7 +11,7 @@ use super::environments::{Address, Environment};
 use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::lock::{self, Scope};
-use super::mutation::{Mutation, Outcome, Written};
+use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest};
 use super::{Store, pipeline, rows};
 use crate::domain::access::{KeyKind, Permission};
@@ -76,6 +76,8 @@ pub struct NewKey {
     /// When it stops working. `None`: never.
     pub expires_at: Option<Timestamp>,
 }
+
+impl Versioned for Key {}
 
 impl Store {
     /// Makes a key.
@@ -173,16 +175,16 @@ pub(super) fn record(
     environment: &Environment,
     before: Option<&Key>,
     after: Option<&Key>,
-) -> Record {
-    Record {
+) -> Result<Record, Error> {
+    Ok(Record {
         action,
         entity: Entity::Key,
         key: before.or(after).map(|key| key.id.clone()).unwrap_or_default(),
         project: environment.project.to_string(),
         environment: environment.key.to_string(),
-        before: before.map(audit::json),
-        after: after.map(audit::json),
-    }
+        before: before.map(audit::json).transpose()?,
+        after: after.map(audit::json).transpose()?,
+    })
 }
 
 fn from_row(row: &Row) -> Result<Key, Error> {
@@ -216,7 +218,7 @@ async fn create(
     }
     let (id, key, now) = (environment.id.0, made(&new, locked.now), locked.now);
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("key.create", environment, None, Some(&key)));
+    journal.record(record("key.create", environment, None, Some(&key))?);
     journal.touch_access();
     let new = [new];
     let columns = Columns::of(&new);
@@ -245,7 +247,7 @@ async fn revoke(
         ..before.clone()
     };
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("key.revoke", environment, Some(&before), Some(&after)));
+    journal.record(record("key.revoke", environment, Some(&before), Some(&after))?);
     journal.touch_access();
     journal
         .write(transaction, &[(REVOKE, &[&id, &locked.now])], after)

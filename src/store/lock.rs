@@ -14,12 +14,10 @@ use crate::domain::access::{InstanceRole, Permission, Role, Standing};
 use crate::domain::change::Digest;
 use crate::domain::key;
 
-const PROJECT_EXCLUSIVE: &str = "
+/// Never shared: see `docs/decisions/project-lock.md`.
+const PROJECT: &str = "
     select id, key, name, description, version, definition_changes, created_at, updated_at from projects where key = $1
     for update";
-const PROJECT_SHARED: &str = "
-    select id, key, name, description, version, definition_changes, created_at, updated_at from projects where key = $1
-    for share";
 const HEADS: &str = "
     select h.environment_id from environment_heads h
     join environments e on e.id = h.environment_id
@@ -40,9 +38,9 @@ const STANDING: &str = "
 /// What is locked.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope<'a> {
-    /// The whole project, and the heads of all its environments: for what concerns them all, or which there are.
+    /// The project, and the heads of all its environments: for what concerns them all, or which there are.
     Project(&'a key::Project),
-    /// One environment. Others of the project can be written at the same time, up to the audit log.
+    /// The project, and the head of one environment.
     Environment(environments::Address<'a>),
 }
 
@@ -75,13 +73,13 @@ pub(super) async fn acquire<const N: usize>(
     scope: Scope<'_>,
     reads: [pipeline::Query<'_>; N],
 ) -> Result<(Locked, [Vec<Row>; N]), Error> {
-    let (lock_project, project, environment) = match scope {
-        Scope::Project(project) => (PROJECT_EXCLUSIVE, project, None),
-        Scope::Environment(at) => (PROJECT_SHARED, at.project, Some(at.environment.as_str())),
+    let (project, environment) = match scope {
+        Scope::Project(project) => (project, None),
+        Scope::Environment(at) => (at.project, Some(at.environment.as_str())),
     };
     let (key, user) = (project.as_str(), user_id(caller));
     let ground: [pipeline::Query<'_>; 5] = [
-        (lock_project, &[&key]),
+        (PROJECT, &[&key]),
         (HEADS, &[&key, &environment]),
         (AUDIT_HEAD, &[&key]),
         (STANDING, &[&key, &user]),

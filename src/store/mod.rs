@@ -21,6 +21,7 @@ pub mod feed;
 pub mod flags;
 mod journal;
 pub mod keys;
+mod lease;
 mod lock;
 pub mod migrate;
 pub mod mutation;
@@ -40,6 +41,8 @@ pub use mutation::{Actor, Caller, EnvironmentRevision, Mutation, Outcome, Reques
 pub use page::{Page, PageRequest};
 
 use feed::Hints;
+use lease::{Announcement, Lease};
+use mutation::Versioned;
 
 /// Where everything is stored. Cheap to clone.
 #[derive(Clone)]
@@ -77,10 +80,30 @@ impl Store {
     /// `respond` encodes the response that a replay returns, without secrets; it is called only if there is a request id.
     async fn mutate<T, R, F>(&self, mutation: &Mutation, respond: R, operation: F) -> Result<Outcome<T>, Error>
     where
+        T: Versioned,
         R: FnOnce(&Written<T>) -> Vec<u8>,
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {
-        let mut client = self.pool.get().await?;
+        let mut lease = Lease::default();
+        let outcome = self
+            .transact(lease.hold(self.pool.get().await?), mutation, respond, operation)
+            .await;
+        lease.give_back();
+        outcome
+    }
+
+    async fn transact<T, R, F>(
+        &self,
+        client: &mut Object,
+        mutation: &Mutation,
+        respond: R,
+        operation: F,
+    ) -> Result<Outcome<T>, Error>
+    where
+        T: Versioned,
+        R: FnOnce(&Written<T>) -> Vec<u8>,
+        F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
+    {
         // Whatever the server's default is: a statement must see what those before it waited for; see `pipeline`.
         let begin = client
             .build_transaction()
@@ -101,8 +124,9 @@ impl Store {
         if let Some(request) = request {
             requests::remember(&transaction, mutation, request, &respond(&written)).await?;
         }
+        let announcement = Announcement::new(&self.hints, written.hints());
         transaction.commit().await?;
-        written.hints().for_each(|hint| self.hints.send(hint));
+        drop(announcement);
         Ok(Outcome::Done(written))
     }
 }

@@ -121,8 +121,12 @@ impl<T> Written<T> {
         })
     }
 
-    /// What would have been written, once it is rolled back.
-    pub(super) fn unmade(self) -> Self {
+    /// What would have been written, once it is rolled back: its revisions and etags will be another write's.
+    pub(super) fn unmade(mut self) -> Self
+    where
+        T: Versioned,
+    {
+        self.entity.forget_etag();
         Self {
             revisions: Vec::new(),
             access_revision: None,
@@ -138,6 +142,20 @@ impl<T> Written<T> {
         });
         let access = self.access_revision.map(|revision| Hint::Access { revision });
         environments.chain(access)
+    }
+}
+
+/// What a write answers with.
+pub(super) trait Versioned {
+    /// Empties the etags, where there are any.
+    fn forget_etag(&mut self) {}
+}
+
+impl Versioned for () {}
+
+impl<T: Versioned> Versioned for Vec<T> {
+    fn forget_etag(&mut self) {
+        self.iter_mut().for_each(Versioned::forget_etag);
     }
 }
 

@@ -10,6 +10,9 @@ use super::error::{Cause, Error};
 /// A statement and its parameters.
 pub(super) type Query<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
 
+/// Goes before a statement that may take minutes, such as deleting what has years of history. Holds to the transaction's end.
+pub(super) const LONG: Query<'static> = ("set local statement_timeout = '5min'", &[]);
+
 /// Sends statements together; PostgreSQL executes them in order. Each sees everything that those before it waited for: a
 /// statement that reads after one that locks reads what the lock's former holder committed, which one joined statement would not.
 ///

@@ -10,7 +10,7 @@ use super::audit::{self, Record};
 use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::lock::{self, Locked, Scope};
-use super::mutation::{Actor, Mutation, Outcome, Written};
+use super::mutation::{Actor, Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, check_etag, etag};
 use super::{Store, pipeline, rows};
 use crate::domain::access::{Permission, Role};
@@ -47,7 +47,7 @@ pub struct Project {
     /// When it was last changed.
     #[serde(skip)]
     pub updated_at: Timestamp,
-    /// Changes with every change.
+    /// Changes with every change. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -88,6 +88,12 @@ pub(super) struct ProjectRow {
     pub definition_changes: u64,
     version: i64,
     pub project: Project,
+}
+
+impl Versioned for Project {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
 }
 
 impl Store {
@@ -201,7 +207,7 @@ async fn create(
     let ProjectRow { id, project, .. } = from_row(row)?;
 
     let mut journal = Journal::of_chain(mutation, audit::Head::empty(id.to_string()), now);
-    journal.record(record("project.create", None, Some(&project)));
+    journal.record(record("project.create", None, Some(&project))?);
     let Actor::User(user) = mutation.caller.actor else {
         return journal.write(transaction, &[], project).await;
     };
@@ -236,7 +242,7 @@ async fn update(
         ..after
     };
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("project.update", Some(before), Some(&after)));
+    journal.record(record("project.update", Some(before), Some(&after))?);
     let (name, description) = (after.name.clone(), after.description.clone());
     let write: pipeline::Query<'_> = (UPDATE, &[&locked.project.id, &name, &description, &locked.now]);
     journal.write(transaction, &[write], after).await
@@ -251,11 +257,10 @@ async fn delete(
     let locked = acquire(transaction, mutation, project, etag, Permission::DeleteProject).await?;
     let before = locked.project.project.clone();
     let mut journal = Journal::new(mutation, &locked);
-    journal.record(record("project.delete", Some(&before), None));
+    journal.record(record("project.delete", Some(&before), None)?);
     journal.touch_access();
-    journal
-        .write(transaction, &[(DELETE, &[&locked.project.id])], before)
-        .await
+    let delete: [pipeline::Query<'_>; 2] = [pipeline::LONG, (DELETE, &[&locked.project.id])];
+    journal.write(transaction, &delete, before).await
 }
 
 async fn acquire(
@@ -283,18 +288,18 @@ fn check_texts(name: &str, description: &str) -> Result<(), Violations> {
     violations.or(())
 }
 
-fn record(action: &'static str, before: Option<&Project>, after: Option<&Project>) -> Record {
+fn record(action: &'static str, before: Option<&Project>, after: Option<&Project>) -> Result<Record, Error> {
     let key = before
         .or(after)
         .map(|project| project.key.to_string())
         .unwrap_or_default();
-    Record {
+    Ok(Record {
         action,
         entity: Entity::Project,
         project: key.clone(),
         key,
         environment: String::new(),
-        before: before.map(audit::json),
-        after: after.map(audit::json),
-    }
+        before: before.map(audit::json).transpose()?,
+        after: after.map(audit::json).transpose()?,
+    })
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::audit::{self, Record};
 use super::error::{Entity, Error};
 use super::journal::Journal;
-use super::mutation::{Actor, Caller, Mutation, Outcome, Written};
+use super::mutation::{Actor, Caller, Mutation, Outcome, Versioned, Written};
 use super::{Store, lock, pipeline, rows};
 use crate::domain::access::{InstanceRole, Permission};
 use crate::domain::email::Email;
@@ -79,6 +79,8 @@ pub struct LoginAttempt<'a> {
     /// The network address. Empty: unknown.
     pub peer: String,
 }
+
+impl Versioned for Administrator {}
 
 impl Store {
     /// Makes sure that there is an administrator of this address.

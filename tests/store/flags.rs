@@ -239,12 +239,15 @@ async fn a_variant_that_is_served_cannot_be_removed() {
 async fn developers_change_definitions_only_where_nothing_is_protected() {
     let world = world().await;
     let developer = by(world.member(Role::Developer).await);
-    done(
+    let create = async |key| {
+        let new = bool_flag(key);
         world
             .store
-            .create_flag(&developer, &project("shop"), bool_flag("f"), respond)
-            .await,
-    );
+            .create_flag(&developer, &project("shop"), new, respond)
+            .await
+    };
+    assert!(matches!(refused(create("f").await), Error::Denied));
+    world.flag("f").await;
     done(update(&world, &developer, owned_by("x"), "").await);
     assert!(matches!(
         refused(update(&world, &developer, visible(), "").await),
@@ -266,6 +269,7 @@ async fn developers_change_definitions_only_where_nothing_is_protected() {
     );
     done(update(&world, &developer, visible(), "").await);
     done(archive().await);
+    done(create("g").await);
     let delete = world
         .store
         .delete_flag(&developer, &project("shop"), &flag("f"), "", respond)

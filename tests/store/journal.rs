@@ -24,7 +24,7 @@ async fn toggle(world: &World, enabled: bool) -> Result<(), Error> {
     outcome.map(|_: Outcome<_>| ())
 }
 
-async fn chain(world: &World) -> String {
+pub async fn chain(world: &World) -> String {
     world
         .sql
         .query_one("select id::text from projects where key = 'shop'", &[])
@@ -34,7 +34,7 @@ async fn chain(world: &World) -> String {
 }
 
 /// Recomputes the digests of an environment from its log, and returns the revisions found.
-async fn verify_log(world: &World, in_environment: &str) -> Vec<i64> {
+pub async fn verify_log(world: &World, in_environment: &str) -> Vec<i64> {
     let id = world
         .store
         .get_environment(shop(&environment(in_environment)))

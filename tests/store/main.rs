@@ -13,12 +13,15 @@ mod world;
 
 use support::cluster;
 
+mod audited;
 mod columns;
 mod configurations;
+mod contention;
 mod environments;
 mod flags;
 mod journal;
 mod migrations;
+mod mixture;
 mod projects;
 mod requests;
 mod users;

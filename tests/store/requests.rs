@@ -1,7 +1,9 @@
 //! Requests that carry an id, and requests that are only validated.
 
 use halyard::domain::change::Digest;
-use halyard::store::configurations::Toggle;
+use halyard::store::configurations::{ConfigurationPatch, Toggle};
+use halyard::store::environments::EnvironmentPatch;
+use halyard::store::projects::ProjectPatch;
 use halyard::store::{Error, Mutation, Outcome, RequestId};
 use uuid::Uuid;
 
@@ -158,6 +160,40 @@ async fn after_a_day_a_request_is_forgotten() {
 }
 
 #[tokio::test]
+async fn no_etag_is_handed_out_for_what_is_only_validated() {
+    let world = world().await;
+    world.flag("f").await;
+    let validate = Mutation {
+        validate_only: true,
+        ..world.by_owner()
+    };
+    let (store, shop_key, dev, key) = (&world.store, project("shop"), environment("dev"), flag("f"));
+    let updated = store.update_project(&validate, &shop_key, ProjectPatch::default(), "", respond);
+    assert_eq!(done(updated.await).entity.etag, "");
+    let stage = new_environment("stage", false);
+    let created = store.create_environment(&validate, &shop_key, stage, respond);
+    assert_eq!(done(created.await).entity.environment.etag, "");
+    let protect = EnvironmentPatch {
+        protected: Some(true),
+        ..EnvironmentPatch::default()
+    };
+    let updated = store.update_environment(&validate, shop(&dev), protect, "", respond);
+    assert_eq!(done(updated.await).entity.etag, "");
+    let patch = ConfigurationPatch {
+        enabled: Some(true),
+        ..ConfigurationPatch::default()
+    };
+    let configured = store.update_configuration(&validate, shop(&dev), &key, patch, "", respond);
+    assert_eq!(done(configured.await).entity.etag, "");
+    let toggles = [Toggle {
+        flag: key,
+        enabled: true,
+    }];
+    let toggled = done(store.toggle_flags(&validate, shop(&dev), &toggles, respond).await);
+    assert_eq!(toggled.entity[0].etag, "");
+}
+
+#[tokio::test]
 async fn what_is_only_validated_is_checked_and_not_written() {
     let world = world().await;
     let sizes = world.log_sizes().await;
@@ -168,6 +204,8 @@ async fn what_is_only_validated_is_checked_and_not_written() {
     let create = async |mutation, new| world.store.create_flag(mutation, &project("shop"), new, respond).await;
     let written = done(create(&validate, bool_flag("f")).await);
     assert!(written.changed && written.revisions.is_empty());
+    // An etag would be that of the write that is made next.
+    assert_eq!(written.entity.etag, "");
     let mut bad = bool_flag("f");
     bad.definition.variants.clear();
     assert!(!fields(&refused(create(&validate, bad).await)).is_empty());

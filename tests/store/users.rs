@@ -81,6 +81,24 @@ async fn someone_elses_account_is_promoted_with_the_operators_password() {
 }
 
 #[tokio::test]
+async fn what_the_log_is_told_holds_no_row() {
+    let world = empty().await;
+    let refuse = "alter table users add constraint nobody check (email <> 'root@example.com')";
+    world.sql.batch_execute(refuse).await.unwrap();
+    let new = administrator("root@example.com", "$argon2id$hash");
+    let error = world
+        .store
+        .create_administrator(command_line(), &new)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.summary(),
+        "the database refused a statement: db error: new row for relation \"users\" violates check constraint \"nobody\" \
+         (SQLSTATE 23514, table users, constraint nobody)"
+    );
+}
+
+#[tokio::test]
 async fn only_administrators_make_administrators() {
     let world = empty().await;
     let result = world

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use super::configurations::{self, FlagConfiguration};
 use super::environments::{Address, Environment};
 use super::error::{Entity, Error, Flaw};
-use super::mutation::{Mutation, Outcome, Written};
+use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, etag};
 use super::{Store, pipeline, projects, rows};
 use crate::domain::flag::{Definition, Metadata, Variant};
@@ -51,7 +51,7 @@ pub struct Flag {
     /// When it was last changed.
     #[serde(skip)]
     pub updated_at: Timestamp,
-    /// Changes with every change of the flag itself.
+    /// Changes with every change of the flag itself. Empty: nothing was written, only validated.
     #[serde(skip)]
     pub etag: String,
 }
@@ -102,6 +102,12 @@ pub(super) struct FlagRow {
     /// The version of the definition's item.
     pub form_version: u64,
     version: i64,
+}
+
+impl Versioned for Flag {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
 }
 
 impl Store {

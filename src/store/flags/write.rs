@@ -47,8 +47,8 @@ pub(super) async fn create(
     ];
     let (locked, [existing, counted]) =
         lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
-    // Off everywhere, it alters no answer, so a protected environment does not stand in the way.
-    locked.require(Permission::Change)?;
+    // Off everywhere, it still alters answers: what was unknown is now the off variant.
+    locked.require_change()?;
     check_flag(&definition, &metadata)?;
     if !existing.is_empty() {
         return Err(Error::AlreadyExists {
@@ -81,7 +81,7 @@ pub(super) async fn create(
     for environment in &locked.environments {
         journal.change(environment, vec![definition_item(&flag, version, Some(form.clone()))]);
     }
-    journal.record(record("flag.create", &flag.project, None, Some(&flag)));
+    journal.record(record("flag.create", &flag.project, None, Some(&flag))?);
     journal.write(transaction, &[], flag).await
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn delete(
     if before.archived_at.is_none() {
         held.leave_every_environment(&mut journal);
     }
-    journal.record(record("flag.delete", project, Some(&before), None));
+    journal.record(record("flag.delete", project, Some(&before), None)?);
     journal.write(transaction, &[(DELETE, &[&held.row.id])], before).await
 }
 
@@ -225,7 +225,7 @@ async fn write(
         etag: etag([id, version]),
         ..after
     };
-    journal.record(record(action, &after.project, Some(&row.flag), Some(&after)));
+    journal.record(record(action, &after.project, Some(&row.flag), Some(&after))?);
     let written = table::update(transaction, journal, locked, id, version, &after, redefinition).await?;
     written.try_map(|()| Ok(after))
 }
@@ -333,15 +333,20 @@ fn definition_item(flag: &Flag, version: u64, form: Option<Bytes>) -> Item {
     }
 }
 
-fn record(action: &'static str, project: &key::Project, before: Option<&Flag>, after: Option<&Flag>) -> Record {
+fn record(
+    action: &'static str,
+    project: &key::Project,
+    before: Option<&Flag>,
+    after: Option<&Flag>,
+) -> Result<Record, Error> {
     let key = before.or(after).map(|flag| flag.definition.key.to_string());
-    Record {
+    Ok(Record {
         action,
         entity: Entity::Flag,
         key: key.unwrap_or_default(),
         project: project.to_string(),
         environment: String::new(),
-        before: before.map(audit::json),
-        after: after.map(audit::json),
-    }
+        before: before.map(audit::json).transpose()?,
+        after: after.map(audit::json).transpose()?,
+    })
 }

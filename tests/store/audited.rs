@@ -1,0 +1,150 @@
+//! No mutation of the store, whichever, is made without its audit entry.
+
+use halyard::domain::access::KeyKind;
+use halyard::domain::email::Email;
+use halyard::store::configurations::{ConfigurationPatch, Toggle};
+use halyard::store::environments::EnvironmentPatch;
+use halyard::store::flags::FlagPatch;
+use halyard::store::projects::{NewProject, ProjectPatch};
+use halyard::store::users::{LoginAttempt, NewAdministrator};
+use halyard::store::{Actor, Caller, Error, Outcome};
+use uuid::Uuid;
+
+use crate::world::*;
+
+const BREAK_AUDIT: &str = "
+    create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+    create trigger refuse before insert on audit_entries for each row execute function refuse()";
+
+/// Every row of every table.
+async fn everything(world: &World) -> Vec<(String, String)> {
+    let tables = "select tablename::text from pg_tables where schemaname = 'public' order by tablename";
+    let mut contents = Vec::new();
+    for row in world.sql.query(tables, &[]).await.unwrap() {
+        let table: String = row.get(0);
+        let rows = format!("select coalesce(string_agg(t::text, e'\\n' order by t::text), '') from {table} t");
+        let rows = world.sql.query_one(&rows, &[]).await.unwrap();
+        contents.push((table, rows.get(0)));
+    }
+    contents
+}
+
+fn unaudited<T>(what: &str, outcome: Result<Outcome<T>, Error>) {
+    let error = refused(outcome);
+    assert!(matches!(error, Error::Bug(_)), "{what}: {error:?}");
+}
+
+#[tokio::test]
+async fn projects_and_environments_and_keys_are_not_written_unaudited() {
+    let world = world().await;
+    let (store, by, shop_key, dev) = (&world.store, world.by_owner(), project("shop"), environment("dev"));
+    let key = new_key(KeyKind::Server);
+    let id = key.id.clone();
+    done(store.create_key(&by, shop(&dev), key, respond).await);
+    world.sql.batch_execute(BREAK_AUDIT).await.unwrap();
+    let before = everything(&world).await;
+
+    let new = NewProject {
+        key: project("other"),
+        name: "Other".into(),
+        description: String::new(),
+    };
+    unaudited("create project", store.create_project(&by, new, respond).await);
+    let renamed = ProjectPatch {
+        name: Some("Renamed".into()),
+        description: None,
+    };
+    let outcome = store.update_project(&by, &shop_key, renamed, "", respond).await;
+    unaudited("update project", outcome);
+    let outcome = store.delete_project(&by, &shop_key, "", respond).await;
+    unaudited("delete project", outcome);
+
+    let new = new_environment("stage", false);
+    let outcome = store.create_environment(&by, &shop_key, new, respond).await;
+    unaudited("create environment", outcome);
+    let protect = EnvironmentPatch {
+        protected: Some(true),
+        ..EnvironmentPatch::default()
+    };
+    let outcome = store.update_environment(&by, shop(&dev), protect, "", respond).await;
+    unaudited("update environment", outcome);
+    let outcome = store.delete_environment(&by, shop(&dev), "", respond).await;
+    unaudited("delete environment", outcome);
+
+    let new = new_key(KeyKind::Client);
+    unaudited("create key", store.create_key(&by, shop(&dev), new, respond).await);
+    unaudited("revoke key", store.revoke_key(&by, shop(&dev), &id, respond).await);
+    assert_eq!(everything(&world).await, before);
+}
+
+#[tokio::test]
+async fn flags_and_configurations_are_not_written_unaudited() {
+    let world = world().await;
+    world.flag("f").await;
+    let (store, by, shop_key, dev) = (&world.store, world.by_owner(), project("shop"), environment("dev"));
+    let f = flag("f");
+    world.sql.batch_execute(BREAK_AUDIT).await.unwrap();
+    let before = everything(&world).await;
+
+    let outcome = store.create_flag(&by, &shop_key, bool_flag("g"), respond).await;
+    unaudited("create flag", outcome);
+    let owned = FlagPatch {
+        owner: Some("team".into()),
+        ..FlagPatch::default()
+    };
+    let outcome = store.update_flag(&by, &shop_key, &f, owned, "", respond).await;
+    unaudited("update metadata", outcome);
+    let visible = FlagPatch {
+        client_visible: Some(true),
+        ..FlagPatch::default()
+    };
+    let outcome = store.update_flag(&by, &shop_key, &f, visible, "", respond).await;
+    unaudited("update definition", outcome);
+    let outcome = store.archive_flag(&by, &shop_key, &f, "", respond).await;
+    unaudited("archive flag", outcome);
+    let outcome = store.delete_flag(&by, &shop_key, &f, "", respond).await;
+    unaudited("delete flag", outcome);
+
+    let salted = ConfigurationPatch {
+        salt: Some(Some("s".into())),
+        ..ConfigurationPatch::default()
+    };
+    let outcome = store
+        .update_configuration(&by, shop(&dev), &f, salted, "", respond)
+        .await;
+    unaudited("update configuration", outcome);
+    let toggles = [Toggle { flag: f, enabled: true }];
+    let outcome = store.toggle_flags(&by, shop(&dev), &toggles, respond).await;
+    unaudited("toggle", outcome);
+    assert_eq!(everything(&world).await, before);
+}
+
+#[tokio::test]
+async fn accounts_and_logins_are_not_written_unaudited() {
+    let world = world().await;
+    let store = &world.store;
+    let owner = Email::new("owner@example.com").unwrap();
+    let user = store.find_for_login(&owner).await.unwrap().unwrap().user;
+    world.sql.batch_execute(BREAK_AUDIT).await.unwrap();
+    let before = everything(&world).await;
+
+    for email in [owner, Email::new("new@example.com").unwrap()] {
+        let caller = Caller {
+            actor: Actor::CommandLine,
+            ..world.by_owner().caller
+        };
+        let new = NewAdministrator {
+            id: Uuid::new_v4(),
+            email,
+            password_hash: "h".into(),
+        };
+        let created = store.create_administrator(caller, &new).await;
+        assert!(matches!(created, Err(Error::Bug(_))), "{created:?}");
+    }
+    for (user, accepted) in [(Some(&user), true), (Some(&user), false), (None, false)] {
+        let peer = String::new();
+        let recorded = store.record_login(&LoginAttempt { user, accepted, peer }).await;
+        assert!(matches!(recorded, Err(Error::Bug(_))), "{recorded:?}");
+    }
+    assert_eq!(everything(&world).await, before);
+}
