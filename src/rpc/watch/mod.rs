@@ -20,5 +20,5 @@ mod generated {
 }
 
 pub use frame::{Codec, Frame};
-pub use generated::watch_service_server::WatchServiceServer;
+pub use generated::watch_service_server::{WatchService, WatchServiceServer};
 pub use service::Watch;

@@ -1,0 +1,323 @@
+//! The service as it is run in production, on a PostgreSQL of its own: `halyard serve` in processes of their own, an environment
+//! with a flag to evaluate, and another to toggle.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use halyard::cli::create_admin::create_administrator;
+use halyard::domain::email::Email;
+use halyard::embedded::{Cluster, Options};
+use halyard::pb::admin::v1 as admin;
+use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
+use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
+use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
+use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
+use halyard::pb::evaluation::v1 as pb;
+use halyard::store::feed::Hints;
+use halyard::store::{Settings, Store, migrate};
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use tokio::runtime::Runtime;
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::process::{Process, SERVER, SHARED, keep_to};
+use super::tests_support::cluster::Folder;
+use super::{Result, process};
+
+/// The service's program.
+pub const HALYARD: &str = env!("CARGO_BIN_EXE_halyard");
+/// The flag that is evaluated: three rules of two conditions, of which the last holds and serves a split.
+pub const FLAG: &str = "new-checkout";
+/// The flag that is toggled.
+pub const TOGGLED: &str = "toggled";
+const PROJECT: &str = "shop";
+const ENVIRONMENT: &str = "dev";
+const EMAIL: &str = "ada@example.com";
+const PASSWORD: &str = "correct horse battery staple";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A PostgreSQL, and what servers on it need to know.
+pub struct World {
+    runtime: Runtime,
+    cluster: Option<Cluster>,
+    _folder: Folder,
+}
+
+/// A running `halyard serve`.
+pub struct Replica {
+    /// Its process.
+    pub process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Changes flags.
+pub struct Administrator {
+    channel: Channel,
+    token: AsciiMetadataValue,
+}
+
+impl World {
+    /// Starts a PostgreSQL that keeps what it is given, on the servers' core, with an administrator.
+    pub fn start() -> Result<Self> {
+        keep_to(SERVER)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let folder = Folder::new();
+        let mut options = Options::new(folder.path.join("data"));
+        options.supervisor = Some(PathBuf::from(HALYARD));
+        let cluster = runtime.block_on(async {
+            let cluster = Cluster::start(options).await?;
+            migrate::run(&cluster.config()).await?;
+            let store = Store::connect(&Settings::new(cluster.config()), Hints::new()).await?;
+            create_administrator(&store, &Email::new(EMAIL)?, PASSWORD.to_owned().into()).await?;
+            Ok::<_, anyhow::Error>(cluster)
+        })?;
+        keep_to(SHARED)?;
+        Ok(Self {
+            runtime,
+            cluster: Some(cluster),
+            _folder: folder,
+        })
+    }
+
+    /// Starts a server with so many workers on these cores. `before` comes before the program: one that observes it.
+    pub fn serve(&self, cores: &[usize], workers: usize, before: &[String]) -> Result<Replica> {
+        let address = free_address()?;
+        let mut words = before.iter().map(String::as_str).chain([HALYARD, "serve"]);
+        let mut command = Command::new(words.next().ok_or("no program")?);
+        command
+            .args(words)
+            .env("HALYARD_DATABASE_URL", self.cluster.as_ref().ok_or("stopped")?.url())
+            .env("HALYARD_SIGNING_KEY", "a signing key for benchmarks, 32 bytes or more")
+            .env("HALYARD_LISTEN", address.to_string())
+            .env("HALYARD_WORKER_THREADS", workers.to_string())
+            .env("HALYARD_DRAIN_WINDOW", "0s")
+            .stderr(Stdio::null());
+        let mut process = Process::start(cores, &mut command)?;
+        self.runtime.block_on(ready(address, &mut process))?;
+        Ok(Replica { process, address })
+    }
+
+    /// Lets the administrator in.
+    pub fn administrator(&self, replica: &Replica) -> Result<Administrator> {
+        self.runtime.block_on(Administrator::log_in(replica.address))
+    }
+
+    /// Makes the environment and its flags, and returns the environment's server key.
+    pub fn furnish(&self, administrator: &Administrator) -> Result<String> {
+        self.runtime.block_on(administrator.furnish())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.take() {
+            // The folder goes in any case.
+            let _ = self.runtime.block_on(cluster.stop());
+        }
+    }
+}
+
+/// An address that nobody listens on.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+async fn ready(address: SocketAddr, process: &mut Process) -> Result<()> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
+    let mut health = HealthClient::new(channel);
+    let started = Instant::now();
+    loop {
+        let answer = health.check(HealthCheckRequest::default()).await;
+        if answer.is_ok_and(|answer| answer.get_ref().status() == ServingStatus::Serving) {
+            return Ok(());
+        }
+        if process.has_ended()? || started.elapsed() > PATIENCE {
+            return Err("the server does not start".into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Administrator {
+    /// Lets the administrator in at a server.
+    pub async fn log_in(server: SocketAddr) -> Result<Self> {
+        let channel = Endpoint::from_shared(format!("http://{server}"))?.connect().await?;
+        let login = admin::LoginRequest {
+            email: EMAIL.into(),
+            password: PASSWORD.into(),
+        };
+        let login = AuthServiceClient::new(channel.clone()).login(login).await?;
+        let token = format!("Bearer {}", login.into_inner().access_token).parse()?;
+        Ok(Self { channel, token })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.token.clone());
+        request
+    }
+
+    async fn furnish(&self) -> Result<String> {
+        let project = admin::CreateProjectRequest {
+            project: Some(admin::Project {
+                key: PROJECT.into(),
+                ..admin::Project::default()
+            }),
+            ..admin::CreateProjectRequest::default()
+        };
+        let mut projects = ProjectServiceClient::new(self.channel.clone());
+        projects.create_project(self.request(project)).await?;
+        let environment = admin::CreateEnvironmentRequest {
+            environment: Some(admin::Environment {
+                project: PROJECT.into(),
+                key: ENVIRONMENT.into(),
+                ..admin::Environment::default()
+            }),
+            ..admin::CreateEnvironmentRequest::default()
+        };
+        let mut environments = EnvironmentServiceClient::new(self.channel.clone());
+        let created = environments.create_environment(self.request(environment)).await?;
+        for key in [FLAG, TOGGLED] {
+            self.flag(key).await?;
+        }
+        let mut keys = created.into_inner().keys.into_iter();
+        let server = keys.find(|key| key.key.as_ref().is_some_and(|key| key.kind() == admin::KeyKind::Server));
+        Ok(server.ok_or("no server key")?.secret)
+    }
+
+    async fn flag(&self, key: &str) -> Result<()> {
+        let flag = admin::CreateFlagRequest {
+            flag: Some(admin::Flag {
+                project: PROJECT.into(),
+                key: key.into(),
+                r#type: pb::ValueType::Bool.into(),
+                ..admin::Flag::default()
+            }),
+            ..admin::CreateFlagRequest::default()
+        };
+        let configuration = admin::UpdateFlagConfigurationRequest {
+            configuration: Some(admin::FlagConfiguration {
+                project: PROJECT.into(),
+                environment: ENVIRONMENT.into(),
+                flag: key.into(),
+                enabled: true,
+                rules: rules(),
+                ..admin::FlagConfiguration::default()
+            }),
+            ..admin::UpdateFlagConfigurationRequest::default()
+        };
+        let mut flags = FlagServiceClient::new(self.channel.clone());
+        flags.create_flag(self.request(flag)).await?;
+        flags.update_flag_configuration(self.request(configuration)).await?;
+        Ok(())
+    }
+
+    /// Turns [`TOGGLED`] on or off, and returns the revision.
+    pub async fn toggle(&self, enabled: bool) -> Result<u64> {
+        let toggle = admin::ToggleFlagsRequest {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            toggles: vec![admin::Toggle {
+                flag: TOGGLED.into(),
+                enabled,
+            }],
+            ..admin::ToggleFlagsRequest::default()
+        };
+        let toggled = FlagServiceClient::new(self.channel.clone())
+            .toggle_flags(self.request(toggle))
+            .await?
+            .into_inner();
+        Ok(toggled.revisions.first().ok_or("nothing was changed")?.revision)
+    }
+}
+
+fn rules() -> Vec<pb::Rule> {
+    use pb::Operator::{Equals, NumberGreaterOrEqual, OneOf};
+    let nordic = || condition("country", OneOf, vec![text("NO"), text("SE"), text("DK")]);
+    let senior = || condition("age", NumberGreaterOrEqual, vec![number(65.0)]);
+    let free = || condition("plan", Equals, vec![text("free")]);
+    let only = |variant: &str| pb::serve::Serve::Variant(variant.into());
+    let share = |variant: &str, weight| pb::WeightedVariant {
+        variant: variant.into(),
+        weight,
+    };
+    let split = pb::serve::Serve::Split(pb::Split {
+        variants: vec![share("on", 25), share("off", 75)],
+        attribute: String::new(),
+    });
+    let not_free = pb::Condition {
+        negated: true,
+        ..free()
+    };
+    vec![
+        rule("first", vec![nordic(), senior()], only("on")),
+        rule("second", vec![senior(), free()], only("off")),
+        rule("third", vec![nordic(), not_free], split),
+    ]
+}
+
+fn rule(key: &str, conditions: Vec<pb::Condition>, serve: pb::serve::Serve) -> pb::Rule {
+    pb::Rule {
+        key: key.into(),
+        conditions,
+        serve: Some(pb::Serve { serve: Some(serve) }),
+        description: String::new(),
+    }
+}
+
+fn condition(attribute: &str, operator: pb::Operator, values: Vec<Value>) -> pb::Condition {
+    pb::Condition {
+        attribute: attribute.into(),
+        operator: operator.into(),
+        values,
+        negated: false,
+    }
+}
+
+fn text(text: &str) -> Value {
+    let kind = Some(Kind::StringValue(text.into()));
+    Value { kind }
+}
+
+fn number(number: f64) -> Value {
+    let kind = Some(Kind::NumberValue(number));
+    Value { kind }
+}
+
+/// The question about [`FLAG`]: three attributes, for which the third rule serves.
+pub fn question() -> pb::EvaluateRequest {
+    let attributes = [("country", text("NO")), ("age", number(36.0)), ("plan", text("pro"))];
+    let fields = attributes.into_iter().map(|(name, value)| (name.to_owned(), value));
+    pb::EvaluateRequest {
+        flag: FLAG.into(),
+        context: Some(pb::Context {
+            targeting_key: "3b9f6f0e-52c1-4d0f-a7ab-0c5b8d7a1e44".into(),
+            attributes: Some(Struct {
+                fields: fields.collect(),
+            }),
+        }),
+        min_revision: 0,
+    }
+}
+
+/// A floor of this shape on these cores that answers and streams these messages.
+pub fn floor(cores: &[usize], shape: super::floor::Shape, messages: &[String], before: &[String]) -> Result<Replica> {
+    let program = std::env::current_exe()?.display().to_string();
+    let words = [program, "floor".to_owned(), shape.argument()];
+    let mut words = before.iter().cloned().chain(words).chain(messages.iter().cloned());
+    let mut command = Command::new(words.next().ok_or("no program")?);
+    let mut process = process::Process::start(cores, command.args(words))?;
+    let address = process.line()?.parse()?;
+    Ok(Replica { process, address })
+}
