@@ -58,10 +58,10 @@ async fn users(transaction: &Transaction<'_>) -> Result<HashMap<Uuid, User>, Err
         select member.user_id, member.role, project.key as project
         from members member
         join projects project on project.id = member.project_id";
-    for row in &transaction.query_typed(members, &[]).await? {
-        if let Some(user) = users.get_mut(&row.try_get("user_id")?) {
-            let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
-            user.memberships.insert(project(row)?, role);
+    let members = transaction.query_typed(members, &[]).await?;
+    for (id, project, role) in members.iter().filter_map(|row| readable(member(row))) {
+        if let Some(user) = users.get_mut(&id) {
+            user.memberships.insert(project, role);
         }
     }
     Ok(users)
@@ -124,6 +124,11 @@ fn user(row: &Row) -> Result<(Uuid, User), Error> {
         memberships: BTreeMap::new(),
     };
     Ok((row.try_get("id")?, user))
+}
+
+fn member(row: &Row) -> Result<(Uuid, key::Project, Role), Error> {
+    let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
+    Ok((row.try_get("user_id")?, project(row)?, role))
 }
 
 fn project(row: &Row) -> Result<key::Project, Error> {
