@@ -544,6 +544,45 @@ async fn one_member_with_an_unknown_role_takes_access_from_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_not_read_from_a_standby() {
+    let mut world = World::new().await;
+    world.environment("one").await;
+    let mut follower = Follower::ready(&world, quick()).await;
+    world.cluster.kill();
+    world.cluster.set_standby(true);
+    world.cluster.launch().await;
+    let feed = follower.feed.clone();
+    assert_eq!(count(&feed.counters().fetch_failures), 0);
+    follower.hints.send(Hint::Access { revision: 99 });
+    follower
+        .until("a refusal", |_| count(&feed.counters().fetch_failures) > 0)
+        .await;
+
+    world.cluster.kill();
+    world.cluster.set_standby(false);
+    world.cluster.launch().await;
+    world.reconnect().await;
+    let before = follower.seen.directory.revision;
+    world.change_access().await;
+    follower
+        .until("the primary's", |seen| seen.directory.revision == before + 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_went_back_is_sent_when_the_primary_says_so() {
+    let mut world = World::new().await;
+    world.environment("one").await;
+    let mut follower = Follower::ready(&world, quick()).await;
+    let before = follower.seen.directory.revision;
+    let sql = "update access_head set revision = revision - 1";
+    world.client.execute(sql, &[]).await.unwrap();
+    follower
+        .until("the earlier", |seen| seen.directory.revision + 1 == before)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmed_head_is_the_primarys_and_is_sent() {
     let mut world = World::new().await;
     let environment = world.environment("one").await;

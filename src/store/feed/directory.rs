@@ -33,8 +33,13 @@ pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Erro
 }
 
 async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
-    let head = transaction.query_typed("select revision from access_head", &[]).await?;
+    let head = "select pg_is_in_recovery() as standby, revision from access_head";
+    let head = transaction.query_typed(head, &[]).await?;
     let head = head.first().ok_or(Error::Malformed("there is no access head"))?;
+    // A standby may not have heard yet of what was revoked.
+    if head.try_get("standby")? {
+        return Err(Error::Standby);
+    }
     let environments = "
         select environment.id, environment.key, environment.protected, project.key as project
         from environments environment
