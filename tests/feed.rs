@@ -11,9 +11,11 @@ mod proxy;
 #[path = "feed/world.rs"]
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use halyard::domain::access::Role;
 use halyard::domain::change::EnvironmentId;
 use halyard::store::feed::{Hint, Options};
 use halyard::watch::source::{Quality, Source};
@@ -518,6 +520,66 @@ async fn one_malformed_environment_does_not_stop_the_others() {
 
     world.client.execute(sql, &[&broken.0, &1_i64]).await.unwrap();
     follower.until_at(broken, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_with_an_unknown_role_takes_access_from_nobody_else() {
+    let world = World::new().await;
+    let sql = "
+        alter table members drop constraint members_role_check;
+        insert into users (id, email, email_normalized) values
+            ('00000000-0000-0000-0000-000000000001', 'ada@example.com', 'ada@example.com'),
+            ('00000000-0000-0000-0000-000000000002', 'bob@example.com', 'bob@example.com');
+        insert into members (project_id, user_id, role) values
+            (1, '00000000-0000-0000-0000-000000000001', 'emperor'),
+            (1, '00000000-0000-0000-0000-000000000002', 'viewer')";
+    world.client.batch_execute(sql).await.unwrap();
+    let follower = Follower::ready(&world, quick()).await;
+    let users = follower.seen.directory.users.values();
+    let memberships: BTreeMap<_, _> = users
+        .map(|user| (user.email.as_str(), user.memberships.values().copied().collect()))
+        .collect();
+    let expected = [("ada@example.com", vec![]), ("bob@example.com", vec![Role::Viewer])];
+    assert_eq!(memberships, BTreeMap::from(expected));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_not_read_from_a_standby() {
+    let mut world = World::new().await;
+    world.environment("one").await;
+    let mut follower = Follower::ready(&world, quick()).await;
+    world.cluster.kill();
+    world.cluster.set_standby(true);
+    world.cluster.launch().await;
+    let feed = follower.feed.clone();
+    assert_eq!(count(&feed.counters().fetch_failures), 0);
+    follower.hints.send(Hint::Access { revision: 99 });
+    follower
+        .until("a refusal", |_| count(&feed.counters().fetch_failures) > 0)
+        .await;
+
+    world.cluster.kill();
+    world.cluster.set_standby(false);
+    world.cluster.launch().await;
+    world.reconnect().await;
+    let before = follower.seen.directory.revision;
+    world.change_access().await;
+    follower
+        .until("the primary's", |seen| seen.directory.revision == before + 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_went_back_is_sent_when_the_primary_says_so() {
+    let mut world = World::new().await;
+    world.environment("one").await;
+    let mut follower = Follower::ready(&world, quick()).await;
+    let before = follower.seen.directory.revision;
+    let sql = "update access_head set revision = revision - 1";
+    world.client.execute(sql, &[]).await.unwrap();
+    follower
+        .until("the earlier", |seen| seen.directory.revision + 1 == before)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

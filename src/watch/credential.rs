@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::hub::Hub;
 use super::subscription::End;
 use crate::domain::access::Directory;
+use crate::domain::change::EnvironmentId;
 
 /// Says whether a credential still opens its stream, by the directory and the time.
 pub type StillValid = Box<dyn Fn(&Directory, Timestamp) -> bool + Send + Sync>;
@@ -34,15 +35,18 @@ impl Credential {
         }
     }
 
-    /// Checks it. Cheap while the directory has not changed.
-    pub(super) fn check(&mut self, hub: &Hub) -> Result<(), End> {
+    /// Checks it. Cheap while the directory has not changed. The directory may know of the environment's end before the feed
+    /// says so.
+    pub(super) fn check(&mut self, hub: &Hub, environment: EnvironmentId) -> Result<(), End> {
         if self.expires.as_ref().is_some_and(Expiry::is_over) {
             return Err(End::Expired);
         }
         let directories = hub.directories();
         if self.checked != Some(directories) {
-            if !(self.still_valid)(&hub.directory(), Timestamp::now()) {
-                return Err(End::Revoked);
+            let directory = hub.directory();
+            if !(self.still_valid)(&directory, Timestamp::now()) {
+                let exists = directory.environments.contains_key(&environment);
+                return Err(if exists { End::Revoked } else { End::EnvironmentGone });
             }
             self.checked = Some(directories);
         }

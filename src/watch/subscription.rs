@@ -187,7 +187,11 @@ impl Subscription {
             if !matches!(self.progress, Progress::Stepping(..)) {
                 while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
             }
-            self.credential.check(hub)?;
+            // The keys of an environment go with it: its end is the better reason of the two.
+            if self.environment.is_removed() {
+                return Poll::Ready(Err(End::EnvironmentGone));
+            }
+            self.credential.check(hub, self.environment.id())?;
             if let Some(message) = self.advance(hub, cx)? {
                 return Poll::Ready(Ok(message));
             }
@@ -197,9 +201,6 @@ impl Subscription {
 
     /// Says what there is to say now. `None`: nothing until something happens.
     fn advance(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
-        if self.environment.is_removed() {
-            return Err(End::EnvironmentGone);
-        }
         match &mut self.progress {
             Progress::Ended(end) => Err(*end),
             Progress::Stepping(step, certain_at) => {

@@ -83,6 +83,16 @@ impl Cluster {
         }
     }
 
+    /// Makes a server that is down a standby when it is launched, or a primary again.
+    pub fn set_standby(&self, standby: bool) {
+        let signal = self.data().join("standby.signal");
+        if standby {
+            std::fs::write(signal, "").unwrap();
+        } else {
+            std::fs::remove_file(signal).unwrap();
+        }
+    }
+
     /// Sends a signal to every process of the server.
     pub fn signal(&self, signal: Signal) {
         let Some(server) = &self.server else {

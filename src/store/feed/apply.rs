@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::access::Access;
 use super::chain::Cursor;
 use super::confirmations::Claim;
 use super::counters::add;
-use super::engine::{Access, Done, Engine, Loading, Scope, Stopped};
+use super::engine::{Done, Engine, Loading, Scope, Stopped};
 use super::environments::{Finished, Parked};
 use super::error::{Error, chain};
 use super::fetch::Fetched;
@@ -112,10 +113,7 @@ impl Engine {
         self.raising = false;
         self.environments.restart();
         self.confirmations.clear();
-        self.access = Access {
-            wanted: true,
-            ..Access::default()
-        };
+        self.access = Access::wanted();
         if let Loading::Awaiting(_) = self.loading {
             self.loading = Loading::Unknown;
         }
@@ -143,9 +141,7 @@ impl Engine {
                 self.loading = Loading::Awaiting(existing);
             }
         }
-        // A revision that went back is as good a reason as one that went on: it is a restored copy.
-        if self.access.sent != Some(heads.access) {
-            self.access.wanted = true;
+        if self.access.note(heads.access) {
             awaited.push(Hint::Access { revision: heads.access });
         }
         self.confirmations.push(Claim {
@@ -168,10 +164,9 @@ impl Engine {
     }
 
     async fn directory(&mut self, directory: Directory) -> Result<(), Stopped> {
-        if self.access.sent == Some(directory.revision) {
+        if !self.access.take(directory.revision) {
             return Ok(());
         }
-        self.access.sent = Some(directory.revision);
         let existing: HashSet<_> = directory.environments.keys().copied().collect();
         self.send(Event::Access(Arc::new(directory))).await?;
         self.environments.look_at_others(&existing);
@@ -324,7 +319,7 @@ impl Engine {
         let Loading::Awaiting(environments) = &self.loading else {
             return Ok(());
         };
-        if !environments.is_empty() || self.access.sent.is_none() {
+        if !environments.is_empty() || !self.access.is_sent() {
             return Ok(());
         }
         self.loading = Loading::Complete;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::hint::Hint;
+use super::hint::{Hint, Pending};
 
 /// What a poll found, and what must have been sent for its word to count.
 #[derive(Debug)]
@@ -23,13 +23,22 @@ pub(super) struct Confirmations {
 }
 
 impl Confirmations {
-    /// Adds what a poll found.
+    /// Adds what a poll found. A poll lists only what has changed since the one before, so a claim that replaces another waits
+    /// for what that one waited for as well.
     pub(super) fn push(&mut self, claim: Claim) {
         if self.oldest.is_none() {
             self.oldest = Some(claim);
-        } else {
-            self.newest = Some(claim);
+            return;
         }
+        let mut awaited = Pending::default();
+        let replaced = self.newest.take().map(|claim| claim.awaited);
+        for hint in replaced.into_iter().flatten().chain(claim.awaited) {
+            awaited.add(hint);
+        }
+        self.newest = Some(Claim {
+            asked_at: claim.asked_at,
+            awaited: awaited.hints().collect(),
+        });
     }
 
     /// Forgets what waits: it spoke of another history.
@@ -64,6 +73,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::change::EnvironmentId;
 
     fn claim(asked_at: Instant, revisions: &[u64]) -> Claim {
         Claim {
@@ -106,6 +116,41 @@ mod tests {
         assert_eq!(confirmations.confirmed_at(), Some(now));
         assert!(confirmations.settle(up_to(9)));
         assert_eq!(confirmations.confirmed_at(), Some(now + Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_claim_that_is_replaced_is_still_waited_for() {
+        let now = Instant::now();
+        let of = |id, revision| Hint::Environment {
+            id: EnvironmentId(id),
+            revision,
+        };
+        let mut confirmations = Confirmations::default();
+        for (second, awaited) in [(0, of(1, 1)), (1, of(1, 3)), (2, of(2, 5)), (3, of(1, 2))] {
+            confirmations.push(Claim {
+                asked_at: now + Duration::from_secs(second),
+                awaited: vec![awaited],
+            });
+        }
+        let check = |confirmations: &mut Confirmations, sent: [Hint; 2], second| {
+            let was_sent = |hint| {
+                match (hint, sent) {
+                (Hint::Environment { id, revision }, sent) => sent.iter().any(|it| {
+                    matches!(it, Hint::Environment { id: other, revision: newest } if *other == id && *newest >= revision)
+                }),
+                (Hint::Access { .. }, _) => false,
+            }
+            };
+            confirmations.settle(was_sent);
+            assert_eq!(
+                confirmations.confirmed_at(),
+                Some(now + Duration::from_secs(second)),
+                "{sent:?}"
+            );
+        };
+        check(&mut confirmations, [of(1, 2), of(2, 4)], 0);
+        check(&mut confirmations, [of(1, 3), of(2, 4)], 0);
+        check(&mut confirmations, [of(1, 3), of(2, 5)], 3);
     }
 
     #[test]

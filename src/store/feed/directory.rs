@@ -34,8 +34,13 @@ pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Erro
 }
 
 async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
-    let head = transaction.query_typed("select revision from access_head", &[]).await?;
+    let head = "select pg_is_in_recovery() as standby, revision from access_head";
+    let head = transaction.query_typed(head, &[]).await?;
     let head = head.first().ok_or(Error::Malformed("there is no access head"))?;
+    // A standby may not have heard yet of what was revoked.
+    if head.try_get("standby")? {
+        return Err(Error::Standby);
+    }
     let environments = "
         select environment.id, environment.key, environment.protected, project.key as project
         from environments environment
@@ -59,10 +64,10 @@ async fn users(transaction: &Transaction<'_>) -> Result<HashMap<Uuid, User>, Err
         select member.user_id, member.role, project.key as project
         from members member
         join projects project on project.id = member.project_id";
-    for row in &transaction.query_typed(members, &[]).await? {
-        if let Some(user) = users.get_mut(&row.try_get("user_id")?) {
-            let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
-            user.memberships.insert(project(row)?, role);
+    let members = transaction.query_typed(members, &[]).await?;
+    for (id, project, role) in members.iter().filter_map(|row| readable(member(row))) {
+        if let Some(user) = users.get_mut(&id) {
+            user.memberships.insert(project, role);
         }
     }
     Ok(users)
@@ -125,6 +130,11 @@ fn user(row: &Row) -> Result<(Uuid, User), Error> {
         memberships: BTreeMap::new(),
     };
     Ok((row.try_get("id")?, user))
+}
+
+fn member(row: &Row) -> Result<(Uuid, key::Project, Role), Error> {
+    let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
+    Ok((row.try_get("user_id")?, project(row)?, role))
 }
 
 fn project(row: &Row) -> Result<key::Project, Error> {

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
+use super::access::Access;
 use super::confirmations::Confirmations;
 use super::counters::add;
 use super::directory;
@@ -49,17 +50,6 @@ pub(super) struct Engine {
     pub(super) loading: Loading,
     /// The quality that was told last.
     told: Option<Quality>,
-}
-
-/// The directory.
-#[derive(Debug, Default)]
-pub(super) struct Access {
-    /// The revision that was sent in this epoch.
-    pub(super) sent: Option<u64>,
-    pub(super) wanted: bool,
-    pub(super) reading: bool,
-    /// The database failed: until it answers a poll.
-    pub(super) parked: bool,
 }
 
 /// The poll.
@@ -191,7 +181,7 @@ impl Engine {
             self.environments.hint(environment, revision);
         }
         if let Some(revision) = pending.access {
-            self.access.wanted |= self.access.sent.is_none_or(|sent| sent < revision);
+            self.access.hint(revision);
         }
     }
 
@@ -211,7 +201,7 @@ impl Engine {
             self.spawn(async move { Done::Directory(directory::load(&pool, limit).await) });
         }
         // Keys before what they open.
-        while self.access.sent.is_some() && self.fetching < self.shared.options.parallel_fetches.max(1) {
+        while self.access.is_sent() && self.fetching < self.shared.options.parallel_fetches.max(1) {
             let Some(wish) = self.environments.start() else {
                 break;
             };
@@ -310,12 +300,5 @@ impl Polling {
         self.next = Scope::Changed;
         (self.due, self.asking) = (false, true);
         self.since.filter(|_| !all)
-    }
-}
-
-impl Access {
-    /// Whether the directory was sent at this revision or later, or is not to be read again.
-    fn has(&self, revision: u64) -> bool {
-        self.sent.is_some_and(|sent| sent >= revision) || !(self.wanted || self.reading)
     }
 }

@@ -113,7 +113,8 @@ impl Mailbox {
 }
 
 impl Pending {
-    fn add(&mut self, hint: Hint) {
+    /// Keeps the newer of this and what is there of the same thing.
+    pub(super) fn add(&mut self, hint: Hint) {
         match hint {
             Hint::Environment { id, revision } => {
                 let newest = self.environments.entry(id).or_default();
@@ -123,15 +124,17 @@ impl Pending {
         }
     }
 
-    /// The payloads that tell other replicas.
-    pub(super) fn payloads(&self) -> Vec<String> {
+    /// One hint a thing.
+    pub(super) fn hints(&self) -> impl Iterator<Item = Hint> {
         let environments = self.environments.iter();
         let environments = environments.map(|(&id, &revision)| Hint::Environment { id, revision });
         let access = self.access.map(|revision| Hint::Access { revision });
-        environments
-            .chain(access)
-            .map(|hint| Payload::Hint(hint).to_string())
-            .collect()
+        environments.chain(access)
+    }
+
+    /// The payloads that tell other replicas.
+    pub(super) fn payloads(&self) -> Vec<String> {
+        self.hints().map(|hint| Payload::Hint(hint).to_string()).collect()
     }
 }
 

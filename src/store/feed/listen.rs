@@ -25,8 +25,6 @@ use super::poll::{Origin, ask_origin};
 /// What the listener's connection is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Link {
-    /// Rises with every session: what was committed between two sessions was notified to nobody.
-    pub(super) session: u64,
     /// Who is at the other end, while notifications are known to arrive.
     pub(super) origin: Option<Origin>,
 }
@@ -106,10 +104,8 @@ impl Listener {
             Err(error) => return Err(error),
         }
         let origin = within(self.shared.options.query_timeout, ask_origin(&heard.client)).await?;
-        self.link.send_modify(|link| {
-            link.session += 1;
-            link.origin = Some(origin.clone());
-        });
+        // Told even of the same origin again: what was committed between two sessions was notified to nobody.
+        self.link.send_modify(|link| link.origin = Some(origin.clone()));
         heard.origin = Some(origin);
         Ok(heard)
     }

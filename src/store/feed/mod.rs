@@ -7,13 +7,14 @@
 //! - [`hint`]: what is passed around, and its spelling on the channel.
 //! - [`notify`]: tells other replicas; [`listen`]: hears them.
 //! - [`poll`]: which heads have moved, and whether this is still the same database.
-//! - [`chain`], [`environments`], [`confirmations`]: the decisions, pure.
+//! - [`access`], [`chain`], [`environments`], [`confirmations`]: the decisions, pure.
 //! - [`fetch`], [`directory`], [`generation`]: the statements behind them.
 //! - [`engine`], [`apply`]: the one task that owns the cursors and sends events.
 //! - [`confirm`]: answers the hub's questions.
 //!
 //! Architecture invariant: nothing here writes, but for the generation.
 
+mod access;
 mod apply;
 mod backoff;
 mod chain;

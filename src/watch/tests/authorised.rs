@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, advance};
 
 use super::*;
-use crate::domain::access::Directory;
+use crate::domain::access::{self, Directory};
+use crate::domain::key;
 use crate::watch::testing::request;
 
 /// A request whose credential is valid until the directory has revision 2.
@@ -25,8 +26,22 @@ fn expiring(seconds: i64) -> Request<'static> {
 }
 
 fn access(revision: u64) -> Event {
+    let environment = access::Environment {
+        project: key::Project::new("shop").unwrap(),
+        key: key::Environment::new("dev").unwrap(),
+        protected: false,
+    };
     Event::Access(Arc::new(Directory {
         revision,
+        environments: [(ENVIRONMENT, environment)].into(),
+        ..Directory::default()
+    }))
+}
+
+/// The directory without the environment and its keys.
+fn access_without_environment() -> Event {
+    Event::Access(Arc::new(Directory {
+        revision: 2,
         ..Directory::default()
     }))
 }
@@ -42,6 +57,22 @@ async fn an_idle_stream_ends_at_once_when_its_key_is_revoked() {
     assert_eq!(ended.await.unwrap(), End::Revoked);
     assert_eq!(began_at.elapsed(), Duration::ZERO);
     assert_eq!(fixture.hub.streams(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_key_went_with_its_environment_ends_for_the_environments_sake() {
+    let check = async |events: &[fn() -> Event]| {
+        let fixture = Fixture::new(History::of(3));
+        let (_client, mut stream) = idle(&fixture, revocable());
+        for event in events {
+            fixture.hub.apply(event());
+        }
+        assert_eq!(end(&mut stream).await, End::EnvironmentGone);
+    };
+    let removed = || Event::Removed(ENVIRONMENT);
+    check(&[access_without_environment]).await;
+    check(&[access_without_environment, removed]).await;
+    check(&[removed, || access(2)]).await;
 }
 
 #[tokio::test(start_paused = true)]
