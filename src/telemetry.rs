@@ -9,7 +9,6 @@
 //! | `project`, `environment`, `flag` | keys |
 //! | `revision`, `generation` | where an environment stands |
 //! | `method`, `code` | of a call: its gRPC path, its status |
-//! | `request` | names one call |
 //! | `user`, `key` | who called: an account's id, an environment key's id |
 //! | `peer` | the address that called |
 //! | `stream` | names one stream |

@@ -1,5 +1,6 @@
 //! Evaluation, from memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,8 +101,10 @@ impl EvaluationService for Evaluation {
             let evaluations = if flags.is_empty() {
                 state.snapshot.flags().filter(visible).map(write).collect()
             } else {
-                let named = flags.iter().filter_map(|flag| state.snapshot.get(flag));
-                named.filter(visible).map(write).collect()
+                let mut answered = HashSet::new();
+                let named = flags.iter().filter(|flag| answered.insert(flag.as_str()));
+                let known = named.filter_map(|flag| state.snapshot.get(flag));
+                known.filter(visible).map(write).collect()
             };
             Ok(pb::EvaluateAllResponse { evaluations, revision })
         });

@@ -333,7 +333,7 @@ async fn all_flags_come_from_one_revision_in_order() {
     );
     assert!(all.revision == 4 && all.evaluations.iter().all(|it| it.revision == 4));
     let some = evaluation(&app.channel, &keys.server)
-        .evaluate_all(ask(&["c", "unknown", "a"]))
+        .evaluate_all(ask(&["c", "unknown", "a", "c"]))
         .await
         .unwrap()
         .into_inner();

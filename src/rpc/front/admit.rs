@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::Request;
 use tonic::body::Body;
+use uuid::Uuid;
 
 use super::caller::{Application, Caller, bearer};
 use crate::auth::{jwt, keys};
@@ -17,6 +18,15 @@ use crate::watch::Hub;
 pub struct Authenticator {
     hub: Arc<Hub>,
     tokens: Arc<jwt::Tokens>,
+}
+
+/// Who was let in, for the log.
+#[derive(Debug, Default)]
+pub(super) struct Who {
+    /// A person's account.
+    pub user: Option<Uuid>,
+    /// An application's key, by its id.
+    pub key: Option<Arc<str>>,
 }
 
 /// What a credential turned out to be.
@@ -35,19 +45,19 @@ impl Authenticator {
     }
 
     /// Puts the caller into the request's extensions, or refuses.
-    pub(super) async fn admit(&self, method: &'static Method, request: &mut Request<Body>) -> Result<(), Refusal> {
+    pub(super) async fn admit(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
         match method.needs {
-            Needs::Nothing => Ok(()),
-            Needs::AnyKey => self.application(request).await.map(drop),
+            Needs::Nothing => Ok(Who::default()),
+            Needs::AnyKey => Ok(self.application(request).await?.1),
             Needs::ServerKey => match self.application(request).await? {
-                KeyKind::Server => Ok(()),
-                KeyKind::Client => Err(Refusal::Denied),
+                (KeyKind::Server, who) => Ok(who),
+                (KeyKind::Client, _) => Err(Refusal::Denied),
             },
             Needs::User | Needs::Permission(_) => self.person(method, request).await,
         }
     }
 
-    async fn application(&self, request: &mut Request<Body>) -> Result<KeyKind, Refusal> {
+    async fn application(&self, request: &mut Request<Body>) -> Result<(KeyKind, Who), Refusal> {
         let known = {
             let presented = bearer(request).and_then(keys::parse).ok_or(Refusal::Unauthenticated)?;
             match application(&presented, &self.hub.directory()) {
@@ -58,12 +68,12 @@ impl Authenticator {
         let Verdict::Known(application) = known else {
             return Err(Refusal::Unauthenticated);
         };
-        let kind = application.kind;
+        let (kind, key) = (application.kind, Some(application.key_id.clone()));
         request.extensions_mut().insert(application);
-        Ok(kind)
+        Ok((kind, Who { user: None, key }))
     }
 
-    async fn person(&self, method: &'static Method, request: &mut Request<Body>) -> Result<(), Refusal> {
+    async fn person(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
         let token = bearer(request).ok_or(Refusal::Unauthenticated)?;
         let verified = self.tokens.verify(token, jiff::Timestamp::now()).map_err(|rejected| {
             tracing::debug!(reason = rejected.reason.name(), "an access token was refused");
@@ -83,7 +93,8 @@ impl Authenticator {
             method,
             directory,
         });
-        Ok(())
+        let user = Some(holder.user);
+        Ok(Who { user, key: None })
     }
 
     /// What access depends on, as of now. A credential made a moment ago at another replica is known then; and while the database

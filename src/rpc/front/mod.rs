@@ -23,6 +23,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use admit::Authenticator;
+use admit::Who;
 pub use caller::{Application, Caller};
 pub use deadline::Deadline;
 
@@ -107,54 +108,50 @@ impl Desk {
             return Status::from(Refusal::Unimplemented).into_http();
         };
         let peer = caller::peer(&request);
-        let result = match self.authenticator.admit(method, &mut request).await {
-            Ok(()) => self.answer(method, services, request, peer).await,
-            Err(refusal) => Err(refusal),
+        let deadline = Deadline::of(request.headers());
+        if deadline.instant().is_some() {
+            request.extensions_mut().insert(deadline);
+        }
+        let mut who = Who::default();
+        let work = self.answer(method, services, request, peer, &mut who);
+        let result = match deadline.instant() {
+            // What only some requests need is boxed: an evaluation without a deadline would carry its size around.
+            Some(end) if !method.streams => Box::pin(tokio::time::timeout_at(end.into(), work))
+                .await
+                .unwrap_or(Err(Refusal::DeadlineExceeded)),
+            _ => work.await,
         };
         let (code, response) = complete(result);
-        log::request(method, code, peer, started.elapsed());
+        log::request(method, code, peer, &who, started.elapsed());
         response
     }
 
-    /// Runs the method where it belongs, until its deadline. What only some requests need is boxed: an evaluation without a
-    /// deadline would carry its size around.
+    /// Lets the caller in, and runs the method where it belongs.
     async fn answer<S>(
         &self,
-        method: &Method,
+        method: &'static Method,
         mut services: S,
         mut request: Request<Body>,
         peer: Option<IpAddr>,
+        who: &mut Who,
     ) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        let deadline = Deadline::of(request.headers());
-        let extensions = request.extensions_mut();
+        *who = self.authenticator.admit(method, &mut request).await?;
         let place = method.place();
         if let (Place::Administration, Some(peer)) = (place, peer) {
-            extensions.insert(peer);
-        }
-        let end = deadline.instant();
-        if end.is_some() {
-            extensions.insert(deadline);
+            request.extensions_mut().insert(peer);
         }
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
-        let work = async {
-            match place {
-                Place::Connection => work.await.map_err(|_| Refusal::Internal),
-                Place::Administration => match Box::pin(spawn(&self.administration, work)).await {
-                    Ok(finished) => finished.map_err(|_| Refusal::Internal),
-                    // The runtime is shutting down.
-                    Err(_) => Err(Refusal::database_away()),
-                },
-            }
-        };
-        let finished = match end {
-            Some(end) if !method.streams => Box::pin(tokio::time::timeout_at(end.into(), work))
-                .await
-                .map_err(|_| Refusal::DeadlineExceeded)?,
-            _ => work.await,
+        let finished = match place {
+            Place::Connection => work.await.map_err(|_| Refusal::Internal),
+            Place::Administration => match Box::pin(spawn(&self.administration, work)).await {
+                Ok(finished) => finished.map_err(|_| Refusal::Internal),
+                // The runtime is shutting down.
+                Err(_) => Err(Refusal::database_away()),
+            },
         };
         let Ok(response) = finished?;
         Ok(response)

@@ -69,7 +69,7 @@ impl Hints {
     }
 
     /// For the notifier.
-    pub(super) fn outbox(&self) -> &Mailbox {
+    pub(in crate::store) fn outbox(&self) -> &Mailbox {
         &self.inner.outbox
     }
 }
