@@ -124,7 +124,7 @@ impl Store {
         if let Some(request) = request {
             requests::remember(&transaction, mutation, request, &respond(&written)).await?;
         }
-        let announcement = Announcement::new(&self.hints, written.hints());
+        let announcement = Announcement::new(written.hints(), |hint| self.hints.send(hint));
         transaction.commit().await?;
         drop(announcement);
         Ok(Outcome::Done(written))

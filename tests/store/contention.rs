@@ -55,7 +55,9 @@ async fn abandoned_writes_hold_up_nobody() {
     )
     .await;
     assert!(matches!(read, Ok(Ok(_))), "{read:?}");
-    waiting(&world, 0).await;
+    // Cancelled, not timed out.
+    let cancelled = timeout(Duration::from_secs(5), waiting(&world, 0)).await;
+    assert!(cancelled.is_ok(), "abandoned statements still wait");
     drop(holder);
     done(within("the next toggle", toggle(world.store.clone(), world.by_owner(), "dev")).await);
 }

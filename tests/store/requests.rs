@@ -189,8 +189,8 @@ async fn no_etag_is_handed_out_for_what_is_only_validated() {
         flag: key,
         enabled: true,
     }];
-    let toggled = done(store.toggle_flags(&validate, shop(&dev), &toggles, respond).await);
-    assert_eq!(toggled.entity[0].etag, "");
+    let written = done(store.toggle_flags(&validate, shop(&dev), &toggles, respond).await);
+    assert_eq!(written.entity[0].etag, "");
 }
 
 #[tokio::test]
