@@ -18,12 +18,15 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// After so long without an answer to what was sent, the connection counts as lost.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
+/// Connections of the feed at most: two for reading states, one for polls, notifications and answers between them.
+const FEED_CONNECTIONS: usize = 3;
+
 /// How to reach PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where it is and as whom; see [`parse`]. Its `Debug` leaves the password out.
     pub config: Config,
-    /// Connections at most. Small is fast: writers of one environment wait for each other anyway.
+    /// Connections at most, besides those of the feed. Small is fast: writers of one environment wait for each other anyway.
     pub pool_size: usize,
     /// How long a statement may take, waiting for locks included.
     pub statement_timeout: Duration,
@@ -128,6 +131,15 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, Error> {
         .runtime(Runtime::Tokio1)
         .build();
     pool.map_err(|error| Error::Bug(error.into()))
+}
+
+/// A pool for the feed alone, so that writers which wait for each other do not keep changes and revocations from spreading.
+/// Connects to nothing yet.
+pub fn feed_pool(settings: &Settings) -> Result<Pool, Error> {
+    let mut settings = settings.clone();
+    settings.config.application_name("halyard feed");
+    settings.pool_size = FEED_CONNECTIONS;
+    pool(&settings)
 }
 
 /// Refuses a server that is too old.

@@ -59,7 +59,7 @@ impl Store {
         Ok(Self { pool, hints })
     }
 
-    /// The pool, for the feed's polling.
+    /// The pool. The feed should have another, [`connect::feed_pool`].
     pub fn pool(&self) -> &Pool {
         &self.pool
     }

@@ -28,6 +28,8 @@ use crate::support::{Database, database, eventually, within};
 /// The first administrator of every test.
 pub const EMAIL: &str = "ada@example.com";
 pub const PASSWORD: &str = "correct horse battery staple";
+/// How many writes a server can have on their way to PostgreSQL.
+pub const WRITERS: usize = 8;
 const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
 
 /// A service on a database of its own, with an administrator.
@@ -277,7 +279,7 @@ pub fn options(database: &Database) -> server::Options {
     server::Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         store: store::Settings {
-            pool_size: 8,
+            pool_size: WRITERS,
             ..store::Settings::new(database.config.clone())
         },
         feed: store::feed::Options::default(),

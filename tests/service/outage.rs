@@ -1,15 +1,18 @@
 //! PostgreSQL is killed, and comes back.
 
 use halyard::pb::admin::v1 as admin;
+use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
+use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::evaluation::v1 as pb;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::app::{App, evaluate, toggle};
+use crate::app::{App, Bearer, WRITERS, bool_flag, evaluate, toggle};
 use crate::follower::Follower;
 use crate::refusals::refused;
 use crate::replicas::keep_evaluating;
@@ -131,6 +134,78 @@ async fn a_row_that_is_locked_elsewhere_stops_one_write_and_no_evaluation() {
         3,
         "the write that was given up left nothing behind"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_wait_for_a_row_keep_no_change_and_no_revocation_from_spreading() {
+    let app = App::start().await;
+    app.shop().await;
+    app.flag("f").await;
+    app.project("stall").await;
+    let keys = app.environment("stall", "dev").await;
+    let (replica, channel) = app.replica().await;
+    let mut follower = Follower::new(&app.channel, &keys.server).await.unwrap();
+    follower.step().await.unwrap();
+
+    let mut client = app.database.client().await;
+    let lock = client.transaction().await.unwrap();
+    let sql = "
+        select from environment_heads head
+        join environments environment on environment.id = head.environment_id
+        join projects project on project.id = environment.project_id
+        where project.key = 'shop' for update of head";
+    lock.batch_execute(sql).await.unwrap();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let mut flags = app.flags();
+            tokio::spawn(async move { flags.toggle_flags(toggle("f", true)).await })
+        })
+        .collect();
+    // A transaction would see the same activity again and again.
+    let observer = app.database.client().await;
+    eventually("every writer to wait", async || {
+        let sql = "
+            select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        let waiting: i64 = observer.query_one(sql, &[]).await.unwrap().get(0);
+        (waiting == i64::try_from(WRITERS).unwrap()).then_some(())
+    })
+    .await;
+
+    // The other replica has connections left.
+    let by = InterceptedService::new(channel, Bearer::new(&app.token));
+    let flag = admin::Flag {
+        project: "stall".into(),
+        ..bool_flag("g")
+    };
+    let request = admin::CreateFlagRequest {
+        flag: Some(flag),
+        ..admin::CreateFlagRequest::default()
+    };
+    let created = FlagServiceClient::new(by.clone()).create_flag(request).await.unwrap();
+    follower
+        .until(created.into_inner().revisions[0].revision)
+        .await
+        .unwrap();
+    let revoke = admin::RevokeKeyRequest {
+        project: "stall".into(),
+        environment: "dev".into(),
+        key_id: keys.server_id,
+        ..admin::RevokeKeyRequest::default()
+    };
+    EnvironmentServiceClient::new(by).revoke_key(revoke).await.unwrap();
+    let end = follower.step().await.unwrap_err().expect("a status");
+    assert_eq!(end.code(), Code::Unauthenticated);
+    assert!(
+        writers.iter().all(|writer| !writer.is_finished()),
+        "they waited all the time"
+    );
+
+    lock.rollback().await.unwrap();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    replica.stop().await.unwrap();
 }
 
 async fn health(channel: &tonic::transport::Channel, service: &str) -> ServingStatus {

@@ -37,7 +37,7 @@ pub struct Options {
     pub batch_revisions: u32,
     /// Bytes of forms read at once when an environment is behind; one revision is read however large.
     pub batch_bytes: u64,
-    /// Environments read at the same time, each on a connection of the pool.
+    /// Environments read at the same time, each on a connection of the pool. Fewer than the pool has: polls must come through.
     pub parallel_fetches: usize,
     /// Events that wait for the hub before the feed does.
     pub event_capacity: usize,
@@ -62,7 +62,7 @@ impl Default for Options {
             recent_bytes: 16 * 1024 * 1024,
             batch_revisions: 100,
             batch_bytes: 4 * 1024 * 1024,
-            parallel_fetches: 4,
+            parallel_fetches: 2,
             event_capacity: 64,
         }
     }
