@@ -76,7 +76,7 @@ impl Hints {
 
 /// The newest hint of each thing, until they are taken.
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
+pub(in crate::store) struct Mailbox {
     pending: Mutex<Pending>,
     arrived: Notify,
 }
