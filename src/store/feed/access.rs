@@ -9,8 +9,8 @@
 pub(super) struct Access {
     /// The revision that was sent in this epoch.
     sent: Option<u64>,
-    /// Whether the primary has been polled since, and said that it is at an earlier revision.
-    went_back: bool,
+    /// The revision that the primary was polled at since.
+    polled: Option<u64>,
     pub(super) wanted: bool,
     pub(super) reading: bool,
     /// The database failed: until it answers a poll.
@@ -39,7 +39,7 @@ impl Access {
     /// Takes up the revision that the primary was polled at. Returns whether the directory must be read for it: one that went
     /// back is as good a reason as one that went on, for it is a restored copy.
     pub(super) fn note(&mut self, revision: u64) -> bool {
-        self.went_back = self.sent.is_some_and(|sent| revision < sent);
+        self.polled = Some(revision);
         let is_other = self.sent != Some(revision);
         self.wanted |= is_other;
         is_other
@@ -48,11 +48,12 @@ impl Access {
     /// Takes up the revision of a directory that was read. Returns whether it is to be sent: not if it was, nor if it is an
     /// earlier one that nobody but its reader speaks of.
     pub(super) fn take(&mut self, revision: u64) -> bool {
-        let is_news = self
-            .sent
-            .is_none_or(|sent| revision > sent || (revision < sent && self.went_back));
+        let is_news = self.sent.is_none_or(|sent| {
+            let went_back = self.polled.is_some_and(|polled| polled < sent);
+            revision > sent || (revision < sent && went_back)
+        });
         if is_news {
-            (self.sent, self.went_back) = (Some(revision), false);
+            (self.sent, self.polled) = (Some(revision), None);
         }
         is_news
     }

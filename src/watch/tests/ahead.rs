@@ -122,13 +122,7 @@ async fn a_key_that_is_revoked_meanwhile_ends_the_wait() {
         ..request(&token)
     });
     assert!(now(&mut ahead.stream).is_none());
-    ahead
-        .fixture
-        .hub
-        .apply(Event::Access(Arc::new(crate::domain::access::Directory {
-            revision: 1,
-            ..Default::default()
-        })));
+    ahead.fixture.hub.apply(super::authorised::access(1));
     assert_eq!(ahead.intent().await, Err(End::Revoked));
 }
 

@@ -25,7 +25,8 @@ fn expiring(seconds: i64) -> Request<'static> {
     }
 }
 
-fn access(revision: u64) -> Event {
+/// A directory that holds the environment.
+pub(super) fn access(revision: u64) -> Event {
     let environment = access::Environment {
         project: key::Project::new("shop").unwrap(),
         key: key::Environment::new("dev").unwrap(),
