@@ -58,7 +58,7 @@ pub struct Service {
     pub listen: SocketAddr,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
-    /// How many connections to PostgreSQL it keeps, beside the one that listens.
+    /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
     pub database_pool_size: NonZeroUsize,
     /// How it streams.
     pub streams: Streams,
@@ -115,7 +115,7 @@ const WORKER_THREADS: Setting = Setting::value(
 const DATABASE_POOL_SIZE: Setting = Setting::value(
     "database-pool-size",
     "COUNT",
-    "How many connections to PostgreSQL to keep",
+    "How many connections to PostgreSQL to keep for requests; four more follow the database",
 )
 .default("8");
 const SHUTDOWN_GRACE: Setting = Setting::value("shutdown-grace", "DURATION", "How long stopping may take");

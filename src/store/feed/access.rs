@@ -2,10 +2,6 @@
 
 /// The directory.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "they are independent: what is wanted, on its way, and in the way"
-)]
 pub(super) struct Access {
     /// The revision that was sent in this epoch.
     sent: Option<u64>,
