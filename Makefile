@@ -13,7 +13,7 @@ help: ## Says what there is
 
 run: ## Builds Halyard and starts it with a database and a demo project of its own
 	@.ci/setup run
-	$(CARGO) run --locked --release -- dev
+	$(CARGO) run --locked -- dev
 
 test: clients ## Runs every test
 	$(CARGO) test --locked
