@@ -1,6 +1,7 @@
 //! Who may do what: roles, the permission matrix, and what every replica knows of callers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -239,7 +240,7 @@ pub struct Directory {
     /// Every environment.
     pub environments: HashMap<EnvironmentId, Environment>,
     /// Environment keys by their id.
-    pub keys: HashMap<String, EnvironmentKey>,
+    pub keys: HashMap<Arc<str>, EnvironmentKey>,
     /// Active users.
     pub users: HashMap<Uuid, User>,
 }

@@ -14,7 +14,7 @@ use crate::domain::limits;
 use crate::evaluate::Flag;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
-use crate::watch::{Hub, State};
+use crate::watch::{Environment, Hub, State};
 
 /// The longest wait for `min_revision`.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,21 +40,23 @@ impl Evaluation {
     ) -> Result<T, Refusal> {
         let environment = match self.hub.environment(application.environment) {
             Some(environment) => environment,
-            None => {
-                let patience = deadline.patience(PATIENCE);
-                let arrived = self
-                    .hub
-                    .await_environment(application.environment, patience.into())
-                    .await;
-                arrived.ok_or_else(Refusal::not_loaded)?
-            }
+            None => Box::pin(self.arrival(application, deadline)).await?,
         };
-        if environment.state().head.revision >= min_revision {
-            return answer(&environment.state());
+        let state = environment.state();
+        if state.head.revision >= min_revision {
+            return answer(&state);
         }
+        drop(state);
         let patience = deadline.patience(PATIENCE);
-        let state = environment.wait_for(min_revision, patience.into()).await;
+        let state = Box::pin(environment.wait_for(min_revision, patience.into())).await;
         answer(&*state.map_err(|_| Refusal::revision_not_reached())?)
+    }
+
+    /// The caller's environment, which was made a moment ago and is on its way here.
+    async fn arrival(&self, application: &Application, deadline: Deadline) -> Result<Arc<Environment>, Refusal> {
+        let patience = deadline.patience(PATIENCE);
+        let arrived = self.hub.await_environment(application.environment, patience.into());
+        arrived.await.ok_or_else(Refusal::not_loaded)
     }
 }
 
@@ -106,11 +108,12 @@ impl EvaluationService for Evaluation {
     }
 }
 
+/// Who asks, and until when.
 fn parts<M>(request: &Request<M>) -> Result<(Application, Deadline), Refusal> {
     let extensions = request.extensions();
     let application = extensions.get::<Application>().ok_or(Refusal::Unauthenticated)?;
-    let deadline = extensions.get::<Deadline>().ok_or(Refusal::Internal)?;
-    Ok((application.clone(), *deadline))
+    let deadline = extensions.get::<Deadline>().copied().unwrap_or_default();
+    Ok((application.clone(), deadline))
 }
 
 fn question(flag: &str, context: Option<pb::Context>) -> Result<crate::domain::context::Context, Refusal> {

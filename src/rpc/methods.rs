@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::domain::access::Permission;
 
 /// What a caller must show.
@@ -128,7 +130,7 @@ pub const METHODS: &[Method] = {
 
 /// The table by path.
 #[derive(Debug)]
-pub struct Methods(HashMap<&'static str, &'static Method>);
+pub struct Methods(HashMap<&'static str, &'static Method, RandomState>);
 
 impl Default for Methods {
     fn default() -> Self {

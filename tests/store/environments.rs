@@ -326,7 +326,7 @@ async fn the_directory_holds_what_grants_access_and_nothing_else() {
     );
     assert_eq!(directory.environments.len(), 2);
     assert_eq!(directory.keys.len(), 3);
-    assert!(directory.keys.contains_key(&keys[1].id) && !directory.keys.contains_key(&keys[0].id));
+    assert!(directory.keys.contains_key(&*keys[1].id) && !directory.keys.contains_key(&*keys[0].id));
     assert!(!directory.users.contains_key(&inactive));
     let role = |user| directory.users[&user].memberships.get(&project("shop")).copied();
     assert_eq!(

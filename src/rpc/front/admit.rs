@@ -1,8 +1,8 @@
 //! Whether a caller is let in: the credential against what this replica knows, in memory.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use http::Request;
 use tonic::body::Body;
 
@@ -35,15 +35,7 @@ impl Authenticator {
     }
 
     /// Puts the caller into the request's extensions, or refuses.
-    pub(super) async fn admit(
-        &self,
-        method: &'static Method,
-        request: &mut Request<Body>,
-        peer: Option<IpAddr>,
-    ) -> Result<(), Refusal> {
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
+    pub(super) async fn admit(&self, method: &'static Method, request: &mut Request<Body>) -> Result<(), Refusal> {
         match method.needs {
             Needs::Nothing => Ok(()),
             Needs::AnyKey => self.application(request).await.map(drop),
@@ -96,13 +88,15 @@ impl Authenticator {
 
     /// What access depends on, as of now. A credential made a moment ago at another replica is known then; and while the database
     /// is away nobody is told that a credential is wrong which may only be new, since clients take that as final.
-    async fn newer(&self) -> Result<Arc<Directory>, Refusal> {
-        Ok(self.hub.confirm_access().await?)
+    ///
+    /// It is boxed because it is rare: every request would carry its size around.
+    fn newer(&self) -> BoxFuture<'_, Result<Arc<Directory>, Refusal>> {
+        Box::pin(async { Ok(self.hub.confirm_access().await?) })
     }
 }
 
 fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdict<Application> {
-    let Some(key) = directory.keys.get(presented.id) else {
+    let Some((id, key)) = directory.keys.get_key_value(presented.id) else {
         return Verdict::Unknown;
     };
     let expired = key.expires_at.is_some_and(|end| end <= jiff::Timestamp::now());
@@ -112,7 +106,7 @@ fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdic
     Verdict::Known(Application {
         environment: key.environment,
         kind: key.kind,
-        key_id: presented.id.to_owned(),
+        key_id: id.clone(),
         expires_at: key.expires_at,
     })
 }

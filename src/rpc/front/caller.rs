@@ -21,7 +21,7 @@ pub struct Application {
     /// What the key may do.
     pub kind: KeyKind,
     /// The key's id.
-    pub key_id: String,
+    pub key_id: Arc<str>,
     /// When the key stops working.
     pub expires_at: Option<jiff::Timestamp>,
 }

@@ -2,22 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+const HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// We answer a little earlier than the deadline, a tenth of the time but this much at most: the answer has to travel, and the
 /// transport, should its timer fire first, only knows to cancel.
 const LONGEST_MARGIN: Duration = Duration::from_millis(20);
 
 /// By when a request must be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// Reads the header; none, or one that is malformed, is no deadline.
     pub fn of(headers: &HeaderMap) -> Self {
-        let header = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
         let timeout = header.and_then(parse);
-        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout - (timeout / 10).min(LONGEST_MARGIN))))
+        Self(
+            timeout.and_then(|timeout| {
+                Instant::now().checked_add(timeout.saturating_sub((timeout / 10).min(LONGEST_MARGIN)))
+            }),
+        )
     }
 
     /// The moment, on the monotonic clock. `None`: none.

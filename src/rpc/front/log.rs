@@ -3,19 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::Response;
-use tonic::body::Body;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::rpc::methods::{Method, Place};
 
 /// Logs an answered request: administration at info, evaluations at debug, failures of ours at warn.
-pub fn request(method: &Method, response: &Response<Body>, peer: Option<IpAddr>, took: Duration) {
-    let code = if response.headers().contains_key("grpc-status") {
-        Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
-    } else {
-        Code::Ok
-    };
+pub fn request(method: &Method, code: Code, peer: Option<IpAddr>, took: Duration) {
     let took_ms = took.as_secs_f64() * 1e3;
     let peer = peer.map(tracing::field::display);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {

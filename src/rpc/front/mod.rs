@@ -7,6 +7,7 @@ mod deadline;
 mod log;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use tokio::runtime::Handle;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -27,6 +28,9 @@ pub use deadline::Deadline;
 
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};
+
+/// In the headers of a response: it was refused before it began.
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Puts the front before the services.
 #[derive(Clone)]
@@ -103,44 +107,51 @@ impl Desk {
             return Status::from(Refusal::Unimplemented).into_http();
         };
         let peer = caller::peer(&request);
-        let result = match self.authenticator.admit(method, &mut request, peer).await {
-            Ok(()) => self.answer(method, services, request).await,
+        let result = match self.authenticator.admit(method, &mut request).await {
+            Ok(()) => self.answer(method, services, request, peer).await,
             Err(refusal) => Err(refusal),
         };
-        let response = match result {
-            Ok(response) => complete(response),
-            Err(refusal) => Status::from(refusal).into_http(),
-        };
-        log::request(method, &response, peer, started.elapsed());
+        let (code, response) = complete(result);
+        log::request(method, code, peer, started.elapsed());
         response
     }
 
-    /// Runs the method where it belongs, until its deadline.
+    /// Runs the method where it belongs, until its deadline. What only some requests need is boxed: an evaluation without a
+    /// deadline would carry its size around.
     async fn answer<S>(
         &self,
         method: &Method,
         mut services: S,
         mut request: Request<Body>,
+        peer: Option<IpAddr>,
     ) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         let deadline = Deadline::of(request.headers());
-        request.extensions_mut().insert(deadline);
+        let extensions = request.extensions_mut();
+        let place = method.place();
+        if let (Place::Administration, Some(peer)) = (place, peer) {
+            extensions.insert(peer);
+        }
+        let end = deadline.instant();
+        if end.is_some() {
+            extensions.insert(deadline);
+        }
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
         let work = async {
-            match method.place() {
+            match place {
                 Place::Connection => work.await.map_err(|_| Refusal::Internal),
-                Place::Administration => match spawn(&self.administration, work).await {
+                Place::Administration => match Box::pin(spawn(&self.administration, work)).await {
                     Ok(finished) => finished.map_err(|_| Refusal::Internal),
                     // The runtime is shutting down.
                     Err(_) => Err(Refusal::database_away()),
                 },
             }
         };
-        let finished = match deadline.instant() {
-            Some(instant) if !method.streams => tokio::time::timeout_at(instant.into(), work)
+        let finished = match end {
+            Some(end) if !method.streams => Box::pin(tokio::time::timeout_at(end.into(), work))
                 .await
                 .map_err(|_| Refusal::DeadlineExceeded)?,
             _ => work.await,
@@ -165,22 +176,22 @@ async fn spawn<T: Send + 'static>(
     (&mut task.0).await
 }
 
-/// Gives details to a refusal that the transport made.
-fn complete(response: Response<Body>) -> Response<Body> {
-    if !response.headers().contains_key("grpc-status") {
-        return response;
-    }
-    match Status::from_header_map(response.headers()) {
-        Some(refused) if refused.code() != tonic::Code::Ok => status::complete(refused).into_http(),
-        _ => response,
-    }
+/// The response, and its code. A refusal that the transport made is given details.
+fn complete(result: Result<Response<Body>, Refusal>) -> (Code, Response<Body>) {
+    let refused = match result {
+        Ok(response) if !response.headers().contains_key(STATUS) => return (Code::Ok, response),
+        Ok(response) => match Status::from_header_map(response.headers()) {
+            Some(refused) if refused.code() != Code::Ok => status::complete(refused),
+            _ => return (Code::Ok, response),
+        },
+        Err(refusal) => Status::from(refusal),
+    };
+    (refused.code(), refused.into_http())
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::Ready;
-
-    use tonic::Code;
 
     use super::*;
     use crate::auth::jwt::{SigningKey, Tokens};

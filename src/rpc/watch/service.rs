@@ -48,7 +48,7 @@ impl WatchService for Watch {
         } = request.into_inner();
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
-        tracing::debug!(key = application.key_id, client = name, library, "a stream begins");
+        tracing::debug!(key = &*application.key_id, client = name, library, "a stream begins");
         let patience = tokio::time::Instant::now() + PATIENCE;
         let environment = self.hub.await_environment(application.environment, patience).await;
         environment.ok_or_else(Refusal::not_loaded)?;

@@ -1,6 +1,7 @@
 //! Reading what access depends on.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -101,7 +102,7 @@ fn environment(row: &Row) -> Result<(EnvironmentId, Environment), Error> {
     Ok((EnvironmentId(row.try_get("id")?), environment))
 }
 
-fn environment_key(row: &Row) -> Result<(String, EnvironmentKey), Error> {
+fn environment_key(row: &Row) -> Result<(Arc<str>, EnvironmentKey), Error> {
     let kind = KeyKind::from_name(row.try_get("kind")?);
     let key = EnvironmentKey {
         environment: EnvironmentId(row.try_get("environment_id")?),
@@ -109,7 +110,7 @@ fn environment_key(row: &Row) -> Result<(String, EnvironmentKey), Error> {
         secret_hash: rows::digest(row, "secret_hash")?,
         expires_at: row.try_get("expires_at")?,
     };
-    Ok((row.try_get("id")?, key))
+    Ok((row.try_get::<_, &str>("id")?.into(), key))
 }
 
 fn user(row: &Row) -> Result<(Uuid, User), Error> {
