@@ -15,7 +15,7 @@
 
 mod support;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use halyard::pb::evaluation::v1 as pb;
 use prost::Message as _;
@@ -183,43 +183,51 @@ fn print(title: &str, contenders: &[Contender]) {
     table::print(title, &head, &rows);
 }
 
+/// Medians of several turns: how many requests share a system call differs from turn to turn.
 fn count_instructions() -> Result<()> {
+    const TURNS: u32 = 5;
     let (world, key, answer) = prepare()?;
     let observed = |name: &str| {
-        let out = format!("--callgrind-out-file=target/callgrind.{name}");
-        ["valgrind".to_owned(), "--tool=callgrind".to_owned(), out]
+        let out = format!("--callgrind-out-file={}", profile(name));
+        [
+            "valgrind".to_owned(),
+            "-q".to_owned(),
+            "--tool=callgrind".to_owned(),
+            out,
+        ]
     };
-    let contenders = [
-        Contender::new(
-            "bare tonic",
-            floor(SERVER, Shape::PerCore(1), &answer, &observed("floor"))?,
-            &key,
-        ),
-        Contender::new("Halyard", world.serve(SERVER, 1, &observed("halyard"))?, &key),
-    ];
-    let files = ["target/callgrind.floor", "target/callgrind.halyard"];
-    let mut counts = Vec::new();
-    for (contender, file) in contenders.iter().zip(files) {
-        counts.push(per_request(contender, file)?);
+    let (bare, ours) = ("floor", "halyard");
+    let floor = floor(SERVER, Shape::PerCore(1), &answer, &observed(bare))?;
+    let halyard = world.serve(SERVER, 1, &observed(ours))?;
+    let contenders = [Contender::new(bare, floor, &key), Contender::new(ours, halyard, &key)];
+    let mut counts = [Vec::new(), Vec::new()];
+    for turn in 1..=TURNS {
+        for (contender, counts) in contenders.iter().zip(&mut counts) {
+            counts.push(per_request(contender, turn)?);
+        }
     }
-    let floor = counts.first().copied().unwrap_or_default();
-    let rows = contenders.iter().zip(&counts).map(|(contender, count)| {
-        let (name, ratio) = (contender.name.to_owned(), format!("{:.2} ×", count / floor));
-        vec![name, table::thousands(*count), ratio]
-    });
+    let [floor, halyard] = counts.map(median);
+    let row = |name: &str, count: f64| {
+        vec![
+            name.to_owned(),
+            table::thousands(count),
+            format!("{:.2} ×", count / floor),
+        ]
+    };
     let head = ["server", "instructions/request", "to floor"];
-    table::print(
-        "Evaluate: instructions per request (callgrind)",
-        &head,
-        &rows.collect::<Vec<_>>(),
-    );
+    let title = "Evaluate: instructions per request (callgrind)";
+    table::print(title, &head, &[row("bare tonic", floor), row("Halyard", halyard)]);
     Ok(())
 }
 
+fn profile(name: &str) -> String {
+    format!("target/callgrind.{name}")
+}
+
 /// Counts between two dumps, so that neither the start nor the first requests count.
-fn per_request(contender: &Contender, file: &str) -> Result<f64> {
-    const WARM_UP: u64 = 2_000;
-    const REQUESTS: u32 = 10_000;
+fn per_request(contender: &Contender, turn: u32) -> Result<f64> {
+    const WARM_UP: u64 = 1_000;
+    const REQUESTS: u32 = 5_000;
     let process = &contender.replica.process;
     contender.load(APART, Until::Requests(WARM_UP)).send(CLIENT, process)?;
     control(process, "--zero")?;
@@ -227,7 +235,7 @@ fn per_request(contender: &Contender, file: &str) -> Result<f64> {
         .load(APART, Until::Requests(REQUESTS.into()))
         .send(CLIENT, process)?;
     control(process, "--dump")?;
-    let dump = std::fs::read_to_string(format!("{file}.1"))?;
+    let dump = std::fs::read_to_string(format!("{}.{turn}", profile(contender.name)))?;
     let total = dump
         .lines()
         .find_map(|line| line.strip_prefix("totals: "))
@@ -237,6 +245,7 @@ fn per_request(contender: &Contender, file: &str) -> Result<f64> {
 
 fn control(process: &Process, what: &str) -> Result<()> {
     let status = Command::new("callgrind_control")
+        .stdout(Stdio::null())
         .arg(what)
         .arg(process.id().to_string())
         .status()?;

@@ -69,16 +69,17 @@ fn measure() -> Result<()> {
     let mut rows = Vec::new();
     for streams in STREAMS {
         let (moments, messages) = runtime.block_on(toggle(a.address, b.address, &key, streams, toggles))?;
-        rows.push(row(&format!("Halyard, {streams} streams"), &moments));
+        rows.push(row("Halyard", streams, &moments));
         let mut arguments = vec![String::new()];
         arguments.extend(messages.iter().map(hex::encode));
         let floor = floor(SERVER, Shape::PerCore(1), &arguments, &[])?;
         keep_to(CLIENT)?;
         let moments = runtime.block_on(send(floor.address, &key, streams, toggles))?;
-        rows.push(row(&format!("bare fan-out, {streams} streams"), &moments));
+        rows.push(row("bare fan-out", streams, &moments));
     }
     let head = [
         "p50 / p99 ms",
+        "streams",
         "request → response",
         "request → first stream",
         "request → last stream",
@@ -100,7 +101,6 @@ async fn toggle(
 ) -> Result<(Vec<Moments>, Vec<bytes::Bytes>)> {
     let administrator = Administrator::log_in(a).await?;
     let (mut streams, mut step) = Streams::open(b, key, streams, CONNECTIONS).await?;
-    // The first toggle of a series leaves the flag as the last of the series before would.
     let mut moments = Vec::new();
     for n in 0..WARM_UP + toggles {
         let sent = Instant::now();
@@ -165,7 +165,7 @@ impl Moments {
     }
 }
 
-fn row(name: &str, moments: &[Moments]) -> Vec<String> {
+fn row(name: &str, streams: usize, moments: &[Moments]) -> Vec<String> {
     let between = |from: fn(&Moments) -> Option<Instant>, to: fn(&Moments) -> Instant| {
         let times = moments
             .iter()
@@ -182,6 +182,7 @@ fn row(name: &str, moments: &[Moments]) -> Vec<String> {
     };
     vec![
         name.to_owned(),
+        streams.to_string(),
         between(|moments| Some(moments.sent), |moments| moments.answered),
         between(|moments| Some(moments.sent), |moments| moments.first),
         between(|moments| Some(moments.sent), |moments| moments.last),
