@@ -42,7 +42,7 @@ proto: $(BUF) ## Lints the proto files, and compares them with the last release
 clients: ## Prepares the clients in other languages that the tests run
 	@.ci/setup test
 
-bench: ## Measures evaluation and propagation beside their floors
+bench: ## Measures evaluation, propagation and the start beside their floors (docs/performance.md)
 	$(CARGO) bench --locked
 
 $(DENY):
