@@ -35,9 +35,13 @@ pub(super) async fn run(config: Evaluate, out: &mut (dyn Write + Send)) -> Resul
                 flag: flag.to_string(),
                 context,
                 min_revision,
+                explain: false,
             };
             let answer = caller.answer(client.evaluate(caller.bounded_request(request))).await?;
-            let EvaluateResponse { evaluation } = answer;
+            let EvaluateResponse {
+                evaluation,
+                explanation: _,
+            } = answer;
             vec![evaluation.ok_or(Error::Answer("it holds no evaluation"))?]
         }
         Subject::All => {

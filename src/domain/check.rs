@@ -20,6 +20,7 @@ pub fn metadata(metadata: &Metadata) -> Result<(), Violations> {
         description,
         tags,
         owner,
+        lifecycle: _,
     } = metadata;
     text(&mut violations, "name", name, limits::NAME_CHARS);
     text(&mut violations, "description", description, limits::DESCRIPTION_CHARS);
@@ -159,6 +160,7 @@ pub fn configuration(configuration: &Configuration, definition: &Definition) -> 
     let mut violations = Violations::new();
     let Configuration {
         enabled: _,
+        prerequisites: _,
         rules,
         default,
         salt,
@@ -222,7 +224,23 @@ fn check_condition(condition: &Condition) -> Result<(), Violations> {
     let (one_value, wanted) = match operator {
         Operator::Equals => (true, None),
         Operator::OneOf => (false, None),
-        Operator::EndsWith => (false, Some("a string")),
+        Operator::Contains
+        | Operator::StartsWith
+        | Operator::EndsWith
+        | Operator::Matches
+        | Operator::IpInRange
+        | Operator::InSegment
+        | Operator::Exists => (false, Some("a string")),
+        Operator::VersionEqual
+        | Operator::VersionNotEqual
+        | Operator::VersionLess
+        | Operator::VersionLessOrEqual
+        | Operator::VersionGreater
+        | Operator::VersionGreaterOrEqual
+        | Operator::VersionTilde
+        | Operator::VersionCaret
+        | Operator::Before
+        | Operator::After => (true, Some("a string")),
         Operator::NumberEqual
         | Operator::NumberNotEqual
         | Operator::NumberLess

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::key;
-use super::rule::{Rule, Serve};
+use super::rule::{Condition, Rule, Serve};
 use super::value::{Value, ValueType};
 
 /// A named value of the flag's type.
@@ -51,6 +51,9 @@ impl Definition {
 pub struct Configuration {
     /// Whether the flag is on.
     pub enabled: bool,
+    /// Other flags that must serve certain variants, asked in order before the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prerequisites: Vec<Prerequisite>,
     /// Asked in order; the first whose conditions all hold serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -60,6 +63,38 @@ pub struct Configuration {
     /// What splits are salted with. `None`: the flag's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
+}
+
+/// Another flag of the project, and what it must serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prerequisite {
+    /// The other flag.
+    pub flag: key::Flag,
+    /// It must be on and serve one of these; at least one.
+    pub variants: Vec<key::Variant>,
+}
+
+impl Configuration {
+    /// The keys of the segments that its rules ask about, some perhaps more than once.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        let conditions = self.rules.iter().flat_map(|rule| &rule.conditions);
+        conditions.flat_map(Condition::segments)
+    }
+}
+
+/// How long a flag is meant to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// For good: an operational switch, a permission.
+    #[default]
+    Permanent,
+    /// Until a release or an experiment is through.
+    Temporary {
+        /// When it is expected to be removed. `None`: nobody has said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expected_removal: Option<jiff::Timestamp>,
+    },
 }
 
 /// What people know of a flag; nothing here alters an answer.
@@ -73,4 +108,6 @@ pub struct Metadata {
     pub tags: Vec<String>,
     /// Empty: nobody in particular.
     pub owner: String,
+    /// How long it is meant to live.
+    pub lifecycle: Lifecycle,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::flag::{Configuration, Definition};
+use super::segment;
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -20,22 +21,34 @@ pub enum Kind {
     FlagConfiguration,
     /// A flag's definition.
     FlagDefinition,
+    /// A segment's configuration in the environment.
+    SegmentConfiguration,
+    /// A chunk of a segment's key list.
+    SegmentKeys,
 }
 
 impl Kind {
+    /// Every kind, sorted by name.
+    pub const ALL: [Self; 4] = [
+        Self::FlagConfiguration,
+        Self::FlagDefinition,
+        Self::SegmentConfiguration,
+        Self::SegmentKeys,
+    ];
+
     /// The name, as it is stored and hashed. Kinds sort by name.
     pub fn name(self) -> &'static str {
         match self {
             Self::FlagConfiguration => "flag_configuration",
             Self::FlagDefinition => "flag_definition",
+            Self::SegmentConfiguration => "segment_configuration",
+            Self::SegmentKeys => "segment_keys",
         }
     }
 
     /// The kind of a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::FlagConfiguration, Self::FlagDefinition]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -44,7 +57,7 @@ impl Kind {
 pub struct ItemId {
     /// The kind.
     pub kind: Kind,
-    /// The key within the kind: a flag's key.
+    /// The key within the kind: a flag's, a segment's, or that of a [`segment::chunk_item`].
     pub key: Arc<str>,
 }
 
@@ -90,6 +103,32 @@ pub fn write_configuration(configuration: &Configuration) -> Vec<u8> {
 /// Reads a configuration.
 pub fn read_configuration(form: &[u8]) -> Result<Configuration, Unreadable> {
     read(form)
+}
+
+/// Writes a segment's configuration.
+pub fn write_segment(configuration: &segment::Configuration) -> Vec<u8> {
+    write(configuration)
+}
+
+/// Reads a segment's configuration.
+pub fn read_segment(form: &[u8]) -> Result<segment::Configuration, Unreadable> {
+    read(form)
+}
+
+/// Writes a chunk of a segment's key list.
+pub fn write_keys(keys: &[&str]) -> Vec<u8> {
+    write(&Keys { keys })
+}
+
+/// Reads a chunk of a segment's key list.
+pub fn read_keys(form: &[u8]) -> Result<Vec<String>, Unreadable> {
+    let Keys { keys } = read(form)?;
+    Ok(keys)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Keys<T> {
+    keys: T,
 }
 
 #[expect(
@@ -148,9 +187,7 @@ mod tests {
 
     #[test]
     fn kinds_sort_by_name() {
-        assert_eq!(
-            Kind::FlagConfiguration.cmp(&Kind::FlagDefinition),
-            Kind::FlagConfiguration.name().cmp(Kind::FlagDefinition.name())
-        );
+        assert!(Kind::ALL.is_sorted());
+        assert!(Kind::ALL.map(Kind::name).is_sorted());
     }
 }

@@ -96,6 +96,11 @@ key!(
     Flag,
     FLAG
 );
+key!(
+    /// The key of a segment, unique in its project.
+    Segment,
+    LOWER
+);
 
 struct Syntax {
     upper_case: bool,

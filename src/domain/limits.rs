@@ -1,6 +1,6 @@
 //! Every limit on sizes, counts and depths. The same table stands in `docs/limits.md`.
 
-/// Bytes in the key of a project, environment, variant or rule.
+/// Bytes in the key of a project, environment, segment, variant or rule.
 pub const KEY_BYTES: usize = 63;
 /// Bytes in the key of a flag.
 pub const FLAG_KEY_BYTES: usize = 128;
@@ -12,6 +12,10 @@ pub const DESCRIPTION_CHARS: usize = 4_000;
 pub const TAGS: usize = 20;
 /// Characters in a tag.
 pub const TAG_CHARS: usize = 63;
+/// Prerequisites of a configuration.
+pub const PREREQUISITES: usize = 20;
+/// Flags that the prerequisites of one flag ask, theirs included: what one evaluation may cost.
+pub const PREREQUISITE_EVALUATIONS: usize = 256;
 /// Variants of a flag.
 pub const VARIANTS: usize = 100;
 /// Rules of a configuration.
@@ -22,6 +26,26 @@ pub const CONDITIONS: usize = 50;
 pub const CONDITION_VALUES: usize = 10_000;
 /// Characters in an attribute's name or path.
 pub const ATTRIBUTE_CHARS: usize = 256;
+/// Bytes in a regular expression.
+pub const PATTERN_BYTES: usize = 1_000;
+/// Bytes that a regular expression may take when it is compiled.
+pub const PATTERN_COMPILED_BYTES: usize = 256 * 1024;
+/// Bytes in a targeting key that a segment names.
+pub const TARGETING_KEY_BYTES: usize = 1_000;
+/// Targeting keys that a segment includes or excludes by name.
+pub const SEGMENT_NAMED_KEYS: usize = 1_000;
+/// Segments that a segment is made of.
+pub const SEGMENT_PARTS: usize = 50;
+/// Segments that asking for one asks, theirs included: what one evaluation may cost.
+pub const SEGMENT_EVALUATIONS: usize = 256;
+/// Targeting keys in the uploaded list of a segment.
+pub const SEGMENT_KEYS: usize = 1_000_000;
+/// Bytes in the stored form of one chunk of a segment's list.
+pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
+/// Pieces of one upload of a segment's list.
+pub const SEGMENT_UPLOAD_PIECES: usize = 1_000;
+/// Segments of a project.
+pub const SEGMENTS: usize = 1_000;
 /// Characters in a salt.
 pub const SALT_CHARS: usize = 100;
 /// The largest sum of a split's weights.

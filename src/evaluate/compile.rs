@@ -109,6 +109,7 @@ impl Variants {
     fn targeting(&self, key: &Arc<str>, configuration: Configuration) -> Result<Targeting, Malformed> {
         let Configuration {
             enabled: _,
+            prerequisites: _,
             rules,
             default,
             salt,
@@ -200,6 +201,22 @@ fn test(operator: Operator, operands: Vec<Operand>) -> Option<Test> {
             let endings = operands.into_iter().map(|operand| text(operand).map(Into::into));
             return endings.collect::<Option<_>>().map(Test::EndsWith);
         }
+        Operator::Contains
+        | Operator::StartsWith
+        | Operator::Matches
+        | Operator::VersionEqual
+        | Operator::VersionNotEqual
+        | Operator::VersionLess
+        | Operator::VersionLessOrEqual
+        | Operator::VersionGreater
+        | Operator::VersionGreaterOrEqual
+        | Operator::VersionTilde
+        | Operator::VersionCaret
+        | Operator::Before
+        | Operator::After
+        | Operator::IpInRange
+        | Operator::Exists
+        | Operator::InSegment => return None,
         Operator::NumberEqual => Comparison::Equal,
         Operator::NumberNotEqual => Comparison::NotEqual,
         Operator::NumberLess => Comparison::Less,

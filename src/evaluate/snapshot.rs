@@ -39,6 +39,7 @@ impl Snapshot {
                 entry.definition = Some(Arc::new(Definition::compile(id.key.clone(), form)));
             }
             Kind::FlagConfiguration => entry.configuration = Some(form.into()),
+            Kind::SegmentConfiguration | Kind::SegmentKeys => return,
         }
         self.set(&id.key, entry);
     }
@@ -51,6 +52,7 @@ impl Snapshot {
         match id.kind {
             Kind::FlagDefinition => entry.definition = None,
             Kind::FlagConfiguration => entry.configuration = None,
+            Kind::SegmentConfiguration | Kind::SegmentKeys => return,
         }
         self.set(&id.key, entry);
     }

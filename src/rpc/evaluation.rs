@@ -70,6 +70,7 @@ impl EvaluationService for Evaluation {
             flag,
             context,
             min_revision,
+            explain: _,
         } = request.into_inner();
         let context = question(&flag, context)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
@@ -79,7 +80,10 @@ impl EvaluationService for Evaluation {
             Ok(evaluation::write(known, &answer, state.head.revision, application.kind))
         });
         let evaluation = Some(answer.await?);
-        Ok(Response::new(pb::EvaluateResponse { evaluation }))
+        Ok(Response::new(pb::EvaluateResponse {
+            evaluation,
+            explanation: None,
+        }))
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {

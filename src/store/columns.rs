@@ -70,6 +70,7 @@ impl<'a> Configurations<'a> {
     pub(super) fn push(&mut self, flag_id: i64, configuration: &'a Configuration, form: &'a [u8]) {
         let Configuration {
             enabled,
+            prerequisites: _,
             rules,
             default,
             salt,

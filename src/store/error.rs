@@ -21,6 +21,14 @@ pub enum Entity {
     Flag,
     /// A flag's configuration in an environment.
     FlagConfiguration,
+    /// A segment.
+    Segment,
+    /// A segment's configuration in an environment.
+    SegmentConfiguration,
+    /// An upload of targeting keys.
+    SegmentUpload,
+    /// A revision of an environment.
+    Revision,
     /// A user.
     User,
 }
@@ -34,6 +42,10 @@ impl Entity {
             Self::Key => "key",
             Self::Flag => "flag",
             Self::FlagConfiguration => "flag_configuration",
+            Self::Segment => "segment",
+            Self::SegmentConfiguration => "segment_configuration",
+            Self::SegmentUpload => "segment_upload",
+            Self::Revision => "revision",
             Self::User => "user",
         }
     }

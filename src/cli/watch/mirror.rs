@@ -284,7 +284,7 @@ fn flag(items: &Items, key: &str) -> Option<FlagState> {
     };
     let configuration = match form(Kind::FlagConfiguration) {
         Some(Form::FlagConfiguration(configuration)) => Some(configuration),
-        Some(Form::FlagDefinition(_)) | None => None,
+        Some(Form::FlagDefinition(_) | Form::SegmentConfiguration(_) | Form::SegmentKeys(_)) | None => None,
     };
     Some(FlagState {
         definition,

@@ -139,12 +139,14 @@ fn configuration_parts(before: &FlagConfiguration, after: &FlagConfiguration) ->
         rules,
         default_serve,
         salt,
+        prerequisites,
     } = before;
     named([
         ("state", *enabled != after.enabled),
         ("rules", *rules != after.rules),
         ("default", *default_serve != after.default_serve),
         ("salt", *salt != after.salt),
+        ("prerequisites", *prerequisites != after.prerequisites),
     ])
 }
 

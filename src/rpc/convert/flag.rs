@@ -4,7 +4,7 @@ use prost_types::value::Kind;
 
 use super::common::{finish, key, optional_key, required};
 use super::value;
-use crate::domain::flag::{Configuration, Definition, Variant};
+use crate::domain::flag::{Configuration, Definition, Prerequisite, Variant};
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::domain::rule::{Condition, Operand, Operator, Rule, Serve, Split, Weighted};
@@ -180,6 +180,7 @@ pub fn write_definition(definition: &Definition) -> pb::FlagDefinition {
 pub fn write_configuration(flag: &str, configuration: &Configuration) -> pb::FlagConfiguration {
     let Configuration {
         enabled,
+        prerequisites,
         rules,
         default,
         salt,
@@ -190,6 +191,16 @@ pub fn write_configuration(flag: &str, configuration: &Configuration) -> pb::Fla
         rules: rules.iter().map(write_rule).collect(),
         default_serve: default.as_ref().map(write_serve),
         salt: salt.clone().unwrap_or_default(),
+        prerequisites: prerequisites.iter().map(write_prerequisite).collect(),
+    }
+}
+
+/// A prerequisite as its message.
+pub fn write_prerequisite(prerequisite: &Prerequisite) -> pb::Prerequisite {
+    let Prerequisite { flag, variants } = prerequisite;
+    pb::Prerequisite {
+        flag: flag.to_string(),
+        variants: variants.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -228,7 +239,8 @@ pub fn write_rule(rule: &Rule) -> pb::Rule {
     }
 }
 
-fn write_condition(condition: &Condition) -> pb::Condition {
+/// A condition as its message.
+pub fn write_condition(condition: &Condition) -> pb::Condition {
     let Condition {
         attribute,
         operator,
@@ -276,6 +288,22 @@ fn read_operator(operator: pb::Operator) -> Option<Operator> {
         pb::Operator::Equals => Some(Operator::Equals),
         pb::Operator::OneOf => Some(Operator::OneOf),
         pb::Operator::EndsWith => Some(Operator::EndsWith),
+        pb::Operator::Contains => Some(Operator::Contains),
+        pb::Operator::StartsWith => Some(Operator::StartsWith),
+        pb::Operator::Matches => Some(Operator::Matches),
+        pb::Operator::VersionEqual => Some(Operator::VersionEqual),
+        pb::Operator::VersionNotEqual => Some(Operator::VersionNotEqual),
+        pb::Operator::VersionLess => Some(Operator::VersionLess),
+        pb::Operator::VersionLessOrEqual => Some(Operator::VersionLessOrEqual),
+        pb::Operator::VersionGreater => Some(Operator::VersionGreater),
+        pb::Operator::VersionGreaterOrEqual => Some(Operator::VersionGreaterOrEqual),
+        pb::Operator::VersionTilde => Some(Operator::VersionTilde),
+        pb::Operator::VersionCaret => Some(Operator::VersionCaret),
+        pb::Operator::Before => Some(Operator::Before),
+        pb::Operator::After => Some(Operator::After),
+        pb::Operator::IpInRange => Some(Operator::IpInRange),
+        pb::Operator::Exists => Some(Operator::Exists),
+        pb::Operator::InSegment => Some(Operator::InSegment),
         pb::Operator::NumberEqual => Some(Operator::NumberEqual),
         pb::Operator::NumberNotEqual => Some(Operator::NumberNotEqual),
         pb::Operator::NumberLess => Some(Operator::NumberLess),
@@ -290,6 +318,22 @@ fn write_operator(operator: Operator) -> pb::Operator {
         Operator::Equals => pb::Operator::Equals,
         Operator::OneOf => pb::Operator::OneOf,
         Operator::EndsWith => pb::Operator::EndsWith,
+        Operator::Contains => pb::Operator::Contains,
+        Operator::StartsWith => pb::Operator::StartsWith,
+        Operator::Matches => pb::Operator::Matches,
+        Operator::VersionEqual => pb::Operator::VersionEqual,
+        Operator::VersionNotEqual => pb::Operator::VersionNotEqual,
+        Operator::VersionLess => pb::Operator::VersionLess,
+        Operator::VersionLessOrEqual => pb::Operator::VersionLessOrEqual,
+        Operator::VersionGreater => pb::Operator::VersionGreater,
+        Operator::VersionGreaterOrEqual => pb::Operator::VersionGreaterOrEqual,
+        Operator::VersionTilde => pb::Operator::VersionTilde,
+        Operator::VersionCaret => pb::Operator::VersionCaret,
+        Operator::Before => pb::Operator::Before,
+        Operator::After => pb::Operator::After,
+        Operator::IpInRange => pb::Operator::IpInRange,
+        Operator::Exists => pb::Operator::Exists,
+        Operator::InSegment => pb::Operator::InSegment,
         Operator::NumberEqual => pb::Operator::NumberEqual,
         Operator::NumberNotEqual => pb::Operator::NumberNotEqual,
         Operator::NumberLess => pb::Operator::NumberLess,

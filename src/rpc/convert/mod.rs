@@ -6,4 +6,5 @@ pub mod common;
 pub mod context;
 pub mod evaluation;
 pub mod flag;
+pub mod segment;
 pub mod value;

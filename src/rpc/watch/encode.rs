@@ -4,11 +4,13 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::Frame;
-use crate::domain::form::{self, ItemId, Kind};
+use crate::domain::form::{self, ItemId, Kind, Unreadable};
+use crate::domain::segment;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::watch_response::Message as Response;
 use crate::rpc::convert::common::{duration, timestamp};
 use crate::rpc::convert::flag::{write_configuration, write_definition};
+use crate::rpc::convert::segment as segments;
 use crate::watch::source::Quality;
 use crate::watch::{Begin, Change, Commit, Deletion, Goodbye, GoodbyeReason, Heartbeat, Intent, Item, Message, Reason};
 
@@ -78,6 +80,10 @@ fn write_put(item: &Item) -> pb::Item {
             .map(|definition| pb::put::Item::FlagDefinition(write_definition(&definition))),
         Kind::FlagConfiguration => form::read_configuration(&item.form)
             .map(|configuration| pb::put::Item::FlagConfiguration(write_configuration(&item.id.key, &configuration))),
+        Kind::SegmentConfiguration => form::read_segment(&item.form).map(|configuration| {
+            pb::put::Item::SegmentConfiguration(segments::write_configuration(&item.id.key, &configuration))
+        }),
+        Kind::SegmentKeys => write_keys(item),
     };
     if let Err(error) = &content {
         tracing::error!(item = %item.id, %error, "a stored form cannot be streamed");
@@ -91,6 +97,17 @@ fn write_put(item: &Item) -> pb::Item {
             item: content.ok(),
         })),
     }
+}
+
+fn write_keys(item: &Item) -> Result<pb::put::Item, Unreadable> {
+    let keys = form::read_keys(&item.form)?;
+    // An item of another name is no chunk of any segment; its client sees a chunk of nothing.
+    let (segment, chunk) = segment::parse_chunk_item(&item.id.key).unwrap_or_default();
+    Ok(pb::put::Item::SegmentKeys(pb::SegmentKeys {
+        segment: segment.to_owned(),
+        chunk,
+        keys,
+    }))
 }
 
 fn write_delete(gone: &Deletion) -> pb::Item {

@@ -13,7 +13,7 @@ use super::error::{Entity, Error, Flaw};
 use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, etag};
 use super::{Store, pipeline, projects, rows};
-use crate::domain::flag::{Definition, Metadata, Variant};
+use crate::domain::flag::{Definition, Lifecycle, Metadata, Variant};
 use crate::domain::{form, key};
 
 const FIND: &str = "
@@ -239,6 +239,7 @@ pub(super) fn from_row(row: &Row) -> Result<FlagRow, Error> {
                 description: rows::get(row, "description")?,
                 tags: rows::get(row, "tags")?,
                 owner: rows::get(row, "owner")?,
+                lifecycle: Lifecycle::default(),
             },
             archived_at: rows::get(row, "archived_at")?,
             created_at: rows::get(row, "created_at")?,

@@ -67,6 +67,7 @@ pub(super) async fn insert(
         description,
         tags,
         owner,
+        lifecycle: _,
     } = metadata;
     let variants = Variants::of(definition);
     let insert: pipeline::Query<'_> = (
@@ -107,6 +108,7 @@ pub(super) async fn update(
         description,
         tags,
         owner,
+        lifecycle: _,
     } = &flag.metadata;
     let update: pipeline::Query<'_> = (
         UPDATE,

@@ -1,6 +1,6 @@
 //! What callers say of flags and configurations, and what they are told.
 
-use crate::domain::flag::{Definition, Metadata, Variant};
+use crate::domain::flag::{Definition, Lifecycle, Metadata, Variant};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
 use crate::domain::{check, key, limits};
@@ -38,6 +38,8 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         create_time: _,
         update_time: _,
         etag: _,
+        lifecycle: _,
+        expected_removal_time: _,
     } = flag;
     let mut violations = Violations::new();
     let key: Option<key::Flag> = key(&mut violations, "key", &flag_key);
@@ -49,6 +51,7 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         description,
         tags,
         owner,
+        lifecycle: Lifecycle::default(),
     };
     violations.take("", check::metadata(&metadata));
     let described = key.zip(variants).map(|(key, variants)| Described {
@@ -113,6 +116,7 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         description,
         tags,
         owner,
+        lifecycle: _,
     } = metadata;
     let patch = FlagPatch {
         name: mask.pick("name", name),
@@ -141,6 +145,7 @@ pub(super) fn read_configuration(
         salt,
         update_time: _,
         etag: _,
+        prerequisites: _,
     } = configuration;
     let mut violations = Violations::new();
     let environment = key(&mut violations, "environment", &environment);
@@ -194,6 +199,7 @@ pub(super) fn write(flag: &Flag) -> pb::Flag {
         description,
         tags,
         owner,
+        lifecycle: _,
     } = metadata;
     pb::Flag {
         project: project.to_string(),
@@ -211,6 +217,8 @@ pub(super) fn write(flag: &Flag) -> pb::Flag {
         create_time: Some(timestamp(*created_at)),
         update_time: Some(timestamp(*updated_at)),
         etag: etag.clone(),
+        lifecycle: pb::Lifecycle::Permanent.into(),
+        expected_removal_time: None,
     }
 }
 
@@ -233,5 +241,10 @@ pub(super) fn write_configuration(configuration: &FlagConfiguration) -> pb::Flag
         salt: configuration.salt.clone().unwrap_or_default(),
         update_time: updated_at.map(timestamp),
         etag: etag.clone(),
+        prerequisites: configuration
+            .prerequisites
+            .iter()
+            .map(flag::write_prerequisite)
+            .collect(),
     }
 }

@@ -92,6 +92,12 @@ impl FlagService for Flags {
             project,
             environment,
             show_archived,
+            text: _,
+            tags: _,
+            r#type: _,
+            owner: _,
+            state: _,
+            lifecycle: _,
             page_size,
             page_token,
         } = message;
@@ -236,6 +242,7 @@ impl FlagService for Flags {
             etag,
             validate_only,
             request_id,
+            strict: _,
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
@@ -252,6 +259,7 @@ impl FlagService for Flags {
             configuration: Some(write_configuration(&written.entity)),
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
+            warnings: Vec::new(),
         };
         let recorded = recorded(response);
         let outcome = self
@@ -286,5 +294,28 @@ impl FlagService for Flags {
             .toggle_flags(&mutation, at(&project, &environment), &toggles, recorded(response))
             .await;
         answer(outcome.map_err(Refusal::Store)?, response)
+    }
+
+    async fn restore_flag(&self, _: Request<pb::RestoreFlagRequest>) -> Answer<pb::RestoreFlagResponse> {
+        Err(tonic::Status::unimplemented(""))
+    }
+
+    async fn list_revisions(&self, _: Request<pb::ListRevisionsRequest>) -> Answer<pb::ListRevisionsResponse> {
+        Err(tonic::Status::unimplemented(""))
+    }
+
+    async fn rollback_flag_configuration(
+        &self,
+        _: Request<pb::RollbackFlagConfigurationRequest>,
+    ) -> Answer<pb::RollbackFlagConfigurationResponse> {
+        Err(tonic::Status::unimplemented(""))
+    }
+
+    async fn test_evaluate(&self, _: Request<pb::TestEvaluateRequest>) -> Answer<pb::TestEvaluateResponse> {
+        Err(tonic::Status::unimplemented(""))
+    }
+
+    async fn evaluate_at(&self, _: Request<pb::EvaluateAtRequest>) -> Answer<pb::EvaluateAtResponse> {
+        Err(tonic::Status::unimplemented(""))
     }
 }
