@@ -94,7 +94,7 @@ fn snapshot(case: &MatchingCase, order: [Kind; 2]) -> Snapshot {
         let form = match kind {
             Kind::FlagDefinition => &case.definition,
             Kind::FlagConfiguration => &case.configuration,
-            Kind::SegmentConfiguration | Kind::SegmentKeys => return,
+            Kind::SegmentConfiguration | Kind::SegmentKeys => continue,
         };
         let key = case.flag.as_str().into();
         if !form.is_null() {

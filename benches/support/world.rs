@@ -308,6 +308,7 @@ pub fn question() -> pb::EvaluateRequest {
             }),
         }),
         min_revision: 0,
+        explain: false,
     }
 }
 

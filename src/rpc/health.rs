@@ -18,6 +18,7 @@ const ADMINISTRATION: &[&str] = &[
     "halyard.admin.v1.ProjectService",
     "halyard.admin.v1.EnvironmentService",
     "halyard.admin.v1.FlagService",
+    "halyard.admin.v1.SegmentService",
 ];
 const EVALUATION: &[&str] = &[
     "",

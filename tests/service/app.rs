@@ -254,6 +254,7 @@ pub async fn evaluate(channel: &Channel, key: &str, flag: &str, min_revision: u6
         flag: flag.into(),
         context: None,
         min_revision,
+        explain: false,
     };
     let response = evaluation(channel, key).evaluate(request).await?;
     Ok(response.into_inner().evaluation.unwrap())

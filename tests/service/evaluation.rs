@@ -40,6 +40,7 @@ fn ask(flag: &str, context: Option<pb::Context>, min_revision: u64) -> pb::Evalu
         flag: flag.into(),
         context,
         min_revision,
+        explain: false,
     }
 }
 

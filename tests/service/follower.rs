@@ -149,7 +149,12 @@ impl Follower {
         let configuration = self.held.items.get(&("flag_configuration".to_owned(), flag.to_owned()));
         configuration.is_some_and(|put| match put.item.as_ref() {
             Some(pb::put::Item::FlagConfiguration(configuration)) => configuration.enabled,
-            Some(pb::put::Item::FlagDefinition(_)) | None => panic!("an item of another kind"),
+            Some(
+                pb::put::Item::FlagDefinition(_)
+                | pb::put::Item::SegmentConfiguration(_)
+                | pb::put::Item::SegmentKeys(_),
+            )
+            | None => panic!("an item of another kind"),
         })
     }
 }

@@ -201,6 +201,7 @@ async fn bodies_that_are_too_large_or_too_deep_are_told_so_and_harm_nobody() {
                 attributes,
             }),
             min_revision: 0,
+            explain: false,
         }
     };
     refused(

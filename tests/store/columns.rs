@@ -54,6 +54,7 @@ fn parsed<T: DeserializeOwned>(json: &str) -> T {
 fn configuration(row: &Row) -> Configuration {
     Configuration {
         enabled: row.get("enabled"),
+        prerequisites: Vec::new(),
         rules: parsed(row.get("rules")),
         default: row.get::<_, Option<&str>>("default_serve").map(parsed),
         salt: row.get("salt"),

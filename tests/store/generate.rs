@@ -137,6 +137,7 @@ fn configuration(variants: Vec<key::Variant>) -> impl Strategy<Value = Configura
             rules,
             default,
             salt,
+            ..Configuration::default()
         }
     })
 }
