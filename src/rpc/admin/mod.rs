@@ -19,7 +19,7 @@ pub use projects::Projects;
 
 use self::paging::Paging;
 use super::convert::common::PageSizes;
-use super::front::Caller;
+use super::front::{Caller, Deadline};
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
@@ -36,6 +36,8 @@ struct Call {
     caller: Caller,
     peer: Option<IpAddr>,
     reason: String,
+    /// By when it must be answered.
+    deadline: Deadline,
     /// Of the message, for telling a replay from another request with the same id.
     hash: Digest,
 }
@@ -48,6 +50,7 @@ impl Call {
             .get::<Caller>()
             .cloned()
             .ok_or(Refusal::Unauthenticated)?;
+        let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
@@ -57,6 +60,7 @@ impl Call {
             caller,
             peer,
             reason,
+            deadline,
             hash,
         };
         Ok((call, message))
@@ -71,9 +75,20 @@ impl Call {
         }
     }
 
-    /// Which page a request asks for: `page` is its size and its token, taken out of `asked`.
+    /// Which page of a list of entities a request asks for: `page` is its size and its token, taken out of `asked`.
     fn page<M: Message>(&self, violations: &mut Violations, page: (i32, String), asked: &M) -> Paging {
-        Paging::read(violations, self.caller.method.path, PageSizes::ENTITIES, page, asked)
+        self.page_of(PageSizes::ENTITIES, violations, page, asked)
+    }
+
+    /// The same of a list whose pages have other sizes.
+    fn page_of<M: Message>(
+        &self,
+        sizes: PageSizes,
+        violations: &mut Violations,
+        page: (i32, String),
+        asked: &M,
+    ) -> Paging {
+        Paging::read(violations, self.caller.method.path, sizes, page, asked)
     }
 
     /// What the store is told of the caller, and of the request if it has an id.

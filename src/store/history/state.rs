@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 
 use super::committed_at;
 use crate::domain::form::{self, ItemId, Kind};
+use crate::domain::key;
 use crate::domain::segment::chunk_item;
 use crate::evaluate::key_chunk;
 use crate::store::environments::Address;
@@ -46,13 +47,13 @@ pub struct PastState {
 }
 
 impl Store {
-    /// The state of an environment as of a revision: all that the answers of these flags (none: of all flags) for a context of
-    /// this targeting key depend on.
+    /// The state of an environment as of a revision: all that the answers of these flags (`None`: of all flags) for a context
+    /// of this targeting key depend on.
     pub async fn state_at(
         &self,
         at: Address<'_>,
         revision: u64,
-        flags: &[String],
+        flags: Option<&[key::Flag]>,
         targeting_key: &str,
     ) -> Result<PastState, Error> {
         let environment = self.get_environment(at).await?;
@@ -60,11 +61,9 @@ impl Store {
         let committed_at = committed_at(&client, &environment, revision).await?;
         let (id, revision) = (environment.id.0, rows::to_sql(revision));
         let mut gathered = Gathered::new(targeting_key);
-        if flags.is_empty() {
-            let found = pipeline::one(&client, (FLAGS, &[&id, &revision])).await?;
-            gathered.take(&found)?;
-        } else {
-            flags.iter().for_each(|flag| gathered.want_flag(flag));
+        match flags {
+            None => gathered.take(&pipeline::one(&client, (FLAGS, &[&id, &revision])).await?)?,
+            Some(flags) => flags.iter().for_each(|flag| gathered.want_flag(flag.as_str())),
         }
         while !gathered.wanted.is_empty() {
             let wanted = std::mem::take(&mut gathered.wanted);
