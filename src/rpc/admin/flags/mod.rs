@@ -6,7 +6,7 @@ mod messages;
 
 use tonic::{Request, Response};
 
-use self::messages::{read_configuration, read_toggles, write_configuration};
+use self::messages::{read_configuration, read_toggles, write_configuration, write_warning};
 use super::{Call, answer, at, recorded, write_revisions};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
@@ -18,7 +18,7 @@ use crate::store::configurations::FlagConfiguration;
 use crate::store::{Store, Written};
 
 /// What an update of a configuration may write.
-const CONFIGURATION_FIELDS: &[&str] = &["enabled", "rules", "default_serve", "salt"];
+const CONFIGURATION_FIELDS: &[&str] = &["enabled", "prerequisites", "rules", "default_serve", "salt"];
 
 /// The service.
 pub struct Flags {
@@ -94,7 +94,7 @@ impl FlagService for Flags {
             etag,
             validate_only,
             request_id,
-            strict: _,
+            strict,
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
@@ -104,14 +104,17 @@ impl FlagService for Flags {
             .as_ref()
             .and_then(|it| key(&mut violations, "configuration.project", &it.project));
         call.authorise(project.as_ref())?;
-        let change = configuration.and_then(|it| violations.take("configuration", read_configuration(it, &mask)));
+        let change = configuration.and_then(|it| {
+            let change = read_configuration(it, &mask, strict);
+            violations.take("configuration", change)
+        });
         let (project, (environment, flag, patch)) =
             finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<FlagConfiguration>| pb::UpdateFlagConfigurationResponse {
             configuration: Some(write_configuration(&written.entity)),
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
-            warnings: Vec::new(),
+            warnings: written.warnings.iter().map(write_warning).collect(),
         };
         let recorded = recorded(response);
         let outcome = self
