@@ -31,7 +31,6 @@ mod pipeline;
 pub mod projects;
 mod requests;
 mod rows;
-mod surroundings;
 pub mod users;
 
 use deadpool_postgres::{Object, Pool, Transaction};

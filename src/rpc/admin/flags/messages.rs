@@ -202,6 +202,29 @@ pub(super) fn read_configuration(
     finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
 }
 
+/// Reads a configuration to be tried; where, is said beside it.
+pub(super) fn read_draft(configuration: pb::FlagConfiguration) -> draft::Configuration {
+    let pb::FlagConfiguration {
+        project: _,
+        environment: _,
+        flag: _,
+        enabled,
+        rules,
+        default_serve,
+        salt,
+        update_time: _,
+        etag: _,
+        prerequisites,
+    } = configuration;
+    draft::Configuration {
+        enabled,
+        prerequisites: flag::read_prerequisites(prerequisites),
+        rules: flag::read_rules(rules),
+        default: default_serve.map(flag::read_serve),
+        salt: flag::read_optional(salt),
+    }
+}
+
 pub(super) fn write_warning(warning: &Warning) -> pb::Warning {
     let Warning { field, description } = warning;
     pb::Warning {
