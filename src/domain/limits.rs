@@ -26,6 +26,8 @@ pub const CONDITIONS: usize = 50;
 pub const CONDITION_VALUES: usize = 10_000;
 /// Characters in an attribute's name or path.
 pub const ATTRIBUTE_CHARS: usize = 256;
+/// Regular expressions in all conditions of a configuration.
+pub const PATTERNS: usize = 100;
 /// Bytes in a regular expression.
 pub const PATTERN_BYTES: usize = 1_000;
 /// Bytes that a regular expression may take when it is compiled.

@@ -27,7 +27,10 @@ fn check(explanation: &Explanation, world: &World, context: &Context) -> Result<
     if explanation.reason == Reason::Error(Error::FlagMalformed) {
         return Ok(());
     }
-    prop_assert_eq!(told(explanation), reference::evaluate(world, &explanation.flag, context));
+    prop_assert_eq!(
+        told(explanation),
+        reference::evaluate(world, &explanation.flag, context)
+    );
     let configuration = world.flags[&*explanation.flag].configuration.as_ref();
     let Some((last, others)) = explanation.prerequisites.split_last() else {
         return check_rules(explanation, world, context);
