@@ -250,6 +250,7 @@ fn conditions_that_never_hold_are_told() {
         never,
     );
     check(one_of(TARGETING_KEY, [""]), never);
+    check(not(one_of(TARGETING_KEY, [""])), FINE);
     check(one_of(TARGETING_KEY, ["", "a"]), FINE);
     check(not(exists(TARGETING_KEY)), FINE);
     // One that never holds by itself is not told with each of the others.

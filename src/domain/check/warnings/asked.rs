@@ -93,16 +93,14 @@ impl<'a> Asked<'a> {
         let Test::Passes(passing) = &self.test else {
             return false;
         };
-        let mut kinds = passing.kinds();
-        if self.is_of_targeting_key() {
-            kinds = kinds.of_targeting_key();
+        if self.is_of_targeting_key() && !passing.kinds().has_texts() {
+            return true;
         }
-        kinds.is_nothing()
-            || if self.negated {
-                passing.is_everything()
-            } else {
-                passing.is_nothing()
-            }
+        if self.negated {
+            passing.is_everything()
+        } else {
+            self.is_of_targeting_key() && passing.is_no_targeting_key()
+        }
     }
 
     /// Whether it can only hold for a context with a targeting key.

@@ -35,7 +35,7 @@ pub(super) enum Passing<'a> {
 }
 
 /// Certain values.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Among<'a> {
     texts: HashSet<&'a str>,
     numbers: Vec<Number>,
@@ -119,16 +119,13 @@ impl<'a> Passing<'a> {
         Some(passing)
     }
 
-    /// The same for the targeting key, which is a text and never empty.
+    /// The same for the targeting key, which is a text.
     pub(super) fn of_targeting_key(self) -> Self {
         match self {
-            Self::Among(Among { mut texts, .. }) => {
-                texts.remove("");
-                Self::Among(Among {
-                    texts,
-                    ..Among::default()
-                })
-            }
+            Self::Among(Among { texts, .. }) => Self::Among(Among {
+                texts,
+                ..Among::default()
+            }),
             other => other,
         }
     }
@@ -185,9 +182,9 @@ impl<'a> Passing<'a> {
         }
     }
 
-    /// Whether no value passes.
-    pub(super) fn is_nothing(&self) -> bool {
-        matches!(self, Self::Among(among) if *among == Among::default())
+    /// Whether no targeting key passes, which is never empty.
+    pub(super) fn is_no_targeting_key(&self) -> bool {
+        matches!(self, Self::Among(among) if among.texts.iter().all(|text| text.is_empty()))
     }
 
     /// Whether everything that can be asked passes.
@@ -476,17 +473,9 @@ impl Kinds {
         texts: None,
     };
 
-    /// Texts alone.
-    pub(super) fn of_targeting_key(self) -> Self {
-        Self {
-            texts: self.texts,
-            ..Self::NONE
-        }
-    }
-
-    /// Whether nothing can be asked.
-    pub(super) fn is_nothing(self) -> bool {
-        self == Self::NONE
+    /// Whether a text can be asked.
+    pub(super) fn has_texts(self) -> bool {
+        self.texts.is_some()
     }
 
     /// Whether whatever can be asked the one can be asked the other.
