@@ -67,9 +67,12 @@ pub fn pattern(text: &str) -> Result<Regex, Unfit> {
         .size_limit(limits::PATTERN_COMPILED_BYTES)
         .dfa_size_limit(limits::PATTERN_COMPILED_BYTES)
         .build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => Unfit::PatternLarge,
-        other => Unfit::Pattern(other),
+    built.map_err(|error| {
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            Unfit::PatternLarge
+        } else {
+            Unfit::Pattern(error)
+        }
     })
 }
 

@@ -1,5 +1,7 @@
 //! Configurations: the sparse state of a flag in one environment. A flag without one is off.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -15,11 +17,12 @@ use super::lock::{self, Locked, LockedEnvironment, Scope};
 use super::mutation::{Mutation, Outcome, Versioned, Written, set};
 use super::page::{check_etag, etag};
 use super::{Store, columns, pipeline, rows};
-use crate::domain::flag::Configuration;
+use crate::domain::check::{self, Checked};
+use crate::domain::flag::{Configuration, Definition};
 use crate::domain::form::{self, ItemId, Kind};
+use crate::domain::graph::Graph;
 use crate::domain::invalid::Violations;
-use crate::domain::rule::{Rule, Serve};
-use crate::domain::{check, key, limits};
+use crate::domain::{draft, key, limits};
 
 /// Flags by their keys, with one environment's configurations.
 const FIND: &str = "
@@ -65,17 +68,21 @@ pub struct FlagConfiguration {
     pub etag: String,
 }
 
-/// What to change of a configuration. `None`: leave it.
+/// What to change of a configuration, unchecked. `None`: leave it.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigurationPatch {
     /// Whether the flag is on.
     pub enabled: Option<bool>,
+    /// All prerequisites, in their order.
+    pub prerequisites: Option<Vec<draft::Prerequisite>>,
     /// All rules, in their order.
-    pub rules: Option<Vec<Rule>>,
+    pub rules: Option<Vec<draft::Rule>>,
     /// Served when no rule holds; `Some(None)`: the flag's default variant.
-    pub default: Option<Option<Serve>>,
+    pub default: Option<Option<draft::Serve>>,
     /// What splits are salted with; `Some(None)`: the flag's key.
     pub salt: Option<Option<String>>,
+    /// Whether what is odd about it is refused as if it were wrong.
+    pub strict: bool,
 }
 
 /// One flag's switch.
@@ -228,21 +235,10 @@ async fn update(
             description: "is archived".to_owned(),
         });
     }
-    let mut after = before.configuration.configuration.clone();
-    let ConfigurationPatch {
-        enabled,
-        rules,
-        default,
-        salt,
-    } = patch;
-    set(&mut after.enabled, enabled);
-    set(&mut after.rules, rules);
-    set(&mut after.default, default);
-    set(&mut after.salt, salt);
     let definition = form::read_definition(rows::get(row, "form")?).map_err(|error| rows::corrupt("form", error))?;
-    let mut violations = Violations::new();
-    violations.take("configuration", check::configuration(&after, &definition));
-    violations.or(())?;
+    let around = surroundings(definition);
+    let checked = patched(&before.configuration.configuration, patch, &around.borrow());
+    let Checked { value: after, warnings } = checked.map_err(|violations| violations.below("configuration"))?;
 
     let action = "flag_configuration.update";
     let written = write(
@@ -254,10 +250,65 @@ async fn update(
         vec![Edit { before, after }],
     )
     .await?;
-    written.try_map(|configurations| {
+    let written = written.try_map(|configurations| {
         let only = configurations.into_iter().next();
         only.ok_or_else(|| Error::not_found(Entity::Flag, flag))
-    })
+    })?;
+    Ok(written.with_warnings(warnings))
+}
+
+/// The configuration as the patch makes it, or everything that is wrong with that.
+fn patched(
+    before: &Configuration,
+    patch: ConfigurationPatch,
+    around: &check::Surroundings<'_>,
+) -> Result<Checked<Configuration>, Violations> {
+    let ConfigurationPatch {
+        enabled,
+        prerequisites,
+        rules,
+        default,
+        salt,
+        strict,
+    } = patch;
+    let mut after = draft::Configuration::from(before);
+    set(&mut after.enabled, enabled);
+    set(&mut after.prerequisites, prerequisites);
+    set(&mut after.rules, rules);
+    set(&mut after.default, default);
+    set(&mut after.salt, salt);
+    let checked = check::configuration(&after, around)?;
+    let checked = if strict { checked.strictly()? } else { checked };
+    Ok(checked.below("configuration"))
+}
+
+/// What a configuration depends on.
+struct Surroundings {
+    flag: Definition,
+    flags: HashMap<String, Definition>,
+    prerequisites: Graph,
+    segments: HashSet<String>,
+}
+
+impl Surroundings {
+    fn borrow(&self) -> check::Surroundings<'_> {
+        check::Surroundings {
+            flag: &self.flag,
+            flags: &self.flags,
+            prerequisites: &self.prerequisites,
+            segments: &self.segments,
+        }
+    }
+}
+
+/// What the configuration of a flag depends on.
+fn surroundings(flag: Definition) -> Surroundings {
+    Surroundings {
+        flag,
+        flags: HashMap::new(),
+        prerequisites: Graph::new(),
+        segments: HashSet::new(),
+    }
 }
 
 async fn toggle(
@@ -299,11 +350,11 @@ fn check_toggles(toggles: &[Toggle], found: &[Row], environment: &Environment) -
         );
         return Err(violations.into());
     }
-    let mut by_key = std::collections::HashMap::new();
+    let mut by_key = HashMap::new();
     for row in found {
         by_key.insert(rows::get::<&str>(row, "key")?, row);
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut edits = Vec::with_capacity(toggles.len());
     for (n, toggle) in toggles.iter().enumerate() {
         let field = format!("toggles[{n}].flag");

@@ -1,9 +1,9 @@
 //! The columns that people read and edit: after every write, encoding what they say gives the stored form byte for byte.
 
+use halyard::domain::draft;
 use halyard::domain::flag::{Configuration, Definition, Variant};
 use halyard::domain::form;
 use halyard::domain::key;
-use halyard::domain::rule::Serve;
 use halyard::domain::value::{Value, ValueType};
 use halyard::store::configurations::{ConfigurationPatch, Toggle};
 use halyard::store::flags::{FlagPatch, NewFlag};
@@ -124,6 +124,7 @@ async fn toggle(world: &World, toggles: &[(&str, bool)]) {
 }
 
 fn redefining(definition: Definition) -> FlagPatch {
+    let definition = draft::Definition::from(&definition);
     FlagPatch {
         variants: Some(definition.variants),
         off_variant: Some(definition.off_variant),
@@ -134,11 +135,14 @@ fn redefining(definition: Definition) -> FlagPatch {
 }
 
 fn saying(configuration: Configuration) -> ConfigurationPatch {
+    let configuration = draft::Configuration::from(&configuration);
     ConfigurationPatch {
         enabled: Some(configuration.enabled),
+        prerequisites: Some(configuration.prerequisites),
         rules: Some(configuration.rules),
         default: Some(configuration.default),
         salt: Some(configuration.salt),
+        strict: false,
     }
 }
 
@@ -262,7 +266,7 @@ async fn every_write_of_a_configuration_writes_its_columns() {
         create(&world, bool_flag(key)).await;
     }
     let full = ConfigurationPatch {
-        default: Some(Some(Serve::Variant(variant("on")))),
+        default: Some(Some(draft::Serve::Variant("on".to_owned()))),
         salt: Some(Some("pepper".into())),
         ..ConfigurationPatch::default()
     };

@@ -1,7 +1,7 @@
 //! Flags: definitions, and what a change of one means for every environment.
 
 use halyard::domain::access::Role;
-use halyard::domain::rule::Serve;
+use halyard::domain::draft;
 use halyard::store::configurations::{ConfigurationPatch, Toggle};
 use halyard::store::flags::{Flag, FlagFilter, FlagPatch};
 use halyard::store::{Entity, Error, Mutation, Outcome};
@@ -193,7 +193,7 @@ async fn a_variant_that_is_served_cannot_be_removed() {
     let world = world().await;
     let mut definition = world.flag("f").await.entity.definition;
     let serve = ConfigurationPatch {
-        default: Some(Some(Serve::Variant(variant("on")))),
+        default: Some(Some(draft::Serve::Variant("on".to_owned()))),
         ..ConfigurationPatch::default()
     };
     let prod = environment("prod");
@@ -205,7 +205,7 @@ async fn a_variant_that_is_served_cannot_be_removed() {
     );
     definition.variants.remove(0);
     let patch = || FlagPatch {
-        variants: Some(definition.variants.clone()),
+        variants: Some(definition.variants.iter().map(Into::into).collect()),
         default_variant: Some(None),
         ..FlagPatch::default()
     };

@@ -131,7 +131,7 @@ fn configuration(variants: Vec<key::Variant>) -> impl Strategy<Value = Configura
         }
         rules
     });
-    (any::<bool>(), rules, option::of(serve), option::of(line())).prop_map(|(enabled, rules, default, salt)| {
+    (any::<bool>(), rules, option::of(serve), option::of(attribute())).prop_map(|(enabled, rules, default, salt)| {
         Configuration {
             enabled,
             rules,
@@ -181,6 +181,7 @@ fn serve(variants: Vec<key::Variant>) -> impl Strategy<Value = Serve> {
     prop_oneof![select(variants).prop_map(Serve::Variant), split]
 }
 
+/// A name, or a salt.
 fn attribute() -> impl Strategy<Value = String> {
     "\\PC{1,8}"
 }

@@ -13,8 +13,8 @@ use super::error::{Entity, Error, Flaw};
 use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, etag};
 use super::{Store, pipeline, projects, rows};
-use crate::domain::flag::{Definition, Lifecycle, Metadata, Variant};
-use crate::domain::{form, key};
+use crate::domain::flag::{Definition, Lifecycle, Metadata};
+use crate::domain::{draft, form, key};
 
 const FIND: &str = "
     select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.form, f.version, f.form_version,
@@ -65,7 +65,7 @@ pub struct NewFlag {
     pub metadata: Metadata,
 }
 
-/// What to change of a flag. `None`: leave it.
+/// What to change of a flag, unchecked. `None`: leave it.
 #[derive(Debug, Clone, Default)]
 pub struct FlagPatch {
     /// For people.
@@ -77,11 +77,11 @@ pub struct FlagPatch {
     /// Who looks after it.
     pub owner: Option<String>,
     /// All variants, in their order.
-    pub variants: Option<Vec<Variant>>,
+    pub variants: Option<Vec<draft::Variant>>,
     /// Served while the flag is off; `Some(None)`: no value.
-    pub off_variant: Option<Option<key::Variant>>,
+    pub off_variant: Option<Option<String>>,
     /// Served by an enabled configuration without a default; `Some(None)`: the off variant.
-    pub default_variant: Option<Option<key::Variant>>,
+    pub default_variant: Option<Option<String>>,
     /// Whether client keys may evaluate it.
     pub client_visible: Option<bool>,
 }

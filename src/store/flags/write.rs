@@ -12,7 +12,7 @@ use crate::domain::flag::{Configuration, Definition, Metadata};
 use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::invalid::Violations;
 use crate::domain::rule::Serve;
-use crate::domain::{check, key, limits};
+use crate::domain::{check, draft, key, limits};
 use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
 use crate::store::journal::{Item, Journal};
@@ -49,7 +49,7 @@ pub(super) async fn create(
         lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
     // Off everywhere, it still alters answers: what was unknown is now the off variant.
     locked.require_change()?;
-    check_flag(&definition, &metadata)?;
+    let definition = check_flag(&(&definition).into(), &metadata)?;
     if !existing.is_empty() {
         return Err(Error::AlreadyExists {
             entity: Entity::Flag,
@@ -145,8 +145,7 @@ pub(super) async fn update(
     let Held { locked, row, .. } = &held;
     let before = &row.flag;
     check_etag(etag, &before.etag, Entity::Flag, flag.as_str())?;
-    let after = patched(before, patch);
-    check_flag(&after.definition, &after.metadata)?;
+    let after = patched(before, patch)?;
     if after.definition == before.definition && after.metadata == before.metadata {
         return Ok(Written::unchanged(after));
     }
@@ -283,7 +282,8 @@ fn served(configuration: &Configuration) -> impl Iterator<Item = &key::Variant> 
     rules.chain(&configuration.default).flat_map(Serve::variants)
 }
 
-fn patched(before: &Flag, patch: FlagPatch) -> Flag {
+/// The flag as the patch makes it, or everything that is wrong with that.
+fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
     let FlagPatch {
         name,
         description,
@@ -294,8 +294,8 @@ fn patched(before: &Flag, patch: FlagPatch) -> Flag {
         default_variant,
         client_visible,
     } = patch;
-    let mut after = before.clone();
-    let (definition, metadata) = (&mut after.definition, &mut after.metadata);
+    let mut definition = draft::Definition::from(&before.definition);
+    let mut metadata = before.metadata.clone();
     set(&mut metadata.name, name);
     set(&mut metadata.description, description);
     set(&mut metadata.tags, tags);
@@ -304,8 +304,12 @@ fn patched(before: &Flag, patch: FlagPatch) -> Flag {
     set(&mut definition.off_variant, off_variant);
     set(&mut definition.default_variant, default_variant);
     set(&mut definition.client_visible, client_visible);
-    after.metadata = tidy(after.metadata);
-    after
+    let metadata = tidy(metadata);
+    Ok(Flag {
+        definition: check_flag(&definition, &metadata)?,
+        metadata,
+        ..before.clone()
+    })
 }
 
 /// Tags are sorted and without repetition.
@@ -315,11 +319,13 @@ fn tidy(mut metadata: Metadata) -> Metadata {
     metadata
 }
 
-fn check_flag(definition: &Definition, metadata: &Metadata) -> Result<(), Violations> {
+fn check_flag(definition: &draft::Definition, metadata: &Metadata) -> Result<Definition, Violations> {
     let mut violations = Violations::new();
     violations.take("flag", check::metadata(metadata));
-    violations.take("flag", check::definition(definition));
-    violations.or(())
+    match violations.take("flag", check::definition(definition)) {
+        Some(definition) => violations.or(definition),
+        None => Err(violations),
+    }
 }
 
 fn definition_item(flag: &Flag, version: u64, form: Option<Bytes>) -> Item {

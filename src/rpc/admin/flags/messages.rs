@@ -1,9 +1,10 @@
 //! What callers say of flags and configurations, and what they are told.
 
-use crate::domain::flag::{Definition, Lifecycle, Metadata, Variant};
+use crate::domain::check::{self, Warning};
+use crate::domain::flag::{Lifecycle, Metadata};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
-use crate::domain::{check, key, limits};
+use crate::domain::{draft, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::admin::name_or;
 use crate::rpc::convert::common::{Mask, finish, key, timestamp};
@@ -13,23 +14,24 @@ use crate::store::flags::{Flag, FlagPatch, NewFlag};
 
 /// What a caller may say of a flag; the project is read before, since it decides whether the rest is looked at.
 struct Described {
-    key: key::Flag,
+    key: String,
     metadata: Metadata,
-    variants: Vec<Variant>,
-    off_variant: Option<key::Variant>,
-    default_variant: Option<key::Variant>,
+    value_type: Option<ValueType>,
+    variants: Vec<draft::Variant>,
+    off_variant: Option<String>,
+    default_variant: Option<String>,
     client_visible: bool,
 }
 
-fn read(flag: pb::Flag) -> Result<Described, Violations> {
+fn read(flag: pb::Flag) -> Described {
     let pb::Flag {
         project: _,
-        key: flag_key,
+        key,
         name,
         description,
         tags,
         owner,
-        r#type: _,
+        r#type,
         variants,
         off_variant,
         default_variant,
@@ -41,57 +43,39 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         lifecycle: _,
         expected_removal_time: _,
     } = flag;
-    let mut violations = Violations::new();
-    let key: Option<key::Flag> = key(&mut violations, "key", &flag_key);
-    let variants = violations.take("", flag::read_variants(variants));
-    let off_variant = flag::read_variant_key(&mut violations, "off_variant", &off_variant);
-    let default_variant = flag::read_variant_key(&mut violations, "default_variant", &default_variant);
-    let metadata = Metadata {
-        name: name_or(name, key.as_ref()),
-        description,
-        tags,
-        owner,
-        lifecycle: Lifecycle::default(),
-    };
-    violations.take("", check::metadata(&metadata));
-    let described = key.zip(variants).map(|(key, variants)| Described {
+    Described {
+        metadata: Metadata {
+            name: name_or(name, Some(&key)),
+            description,
+            tags,
+            owner,
+            lifecycle: Lifecycle::default(),
+        },
         key,
-        metadata,
-        variants,
-        off_variant,
-        default_variant,
+        value_type: flag::read_type(r#type),
+        variants: flag::read_variants(variants),
+        off_variant: flag::read_optional(off_variant),
+        default_variant: flag::read_optional(default_variant),
         client_visible,
-    });
-    finish(violations, described)
+    }
 }
 
 pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
-    let mut violations = Violations::new();
-    let value_type = flag::read_type(&mut violations, "type", flag.r#type);
-    let described = violations.take("", read(flag));
-    let (value_type, described) = finish(violations, value_type.zip(described))?;
     let Described {
         key,
         metadata,
+        value_type,
         mut variants,
         mut off_variant,
         mut default_variant,
         client_visible,
-    } = described;
-    if value_type == ValueType::Bool && variants.is_empty() {
-        let [on, off] = [("on", true), ("off", false)].map(|(key, value)| {
-            key::Variant::new(key).map(|key| Variant {
-                key,
-                value: Value::Bool(value),
-                description: String::new(),
-            })
-        });
-        let (on, off) = (on?, off?);
-        off_variant = off_variant.or_else(|| Some(off.key.clone()));
-        default_variant = default_variant.or_else(|| Some(on.key.clone()));
-        variants = vec![on, off];
+    } = read(flag);
+    if value_type == Some(ValueType::Bool) && variants.is_empty() {
+        variants = [("on", true), ("off", false)].map(bool_variant).into();
+        off_variant.get_or_insert_with(|| "off".to_owned());
+        default_variant.get_or_insert_with(|| "on".to_owned());
     }
-    let definition = Definition {
+    let draft = draft::Definition {
         key,
         value_type,
         variants,
@@ -99,18 +83,33 @@ pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
         default_variant,
         client_visible,
     };
-    Ok(NewFlag { definition, metadata })
+    let mut violations = Violations::new();
+    violations.take("", check::metadata(&metadata));
+    let definition = violations.take("", check::definition(&draft));
+    let new = definition.map(|definition| NewFlag { definition, metadata });
+    finish(violations, new)
 }
 
+fn bool_variant((key, value): (&str, bool)) -> draft::Variant {
+    draft::Variant {
+        key: key.to_owned(),
+        value: Ok(Value::Bool(value)),
+        description: String::new(),
+    }
+}
+
+/// What is said of a flag is checked where it is known what the flag was.
 pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, FlagPatch), Violations> {
     let Described {
-        key,
+        key: flag_key,
         metadata,
+        // It cannot be changed.
+        value_type: _,
         variants,
         off_variant,
         default_variant,
         client_visible,
-    } = read(flag)?;
+    } = read(flag);
     let Metadata {
         name,
         description,
@@ -128,12 +127,16 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         default_variant: mask.pick("default_variant", default_variant),
         client_visible: mask.pick("client_visible", client_visible),
     };
-    Ok((key, patch))
+    let mut violations = Violations::new();
+    let key = key(&mut violations, "key", &flag_key);
+    finish(violations, key.map(|key| (key, patch)))
 }
 
+/// What is said of a configuration is checked where the flag is known.
 pub(super) fn read_configuration(
     configuration: pb::FlagConfiguration,
     mask: &Mask<'_>,
+    strict: bool,
 ) -> Result<(key::Environment, key::Flag, ConfigurationPatch), Violations> {
     let pb::FlagConfiguration {
         project: _,
@@ -145,24 +148,29 @@ pub(super) fn read_configuration(
         salt,
         update_time: _,
         etag: _,
-        prerequisites: _,
+        prerequisites,
     } = configuration;
     let mut violations = Violations::new();
     let environment = key(&mut violations, "environment", &environment);
     let flag_key = key(&mut violations, "flag", &flag_key);
-    let rules = violations.take("", flag::read_rules(rules));
-    let default = default_serve.and_then(|serve| violations.take("default_serve", flag::read_serve(serve)));
-    let patch = rules.map(|rules| ConfigurationPatch {
+    let patch = ConfigurationPatch {
         enabled: mask.pick("enabled", enabled),
-        rules: mask.pick("rules", rules),
-        default: mask.pick("default_serve", default),
-        salt: mask.pick("salt", (!salt.is_empty()).then_some(salt)),
-    });
-    let change = environment.zip(flag_key).zip(patch);
-    finish(
-        violations,
-        change.map(|((environment, flag), patch)| (environment, flag, patch)),
-    )
+        prerequisites: mask.pick("prerequisites", flag::read_prerequisites(prerequisites)),
+        rules: mask.pick("rules", flag::read_rules(rules)),
+        default: mask.pick("default_serve", default_serve.map(flag::read_serve)),
+        salt: mask.pick("salt", flag::read_optional(salt)),
+        strict,
+    };
+    let place = environment.zip(flag_key);
+    finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
+}
+
+pub(super) fn write_warning(warning: &Warning) -> pb::Warning {
+    let Warning { field, description } = warning;
+    pb::Warning {
+        field: field.clone(),
+        description: description.clone(),
+    }
 }
 
 pub(super) fn read_toggles(violations: &mut Violations, toggles: Vec<pb::Toggle>) -> Vec<Toggle> {

@@ -4,7 +4,9 @@ mod messages;
 
 use tonic::{Request, Response};
 
-use self::messages::{read_configuration, read_new, read_patch, read_toggles, write, write_configuration};
+use self::messages::{
+    read_configuration, read_new, read_patch, read_toggles, write, write_configuration, write_warning,
+};
 use super::{Call, answer, at, page, recorded, write_page, write_revisions};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
@@ -28,7 +30,7 @@ const FLAG_FIELDS: &[&str] = &[
     "client_visible",
 ];
 /// What an update of a configuration may write.
-const CONFIGURATION_FIELDS: &[&str] = &["enabled", "rules", "default_serve", "salt"];
+const CONFIGURATION_FIELDS: &[&str] = &["enabled", "prerequisites", "rules", "default_serve", "salt"];
 
 /// The service.
 pub struct Flags {
@@ -242,7 +244,7 @@ impl FlagService for Flags {
             etag,
             validate_only,
             request_id,
-            strict: _,
+            strict,
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
@@ -252,14 +254,17 @@ impl FlagService for Flags {
             .as_ref()
             .and_then(|it| key(&mut violations, "configuration.project", &it.project));
         call.authorise(project.as_ref())?;
-        let change = configuration.and_then(|it| violations.take("configuration", read_configuration(it, &mask)));
+        let change = configuration.and_then(|it| {
+            let change = read_configuration(it, &mask, strict);
+            violations.take("configuration", change)
+        });
         let (project, (environment, flag, patch)) =
             finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<FlagConfiguration>| pb::UpdateFlagConfigurationResponse {
             configuration: Some(write_configuration(&written.entity)),
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
-            warnings: Vec::new(),
+            warnings: written.warnings.iter().map(write_warning).collect(),
         };
         let recorded = recorded(response);
         let outcome = self
