@@ -42,6 +42,8 @@ pub const SEGMENT_PARTS: usize = 50;
 pub const SEGMENT_EVALUATIONS: usize = 256;
 /// Targeting keys in the uploaded list of a segment.
 pub const SEGMENT_KEYS: usize = 1_000_000;
+/// Bytes of all targeting keys in the uploaded list of a segment.
+pub const SEGMENT_LIST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes in the stored form of one chunk of a segment's list.
 pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
 /// Pieces of one upload of a segment's list.

@@ -4,6 +4,7 @@ mod auth;
 mod environments;
 mod flags;
 mod projects;
+mod segments;
 
 use std::net::IpAddr;
 
@@ -15,6 +16,7 @@ pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
+pub use segments::Segments;
 
 use super::convert::common;
 use super::front::Caller;
@@ -129,6 +131,14 @@ fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevi
         revision: revision.revision,
     };
     revisions.iter().map(write).collect()
+}
+
+fn write_warning(warning: &check::Warning) -> pb::Warning {
+    let check::Warning { field, description } = warning;
+    pb::Warning {
+        field: field.clone(),
+        description: description.clone(),
+    }
 }
 
 /// A name, or the key where none is given.

@@ -1,6 +1,6 @@
 //! What callers say of flags and configurations, and what they are told.
 
-use crate::domain::check::{self, Warning};
+use crate::domain::check;
 use crate::domain::flag::{Lifecycle, Metadata};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
@@ -163,14 +163,6 @@ pub(super) fn read_configuration(
     };
     let place = environment.zip(flag_key);
     finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
-}
-
-pub(super) fn write_warning(warning: &Warning) -> pb::Warning {
-    let Warning { field, description } = warning;
-    pb::Warning {
-        field: field.clone(),
-        description: description.clone(),
-    }
 }
 
 pub(super) fn read_toggles(violations: &mut Violations, toggles: Vec<pb::Toggle>) -> Vec<Toggle> {

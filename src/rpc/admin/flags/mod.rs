@@ -5,9 +5,9 @@ mod messages;
 use tonic::{Request, Response};
 
 use self::messages::{
-    read_configuration, read_new, read_patch, read_toggles, write, write_configuration, write_warning,
+    read_configuration, read_new, read_patch, read_toggles, write, write_configuration,
 };
-use super::{Call, answer, at, page, recorded, write_page, write_revisions};
+use super::{Call, answer, at, page, recorded, write_page, write_revisions, write_warning};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;
