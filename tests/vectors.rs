@@ -151,7 +151,9 @@ fn answers_are_those_of_the_vectors() {
         let (definition, configuration) = (Kind::FlagDefinition, Kind::FlagConfiguration);
         for order in [[definition, configuration], [configuration, definition]] {
             let snapshot = snapshot(&case, order);
-            let answer = snapshot.get(&case.flag).map(|flag| flag.evaluate(&context, &snapshot).into());
+            let answer = snapshot
+                .get(&case.flag)
+                .map(|flag| flag.evaluate(&context, &snapshot).into());
             assert_eq!(answer, case.expected, "{}, {} first", case.name, order[0].name());
         }
     }

@@ -7,6 +7,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::audit::{self, Record};
 use super::environments::{Address, Environment};
@@ -35,13 +36,31 @@ const FIND: &str = "
     where p.key = $1 and f.key = any($3::text[])";
 const UPSERT: &str = "
     insert into flag_configurations (
-        project_id, environment_id, flag_id, form, enabled, rules, default_serve, salt, version, updated_at)
-    select $1::bigint, $2::bigint, n.flag_id, n.form, n.enabled, n.rules, n.default_serve, n.salt, $3::bigint, $4::timestamptz
-    from unnest($5::bigint[], $6::bytea[], $7::boolean[], $8::json[], $9::json[], $10::text[])
-        as n (flag_id, form, enabled, rules, default_serve, salt)
+        project_id, environment_id, flag_id, form, enabled, rules, default_serve, salt, prerequisites, version, updated_at)
+    select $1::bigint, $2::bigint, n.flag_id, n.form, n.enabled, n.rules, n.default_serve, n.salt, n.prerequisites, $3::bigint,
+        $4::timestamptz
+    from unnest($5::bigint[], $6::bytea[], $7::boolean[], $8::json[], $9::json[], $10::text[], $11::json[])
+        as n (flag_id, form, enabled, rules, default_serve, salt, prerequisites)
     on conflict (environment_id, flag_id) do update
     set form = excluded.form, enabled = excluded.enabled, rules = excluded.rules, default_serve = excluded.default_serve,
-        salt = excluded.salt, version = excluded.version, updated_at = excluded.updated_at";
+        salt = excluded.salt, prerequisites = excluded.prerequisites, version = excluded.version,
+        updated_at = excluded.updated_at";
+/// The links of flags whose dependencies changed go, and come anew: statements of their own, since joined ones would not see
+/// what the other did.
+const UNLINK_PREREQUISITES: &str = "
+    delete from flag_prerequisites where environment_id = $1 and flag_id = any($2::bigint[])";
+const UNLINK_SEGMENTS: &str = "
+    delete from flag_segments where environment_id = $1 and flag_id = any($2::bigint[])";
+const LINK_PREREQUISITES: &str = "
+    insert into flag_prerequisites (project_id, environment_id, flag_id, prerequisite_id)
+    select $1::bigint, $2::bigint, n.flag_id, f.id
+    from unnest($3::bigint[], $4::text[]) as n (flag_id, key)
+    join flags f on f.project_id = $1 and f.key = n.key";
+const LINK_SEGMENTS: &str = "
+    insert into flag_segments (project_id, environment_id, flag_id, segment_id)
+    select $1::bigint, $2::bigint, n.flag_id, s.id
+    from unnest($3::bigint[], $4::text[]) as n (flag_id, key)
+    join segments s on s.project_id = $1 and s.key = n.key";
 
 /// What stands for the version in the etag of a configuration that was never written; versions begin at 1.
 const UNWRITTEN: i64 = 0;
@@ -208,6 +227,12 @@ pub(super) fn item(flag: &key::Flag, version: u64, form: Option<Bytes>) -> Item 
 struct Edit {
     before: ConfigurationRow,
     after: Configuration,
+}
+
+/// A configuration after the edit; if it differs, with what it was and its new form.
+struct Edited {
+    row: ConfigurationRow,
+    written: Option<(Configuration, Bytes)>,
 }
 
 async fn update(
@@ -401,11 +426,14 @@ async fn write(
     let (revision, now) = (environment.next_revision(), locked.now);
     let mut journal = Journal::new(mutation, locked);
     let mut items = Vec::new();
-    // Every configuration in the order of the edits, with the form of those that differ.
+    // Every configuration in the order of the edits.
     let mut edited = Vec::with_capacity(edits.len());
     for Edit { before, after } in edits {
         if before.configuration.configuration == after {
-            edited.push((before, None));
+            edited.push(Edited {
+                row: before,
+                written: None,
+            });
             continue;
         }
         let form = Bytes::from(form::write_configuration(&after));
@@ -414,12 +442,17 @@ async fn write(
         row.write(&environment.environment, revision, now);
         journal.record(record(action, &before, &row.configuration)?);
         items.push(item(&row.configuration.flag, revision, Some(form.clone())));
-        edited.push((row, Some(form)));
+        edited.push(Edited {
+            row,
+            written: Some((before.configuration.configuration, form)),
+        });
     }
-    let mut columns = columns::Configurations::default();
-    for (row, form) in &edited {
-        if let Some(form) = form {
-            columns.push(row.flag_id, &row.configuration.configuration, form);
+    let (mut columns, mut links) = (columns::Configurations::default(), columns::Links::default());
+    for Edited { row, written } in &edited {
+        if let Some((before, form)) = written {
+            let configuration = &row.configuration.configuration;
+            columns.push(row.flag_id, configuration, form);
+            links.push(row.flag_id, before, configuration);
         }
     }
     let written = if items.is_empty() {
@@ -440,11 +473,24 @@ async fn write(
                 &columns.rules,
                 &columns.default_serves,
                 &columns.salts,
+                &columns.prerequisites,
             ],
         );
-        journal.write(transaction, &[upsert], ()).await?
+        let unlink: &[&(dyn ToSql + Sync)] = &[&environment, &links.changed];
+        let (prerequisites, segments) = (&links.prerequisites, &links.segments);
+        let link: [pipeline::Query<'_>; 4] = [
+            (UNLINK_PREREQUISITES, unlink),
+            (UNLINK_SEGMENTS, unlink),
+            (
+                LINK_PREREQUISITES,
+                &[&project, &environment, &prerequisites.0, &prerequisites.1],
+            ),
+            (LINK_SEGMENTS, &[&project, &environment, &segments.0, &segments.1]),
+        ];
+        let link = if links.changed.is_empty() { &[][..] } else { &link };
+        journal.write(transaction, &[&[upsert], link].concat(), ()).await?
     };
-    written.try_map(|()| Ok(edited.into_iter().map(|(row, _)| row.configuration).collect()))
+    written.try_map(|()| Ok(edited.into_iter().map(|edited| edited.row.configuration).collect()))
 }
 
 fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Result<Record, Error> {

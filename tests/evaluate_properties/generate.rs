@@ -90,7 +90,12 @@ const SEGMENTS: [&str; 5] = ["s", "t", "u", "w", "unknown"];
 /// An environment with the flag `f` and perhaps others.
 pub fn world() -> impl Strategy<Value = World> {
     let flag = |key: &'static str| {
-        let others = FLAGS.iter().copied().skip_while(move |other| *other != key).skip(1).collect();
+        let others = FLAGS
+            .iter()
+            .copied()
+            .skip_while(move |other| *other != key)
+            .skip(1)
+            .collect();
         let flag = (definition(key), option::weighted(0.95, configuration(others)));
         flag.prop_map(|(definition, configuration)| Flag {
             definition,
@@ -104,7 +109,9 @@ pub fn world() -> impl Strategy<Value = World> {
         let segments = SEGMENTS.into_iter().zip(segments).take(count);
         World {
             flags: flags.map(|(key, flag)| (key.to_owned(), flag)).collect(),
-            segments: segments.map(|(key, segment)| (key.to_owned(), segment)).collect::<BTreeMap<_, _>>(),
+            segments: segments
+                .map(|(key, segment)| (key.to_owned(), segment))
+                .collect::<BTreeMap<_, _>>(),
         }
     })
 }
@@ -227,7 +234,13 @@ pub fn definition(key: &str) -> impl Strategy<Value = Definition> + use<> {
 pub fn configuration(others: Vec<&'static str>) -> impl Strategy<Value = Configuration> {
     let salt = option::of(select(&TEXTS[..]).prop_map(str::to_owned));
     let enabled = prop::bool::weighted(0.9);
-    let parts = (enabled, prerequisites(others), vec(rule(), 0..4), option::of(serve()), salt);
+    let parts = (
+        enabled,
+        prerequisites(others),
+        vec(rule(), 0..4),
+        option::of(serve()),
+        salt,
+    );
     parts.prop_map(|(enabled, prerequisites, mut rules, default, salt)| {
         for (n, rule) in rules.iter_mut().enumerate().skip(1) {
             // Only the first two rules can have one key.
@@ -341,7 +354,10 @@ fn values(operator: Operator) -> (&'static str, BoxedStrategy<Vec<Operand>>) {
         Operator::Equals => ("x", vec(operand(), 1).boxed()),
         Operator::OneOf => ("x", vec(operand(), 1..12).boxed()),
         Operator::Contains | Operator::StartsWith | Operator::EndsWith => ("x", some(&TEXTS)),
-        Operator::Matches => ("x", prop_oneof![30 => some(&PATTERNS[..6]), 1 => some(&PATTERNS)].boxed()),
+        Operator::Matches => (
+            "x",
+            prop_oneof![30 => some(&PATTERNS[..6]), 1 => some(&PATTERNS)].boxed(),
+        ),
         Operator::NumberEqual
         | Operator::NumberNotEqual
         | Operator::NumberLess
@@ -406,8 +422,14 @@ fn object() -> impl Strategy<Value = Object> {
         let attribute = prop_oneof![4 => text(of), 1 => vec(text(of), 0..3).prop_map(Attribute::List)];
         option::weighted(0.7, attribute).prop_map(move |attribute| attribute.map(|it| (name.to_owned(), it)))
     };
-    let y = option::of(select(&NUMBERS[..])).prop_map(|number| number.map(|it| ("y".to_owned(), Attribute::Number(it))));
-    let special = (special("version", &VERSIONS), special("moment", &MOMENTS), special("address", &ADDRESSES), y);
+    let y =
+        option::of(select(&NUMBERS[..])).prop_map(|number| number.map(|it| ("y".to_owned(), Attribute::Number(it))));
+    let special = (
+        special("version", &VERSIONS),
+        special("moment", &MOMENTS),
+        special("address", &ADDRESSES),
+        y,
+    );
     (vec((names, attribute()), 0..5), special).prop_map(|(fields, (version, moment, address, y))| {
         let special = [version, moment, address, y];
         fields.into_iter().chain(special.into_iter().flatten()).collect()

@@ -19,7 +19,9 @@ use world::{World, item};
 fn answers(world: &World, context: &Context) -> Vec<(String, Outcome)> {
     let snapshot = world.snapshot();
     let flags = snapshot.flags();
-    flags.map(|flag| (flag.key().to_owned(), flag.evaluate(context, &snapshot).into())).collect()
+    flags
+        .map(|flag| (flag.key().to_owned(), flag.evaluate(context, &snapshot).into()))
+        .collect()
 }
 
 /// A form with a few bytes of it replaced, and possibly its end cut off.

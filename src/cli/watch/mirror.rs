@@ -191,7 +191,11 @@ impl Mirror {
             Intent::Snapshot => self.items.keys().chain(after.keys()).cloned().collect(),
             Intent::Delta | Intent::None | Intent::Unspecified => touched,
         };
-        let flags = differences(&self.items, &after, touched.iter().map(|(_, key)| key.clone()).collect());
+        let flags = differences(
+            &self.items,
+            &after,
+            touched.iter().map(|(_, key)| key.clone()).collect(),
+        );
         let segments = segments::differences(&self.items, &after, &touched);
         self.items = after;
         self.at = Some((generation, revision));

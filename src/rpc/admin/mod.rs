@@ -3,6 +3,7 @@
 mod auth;
 mod environments;
 mod flags;
+mod paging;
 mod projects;
 mod segments;
 
@@ -18,15 +19,16 @@ pub use flags::Flags;
 pub use projects::Projects;
 pub use segments::Segments;
 
-use super::convert::common;
-use super::front::Caller;
+use self::paging::Paging;
+use super::convert::common::PageSizes;
+use super::front::{Caller, Deadline};
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::store::environments::Address;
-use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, Page, PageRequest, RequestId, Written};
+use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
 
 /// The metadata with which a caller says why.
 const REASON: &str = "x-halyard-reason";
@@ -36,6 +38,8 @@ struct Call {
     caller: Caller,
     peer: Option<IpAddr>,
     reason: String,
+    /// By when it must be answered.
+    deadline: Deadline,
     /// Of the message, for telling a replay from another request with the same id.
     hash: Digest,
 }
@@ -48,6 +52,7 @@ impl Call {
             .get::<Caller>()
             .cloned()
             .ok_or(Refusal::Unauthenticated)?;
+        let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
@@ -57,6 +62,7 @@ impl Call {
             caller,
             peer,
             reason,
+            deadline,
             hash,
         };
         Ok((call, message))
@@ -69,6 +75,22 @@ impl Call {
             Some(project) => self.caller.authorise(Some(project)),
             None => Ok(()),
         }
+    }
+
+    /// Which page of a list of entities a request asks for: `page` is its size and its token, taken out of `asked`.
+    fn page<M: Message>(&self, violations: &mut Violations, page: (i32, String), asked: &M) -> Paging {
+        self.page_of(PageSizes::ENTITIES, violations, page, asked)
+    }
+
+    /// The same of a list whose pages have other sizes.
+    fn page_of<M: Message>(
+        &self,
+        sizes: PageSizes,
+        violations: &mut Violations,
+        page: (i32, String),
+        asked: &M,
+    ) -> Paging {
+        Paging::read(violations, self.caller.method.path, sizes, page, asked)
     }
 
     /// What the store is told of the caller, and of the request if it has an id.
@@ -109,20 +131,6 @@ fn answer<T, R: Message + Default>(outcome: Outcome<T>, response: impl FnOnce(&W
         })?,
     };
     Ok(Response::new(response))
-}
-
-/// Which page a request asks for.
-fn page(violations: &mut Violations, size: i32, token: String) -> PageRequest {
-    let size = common::page_size(violations, size);
-    if token.len() > limits::ATTRIBUTE_CHARS || token.contains(char::is_control) {
-        violations.add("page_token", "is not a token of a page before");
-    }
-    PageRequest { size, after: token }
-}
-
-/// A page's messages and the token of the next.
-fn write_page<T, M>(page: Page<T>, write: impl Fn(&T) -> M) -> (Vec<M>, String) {
-    (page.items.iter().map(write).collect(), page.next.unwrap_or_default())
 }
 
 fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevision> {

@@ -284,7 +284,9 @@ async fn lists(transaction: &Transaction<'_>, environment: EnvironmentId) -> Res
         join segments segment on segment.id = chunk.segment_id
         where chunk.environment_id = $1";
     let rows = transaction.query_typed_raw(sql, [(environment.0, Type::INT8)]).await?;
-    let items = rows.map_err(Error::from).and_then(|row| ready(rows::item(Kind::SegmentKeys, &row)));
+    let items = rows
+        .map_err(Error::from)
+        .and_then(|row| ready(rows::item(Kind::SegmentKeys, &row)));
     items.try_collect().await
 }
 

@@ -130,8 +130,7 @@ async fn activate(
         (configurations::FIND, &[&of, &environment.as_str(), &segment.as_str()]),
         (uploads::HOLD, &[&of, &activation.upload]),
     ];
-    let (locked, [found, upload]) =
-        lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
+    let (locked, [found, upload]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
     locked.require_change()?;
     let upload = upload
         .first()
@@ -157,9 +156,10 @@ async fn activate(
 
 fn check_pieces(expected: Option<u32>, found: usize) -> Result<(), Violations> {
     match expected {
-        Some(expected) if expected as usize != found => {
-            Err(Violations::one("pieces", format!("is {expected}; the upload has {found}")))
-        }
+        Some(expected) if expected as usize != found => Err(Violations::one(
+            "pieces",
+            format!("is {expected}; the upload has {found}"),
+        )),
         Some(_) | None => Ok(()),
     }
 }
@@ -210,15 +210,27 @@ impl Place<'_> {
         let (segment, revision) = (&after.configuration.segment, environment.next_revision());
 
         let mut items = vec![configuration_item(segment, revision, Some(form.clone()))];
-        items.extend(put.into_iter().map(|(chunk, form)| chunk_item(segment, chunk, revision, Some(form))));
-        let deleted = gone.iter().map(|&(chunk, version)| chunk_item(segment, chunk, version, None));
+        items.extend(
+            put.into_iter()
+                .map(|(chunk, form)| chunk_item(segment, chunk, revision, Some(form))),
+        );
+        let deleted = gone
+            .iter()
+            .map(|&(chunk, version)| chunk_item(segment, chunk, version, None));
         items.extend(deleted);
         let mut journal = Journal::new(mutation, locked);
         journal.change(environment, items);
         journal.record(audited(&before, &after, activation.mode, hash)?);
 
-        let (project, id, columns) = (locked.project.id, environment.environment.id.0, Columns::of(&after, &form));
-        let gone: Vec<_> = gone.iter().filter_map(|&(chunk, _)| i32::try_from(chunk).ok()).collect();
+        let (project, id, columns) = (
+            locked.project.id,
+            environment.environment.id.0,
+            Columns::of(&after, &form),
+        );
+        let gone: Vec<_> = gone
+            .iter()
+            .filter_map(|&(chunk, _)| i32::try_from(chunk).ok())
+            .collect();
         let writes: [pipeline::Query<'_>; 4] = [
             pipeline::LONG,
             (configurations::UPSERT, &columns.parameters(&project, &id)),

@@ -48,7 +48,9 @@ pub(super) fn cut(keys: &[&str], kept: Option<u32>) -> Result<Cut, Crowded> {
     for (key, fine) in keys.iter().zip(&fine) {
         parts.entry(fine / (MOST / chunks)).or_default().push(key);
     }
-    let forms = parts.into_iter().map(|(chunk, keys)| (chunk, form::write_keys(&keys).into()));
+    let forms = parts
+        .into_iter()
+        .map(|(chunk, keys)| (chunk, form::write_keys(&keys).into()));
     Ok(Cut {
         list: Some(KeyList {
             chunks,
@@ -74,7 +76,9 @@ fn sizes(keys: &[&str], fine: &[u32]) -> Vec<usize> {
 fn choose(sizes: &[usize], kept: Option<u32>) -> Option<u32> {
     let frame = form::write_keys(&[]).len();
     let largest = |chunks: u32| {
-        let joined = sizes.chunks((MOST / chunks) as usize).map(|sizes| sizes.iter().sum::<usize>());
+        let joined = sizes
+            .chunks((MOST / chunks) as usize)
+            .map(|sizes| sizes.iter().sum::<usize>());
         frame + joined.max().unwrap_or_default()
     };
     let total: usize = sizes.iter().sum();
@@ -154,7 +158,10 @@ mod tests {
         let before = cut_of(&users(0, 30_000), None);
         let after = cut_of(&users(0, 30_003), Some(chunks(&before)));
         assert_eq!(chunks(&after), chunks(&before));
-        let altered = after.forms.iter().filter(|&(chunk, form)| before.forms.get(chunk) != Some(form));
+        let altered = after
+            .forms
+            .iter()
+            .filter(|&(chunk, form)| before.forms.get(chunk) != Some(form));
         assert!((1..=3).contains(&altered.count()));
     }
 

@@ -153,7 +153,9 @@ pub(super) fn found(
     environment: &Environment,
     segment: &key::Segment,
 ) -> Result<ConfigurationRow, Error> {
-    let row = found.first().ok_or_else(|| Error::not_found(Entity::Segment, segment))?;
+    let row = found
+        .first()
+        .ok_or_else(|| Error::not_found(Entity::Segment, segment))?;
     from_row(row, environment, rows::get(row, "id")?, segment)
 }
 
@@ -188,12 +190,7 @@ pub(super) fn from_row(
 
 impl ConfigurationRow {
     /// The same with another content, as this revision of the environment writes it.
-    pub(super) fn written(
-        &self,
-        configuration: Configuration,
-        environment: &LockedEnvironment,
-        at: Timestamp,
-    ) -> Self {
+    pub(super) fn written(&self, configuration: Configuration, environment: &LockedEnvironment, at: Timestamp) -> Self {
         let mut after = self.clone();
         after.configuration.configuration = configuration;
         after.write(&environment.environment, environment.next_revision(), at);

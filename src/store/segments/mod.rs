@@ -174,10 +174,7 @@ impl Store {
         let client = self.reader().await?;
         let id = environment.as_ref().map(|environment| environment.id.0);
         let pattern = (!text.is_empty()).then(|| any_case(text));
-        let list: pipeline::Query<'_> = (
-            LIST,
-            &[&project.as_str(), &page.after, &page.limit(), &id, &pattern],
-        );
+        let list: pipeline::Query<'_> = (LIST, &[&project.as_str(), &page.after, &page.limit(), &id, &pattern]);
         let found = pipeline::one(&client, list).await?;
         if found.is_empty() && !projects::exists(&client, project).await? {
             return Err(Error::not_found(Entity::Project, project));
@@ -191,7 +188,11 @@ impl Store {
 }
 
 fn listed(row: &Row, environment: Option<&Environment>) -> Result<(Segment, Option<SegmentConfiguration>), Error> {
-    let SegmentRow { id, version: _, segment } = from_row(row)?;
+    let SegmentRow {
+        id,
+        version: _,
+        segment,
+    } = from_row(row)?;
     let configuration = match environment {
         Some(environment) => Some(configurations::from_row(row, environment, id, &segment.key)?.configuration),
         None => None,

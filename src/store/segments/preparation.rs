@@ -137,7 +137,10 @@ fn cut(keys: &[&str], kept: Option<u32>) -> Result<Cut, Violations> {
     let bytes: usize = keys.iter().map(|key| key.len()).sum();
     check_total(keys.len() as u64, bytes as u64)?;
     chunks::cut(keys, kept).map_err(|Crowded| {
-        Violations::one("keys", "have hashes that are so much alike that the list cannot be kept in chunks")
+        Violations::one(
+            "keys",
+            "have hashes that are so much alike that the list cannot be kept in chunks",
+        )
     })
 }
 

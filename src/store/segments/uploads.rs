@@ -123,10 +123,7 @@ async fn create(
     let now = locked.now;
     let writes: [pipeline::Query<'_>; 2] = [
         (DROP_OLD, &[]),
-        (
-            INSERT,
-            &[&id, &locked.project.id, &environment.id.0, &segment, &now],
-        ),
+        (INSERT, &[&id, &locked.project.id, &environment.id.0, &segment, &now]),
     ];
     pipeline::run(transaction, &writes).await?;
     let expires_at = now + LIFETIME;
@@ -177,10 +174,7 @@ fn check(piece: &Piece) -> Result<(), Violations> {
     let mut violations = Violations::new();
     if *number as usize >= limits::SEGMENT_UPLOAD_PIECES {
         let last = limits::SEGMENT_UPLOAD_PIECES - 1;
-        violations.add(
-            "piece",
-            format!("is {number}; pieces are numbered from 0 to {last}"),
-        );
+        violations.add("piece", format!("is {number}; pieces are numbered from 0 to {last}"));
     }
     for (n, key) in keys.iter().enumerate() {
         if let Some(flaw) = flaw(key) {

@@ -94,10 +94,7 @@ pub(super) async fn create(
     }
 
     let (now, Metadata { name, description }) = (locked.now, &metadata);
-    let insert: pipeline::Query<'_> = (
-        INSERT,
-        &[&locked.project.id, &key.as_str(), name, description, &now],
-    );
+    let insert: pipeline::Query<'_> = (INSERT, &[&locked.project.id, &key.as_str(), name, description, &now]);
     let row = pipeline::row(transaction, insert).await?;
     let segment = Segment {
         project: project.clone(),
@@ -174,7 +171,11 @@ pub(super) async fn delete(
 }
 
 fn one(found: &[Row], segment: &key::Segment) -> Result<SegmentRow, Error> {
-    from_row(found.first().ok_or_else(|| Error::not_found(Entity::Segment, segment))?)
+    from_row(
+        found
+            .first()
+            .ok_or_else(|| Error::not_found(Entity::Segment, segment))?,
+    )
 }
 
 /// Refuses to delete what flags and segments use, saying which and where.

@@ -97,7 +97,11 @@ mod tests {
         }
     }
 
-    fn change(before: Option<SegmentConfiguration>, after: Option<SegmentConfiguration>, relisted: bool) -> SegmentChange {
+    fn change(
+        before: Option<SegmentConfiguration>,
+        after: Option<SegmentConfiguration>,
+        relisted: bool,
+    ) -> SegmentChange {
         SegmentChange {
             key: "beta".to_owned(),
             before,

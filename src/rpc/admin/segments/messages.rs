@@ -73,7 +73,10 @@ pub(super) fn read_configuration(
         strict,
     };
     let place = environment.zip(segment);
-    finish(violations, place.map(|(environment, segment)| (environment, segment, patch)))
+    finish(
+        violations,
+        place.map(|(environment, segment)| (environment, segment, patch)),
+    )
 }
 
 /// Reads what names an upload.

@@ -4,10 +4,12 @@ mod messages;
 
 use std::mem::take;
 
+use prost::Message as _;
 use tonic::{Request, Response};
 
 use self::messages::{
-    read_configuration, read_mode, read_new, read_patch, read_place, read_upload, write, write_configuration, write_place,
+    read_configuration, read_mode, read_new, read_patch, read_place, read_upload, write, write_configuration,
+    write_place,
 };
 use super::{Call, answer, at, recorded, write_revisions, write_warning};
 use crate::domain::invalid::Violations;
@@ -305,8 +307,7 @@ impl SegmentService for Segments {
         call.authorise(project.as_ref())?;
         let upload = read_upload(&mut violations, &upload);
         let mode = read_mode(&mut violations, mode);
-        let (project, (upload, mode)) =
-            finish(violations, project.zip(upload.zip(mode))).map_err(Refusal::Invalid)?;
+        let (project, (upload, mode)) = finish(violations, project.zip(upload.zip(mode))).map_err(Refusal::Invalid)?;
         let activation = Activation {
             upload,
             mode,
@@ -320,7 +321,9 @@ impl SegmentService for Segments {
         };
         let outcome = self
             .store
-            .activate_segment_upload(&mutation, &project, activation, recorded(response))
+            .activate_segment_upload(&mutation, &project, activation, |written: &Written<_>| {
+                response(written).encode_to_vec()
+            })
             .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
