@@ -22,6 +22,7 @@ mod words;
 
 mod at_once;
 mod auth;
+mod checks;
 mod conventions;
 mod environments;
 mod evaluation;

@@ -120,14 +120,18 @@ impl<'a> Passing<'a> {
     }
 
     /// The same for the targeting key, which is a text.
-    pub(super) fn of_targeting_key(self) -> Self {
-        match self {
-            Self::Among(Among { texts, .. }) => Self::Among(Among {
-                texts,
-                ..Among::default()
-            }),
-            other => other,
+    pub(super) fn of_targeting_key(mut self) -> Self {
+        if let Self::Among(Among {
+            texts: _,
+            numbers,
+            yes,
+            no,
+        }) = &mut self
+        {
+            numbers.clear();
+            (*yes, *no) = (false, false);
         }
+        self
     }
 
     /// What can be asked.
