@@ -32,7 +32,6 @@ pub mod projects;
 mod requests;
 mod rows;
 pub mod segments;
-mod surroundings;
 pub mod users;
 
 use deadpool_postgres::{Object, Pool, Transaction};

@@ -23,11 +23,14 @@ fn told(explanation: &Explanation) -> Outcome {
 
 /// What is told of a flag is what the plain evaluator says of it, all the way down.
 fn check(explanation: &Explanation, world: &World, context: &Context) -> Result<(), TestCaseError> {
-    let expected = reference::evaluate(world, &explanation.flag, context);
     // What is told of a flag within a circle ends where too many were asked for the first one.
-    if explanation.reason != Reason::Error(Error::FlagMalformed) {
-        prop_assert_eq!(told(explanation), expected);
+    if explanation.reason == Reason::Error(Error::FlagMalformed) {
+        return Ok(());
     }
+    prop_assert_eq!(
+        told(explanation),
+        reference::evaluate(world, &explanation.flag, context)
+    );
     let configuration = world.flags[&*explanation.flag].configuration.as_ref();
     let Some((last, others)) = explanation.prerequisites.split_last() else {
         return check_rules(explanation, world, context);
@@ -127,7 +130,7 @@ fn check_split(split: &Split, chose: bool, explanation: &Explanation) -> Result<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn an_explanation_agrees_with_the_answer(

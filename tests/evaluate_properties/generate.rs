@@ -96,14 +96,18 @@ pub fn world() -> impl Strategy<Value = World> {
             .skip_while(move |other| *other != key)
             .skip(1)
             .collect();
-        let flag = (definition(key), option::weighted(0.95, configuration(others)));
+        let flag = (
+            definition(key).boxed(),
+            option::weighted(0.95, configuration(others).boxed()),
+        );
         flag.prop_map(|(definition, configuration)| Flag {
             definition,
             configuration,
         })
+        .boxed()
     };
     let flags = (flag("f"), flag("g"), flag("h"), flag("i"), 1..=FLAGS.len());
-    let segments = vec(segment(), SEGMENTS.len() - 1);
+    let segments = vec(segment().boxed(), SEGMENTS.len() - 1);
     (flags, segments, 0..SEGMENTS.len()).prop_map(|((f, g, h, i, flags), segments, count)| {
         let flags = FLAGS.into_iter().zip([f, g, h, i]).take(flags);
         let segments = SEGMENTS.into_iter().zip(segments).take(count);
@@ -176,7 +180,7 @@ pub fn segment() -> impl Strategy<Value = Segment> {
     let chunks = prop_oneof![20 => select(&[1_u32, 2, 4][..]), 1 => select(&[0_u32, 3][..])];
     let listed = subsequence(&TARGETING_KEYS[1..], 0..=3).prop_map(texts);
     let list = (option::of(chunks), listed);
-    (keys(), keys(), parts, vec(condition(), 0..3), list).prop_map(
+    (keys(), keys(), parts, vec(condition().boxed(), 0..3), list).prop_map(
         |(included, excluded, segments, conditions, (chunks, keys))| Segment {
             configuration: segment::Configuration {
                 included,
@@ -236,9 +240,9 @@ pub fn configuration(others: Vec<&'static str>) -> impl Strategy<Value = Configu
     let enabled = prop::bool::weighted(0.9);
     let parts = (
         enabled,
-        prerequisites(others),
-        vec(rule(), 0..4),
-        option::of(serve()),
+        prerequisites(others).boxed(),
+        vec(rule().boxed(), 0..4),
+        option::of(serve().boxed()),
         salt,
     );
     parts.prop_map(|(enabled, prerequisites, mut rules, default, salt)| {
@@ -311,7 +315,7 @@ fn value(value_type: ValueType) -> BoxedStrategy<Value> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let conditions = prop_oneof![40 => vec(condition(), 1..4), 1 => Just(vec![])];
+    let conditions = prop_oneof![40 => vec(condition().boxed(), 1..4), 1 => Just(vec![])];
     let described = prop::bool::weighted(0.03);
     (conditions, serve(), described).prop_map(|(conditions, serve, described)| Rule {
         key: numbered_rule(0),
@@ -436,7 +440,8 @@ fn object() -> impl Strategy<Value = Object> {
     })
 }
 
-fn attribute() -> impl Strategy<Value = Attribute> {
+/// A value of any type.
+pub fn attribute() -> impl Strategy<Value = Attribute> {
     let scalar = prop_oneof![
         select(&TEXTS[..]).prop_map(|text| Attribute::String(text.to_owned())),
         select(&NUMBERS[..]).prop_map(Attribute::Number),

@@ -6,6 +6,7 @@ mod generate;
 mod reference;
 mod shares;
 mod snapshots;
+mod warnings;
 mod world;
 
 use halyard::domain::context::{Attribute, Context};
@@ -62,7 +63,7 @@ fn any_context() -> impl Strategy<Value = Context> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn answers_are_those_of_the_plain_evaluator(

@@ -19,7 +19,7 @@ const LIST: &str = "
         select revision, kind, form, octet_length(form) as bytes
         from change_items
         where environment_id = $1 and kind in ('flag_configuration', 'flag_definition') and key = $2 and revision < $3
-        order by revision desc limit $4 * 2
+        order by revision desc limit $4::bigint * 2
     ), counted as (
         select revision, kind, form, dense_rank() over (order by revision desc) as place,
             coalesce(sum(bytes) over (order by revision desc groups between unbounded preceding and 1 preceding), 0) as bytes
@@ -39,7 +39,7 @@ const LIST: &str = "
         where p.environment_id = $1 and p.kind = i.kind and p.key = $2 and p.revision < i.revision
         order by p.revision desc limit 1
     ) previous on true
-    where i.place <= $4 and i.bytes < $5
+    where i.place <= $4::bigint and i.bytes < $5::bigint
     order by i.revision desc, i.kind desc";
 
 /// What one revision of an environment did to a flag.

@@ -48,13 +48,13 @@ pub struct PastState {
 
 impl Store {
     /// The state of an environment as of a revision: all that the answers of these flags (`None`: of all flags) for a context
-    /// of this targeting key depend on.
+    /// of this targeting key (`None`: without) depend on.
     pub async fn state_at(
         &self,
         at: Address<'_>,
         revision: u64,
         flags: Option<&[key::Flag]>,
-        targeting_key: &str,
+        targeting_key: Option<&str>,
     ) -> Result<PastState, Error> {
         let environment = self.get_environment(at).await?;
         let client = self.reader().await?;
@@ -79,7 +79,7 @@ impl Store {
 }
 
 struct Gathered<'a> {
-    targeting_key: &'a str,
+    targeting_key: Option<&'a str>,
     /// Whatever was ever wanted: nothing is fetched twice, which also ends cycles that someone wrote by hand.
     known: HashSet<ItemId>,
     wanted: Vec<ItemId>,
@@ -87,7 +87,7 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn new(targeting_key: &'a str) -> Self {
+    fn new(targeting_key: Option<&'a str>) -> Self {
         Self {
             targeting_key,
             known: HashSet::new(),
@@ -145,8 +145,8 @@ impl<'a> Gathered<'a> {
                 for segment in configuration.segments() {
                     self.want(Kind::SegmentConfiguration, segment);
                 }
-                if let Some(list) = configuration.key_list {
-                    let chunk = key_chunk(self.targeting_key, list.chunks);
+                if let Some((list, key)) = configuration.key_list.zip(self.targeting_key) {
+                    let chunk = key_chunk(key, list.chunks);
                     self.want(Kind::SegmentKeys, &chunk_item(&id.key, chunk));
                 }
             }

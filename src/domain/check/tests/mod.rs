@@ -5,6 +5,7 @@ mod configurations;
 mod definitions;
 mod dependencies;
 mod segments;
+mod warnings;
 
 use std::collections::{HashMap, HashSet};
 

@@ -10,7 +10,7 @@ use tonic::{Request, Response};
 use super::Flags;
 use super::messages::write_configuration;
 use crate::domain::access::KeyKind;
-use crate::domain::context::Context;
+use crate::domain::context::{Attribute, Context};
 use crate::domain::invalid::Violations;
 use crate::domain::{key, limits};
 use crate::evaluate::{Flag, Snapshot};
@@ -148,7 +148,7 @@ impl Flags {
             explain,
         };
         let turn = self.turns.take(call.deadline).await?;
-        let (flags, targeting_key) = (question.flags.as_deref(), question.context.targeting_key());
+        let (flags, targeting_key) = (question.flags.as_deref(), question.targeting_key());
         let state = self
             .store
             .state_at(at(&project, &environment), revision, flags, targeting_key)
@@ -177,6 +177,13 @@ struct Question {
 }
 
 impl Question {
+    fn targeting_key(&self) -> Option<&str> {
+        match self.context.targeting_key() {
+            Some(Attribute::String(key)) => Some(key),
+            Some(Attribute::Bool(_) | Attribute::Number(_) | Attribute::List(_) | Attribute::Object(_)) | None => None,
+        }
+    }
+
     fn answer(&self, state: PastState) -> pb::EvaluateAtResponse {
         let PastState { committed_at, items } = state;
         let mut snapshot = Snapshot::default();

@@ -175,10 +175,34 @@ pub(super) fn read_configuration(
     mask: &Mask<'_>,
     strict: bool,
 ) -> Result<(key::Environment, key::Flag, ConfigurationPatch), Violations> {
+    let mut violations = Violations::new();
+    let environment = key(&mut violations, "environment", &configuration.environment);
+    let flag_key = key(&mut violations, "flag", &configuration.flag);
+    let draft::Configuration {
+        enabled,
+        prerequisites,
+        rules,
+        default,
+        salt,
+    } = read_draft(configuration);
+    let patch = ConfigurationPatch {
+        enabled: mask.pick("enabled", enabled),
+        prerequisites: mask.pick("prerequisites", prerequisites),
+        rules: mask.pick("rules", rules),
+        default: mask.pick("default_serve", default),
+        salt: mask.pick("salt", salt),
+        strict,
+    };
+    let place = environment.zip(flag_key);
+    finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
+}
+
+/// Reads a configuration; where it is one, is read beside it.
+pub(super) fn read_draft(configuration: pb::FlagConfiguration) -> draft::Configuration {
     let pb::FlagConfiguration {
         project: _,
-        environment,
-        flag: flag_key,
+        environment: _,
+        flag: _,
         enabled,
         rules,
         default_serve,
@@ -187,19 +211,13 @@ pub(super) fn read_configuration(
         etag: _,
         prerequisites,
     } = configuration;
-    let mut violations = Violations::new();
-    let environment = key(&mut violations, "environment", &environment);
-    let flag_key = key(&mut violations, "flag", &flag_key);
-    let patch = ConfigurationPatch {
-        enabled: mask.pick("enabled", enabled),
-        prerequisites: mask.pick("prerequisites", flag::read_prerequisites(prerequisites)),
-        rules: mask.pick("rules", flag::read_rules(rules)),
-        default: mask.pick("default_serve", default_serve.map(flag::read_serve)),
-        salt: mask.pick("salt", flag::read_optional(salt)),
-        strict,
-    };
-    let place = environment.zip(flag_key);
-    finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
+    draft::Configuration {
+        enabled,
+        prerequisites: flag::read_prerequisites(prerequisites),
+        rules: flag::read_rules(rules),
+        default: default_serve.map(flag::read_serve),
+        salt: flag::read_optional(salt),
+    }
 }
 
 pub(super) fn read_toggles(violations: &mut Violations, toggles: Vec<pb::Toggle>) -> Vec<Toggle> {

@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
-use super::error::Error;
-use super::rows;
 use crate::domain::flag::Definition;
-use crate::domain::form;
 use crate::domain::graph::Graph;
+use crate::domain::rule::{Operand, Operator};
+use crate::domain::{check, draft, form, key};
+use crate::store::environments::Address;
+use crate::store::error::Error;
+use crate::store::{pipeline, rows};
 
 /// The flags that may be prerequisites: of those that are named ($4) or that the flag depends on now, whichever are not archived.
 pub(super) const FLAGS: &str = "
@@ -63,19 +66,63 @@ pub(super) const PREREQUISITES: &str = "
     join flags r on r.id = l.prerequisite_id
     order by flag, prerequisite";
 
+/// What a draft names, as far as such things can exist: no other text is sent to the database.
+pub(super) struct Named<'a> {
+    pub flags: Vec<&'a str>,
+    pub segments: Vec<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    /// What prerequisites and rules name.
+    pub(super) fn of(prerequisites: &'a [draft::Prerequisite], rules: &'a [draft::Rule]) -> Self {
+        let conditions = rules.iter().flat_map(|rule| &rule.conditions);
+        let asked = conditions.filter(|condition| condition.operator == Some(Operator::InSegment));
+        let segments = asked
+            .flat_map(|condition| &condition.values)
+            .filter_map(|value| match value {
+                Some(Operand::String(segment)) => Some(segment.as_str()),
+                Some(Operand::Bool(_) | Operand::Number(_)) | None => None,
+            });
+        let flags = prerequisites.iter().map(|prerequisite| prerequisite.flag.as_str());
+        Self {
+            flags: flags.filter(|flag| key::Flag::new(flag).is_ok()).collect(),
+            segments: segments.filter(|segment| key::Segment::new(segment).is_ok()).collect(),
+        }
+    }
+}
+
+/// Reads what is around a draft of a flag's configuration.
+pub(super) async fn around(
+    client: &impl GenericClient,
+    at: Address<'_>,
+    flag: Definition,
+    draft: &draft::Configuration,
+) -> Result<Surroundings, Error> {
+    let named = Named::of(&draft.prerequisites, &draft.rules);
+    let (project, environment, key) = (at.project.as_str(), at.environment.as_str(), flag.key.as_str());
+    let queries: [pipeline::Query<'_>; 3] = [
+        (FLAGS, &[&project, &environment, &key, &named.flags]),
+        (SEGMENTS, &[&project, &environment, &key, &named.segments]),
+        (PREREQUISITES, &[&project, &environment, &key, &named.flags]),
+    ];
+    let [flags, segments, edges] = pipeline::all(client, queries).await?;
+    Surroundings::from_rows(flag, [&flags, &segments, &edges])
+}
+
 /// What there is around a configuration.
 pub(super) struct Surroundings {
+    flag: Definition,
     /// Flags that may be prerequisites.
-    pub flags: HashMap<String, Definition>,
+    flags: HashMap<String, Definition>,
     /// The keys of segments that may be asked about.
-    pub segments: HashSet<String>,
+    segments: HashSet<String>,
     /// Who depends on whom.
-    pub prerequisites: Graph,
+    prerequisites: Graph,
 }
 
 impl Surroundings {
     /// From the rows of [`FLAGS`], [`SEGMENTS`] and [`PREREQUISITES`].
-    pub(super) fn from_rows([flags, segments, edges]: [&[Row]; 3]) -> Result<Self, Error> {
+    pub(super) fn from_rows(flag: Definition, [flags, segments, edges]: [&[Row]; 3]) -> Result<Self, Error> {
         let definition = |row: &Row| {
             let definition = form::read_definition(rows::get(row, "form")?);
             Ok((
@@ -95,6 +142,7 @@ impl Surroundings {
             prerequisites.set(flag, on);
         }
         Ok(Self {
+            flag,
             flags: flags.iter().map(definition).collect::<Result<_, Error>>()?,
             segments: segments
                 .iter()
@@ -102,5 +150,15 @@ impl Surroundings {
                 .collect::<Result<_, Error>>()?,
             prerequisites,
         })
+    }
+
+    /// The same, as a check takes it.
+    pub(super) fn borrow(&self) -> check::Surroundings<'_> {
+        check::Surroundings {
+            flag: &self.flag,
+            flags: &self.flags,
+            prerequisites: &self.prerequisites,
+            segments: &self.segments,
+        }
     }
 }
