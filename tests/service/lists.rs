@@ -202,10 +202,8 @@ async fn a_lifecycle_is_read_back_and_makes_no_revision() {
         lifecycle: pb::Lifecycle::Permanent.into(),
         ..b.clone()
     };
-    let refused = app
-        .flags()
-        .update_flag(update(permanent.clone(), &["lifecycle", "expected_removal_time"]));
-    invalid(refused.await, &["flag.expected_removal_time"]);
+    let both = update(permanent.clone(), &["lifecycle", "expected_removal_time"]);
+    invalid(app.flags().update_flag(both).await, &["flag.expected_removal_time"]);
     let response = app
         .flags()
         .update_flag(update(permanent, &["lifecycle"]))
