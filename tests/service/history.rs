@@ -264,7 +264,10 @@ async fn what_cannot_be_asked_of_the_past_is_refused() {
         ..at(on, flags, "")
     };
     invalid(app.flags().evaluate_at(at(0, &[], "")).await, &["revision"]);
-    invalid(app.flags().evaluate_at(at(on, &["f"; 10_001], "")).await, &["flags"]);
+    invalid(
+        app.flags().evaluate_at(at(on, &vec!["f"; 10_001], "")).await,
+        &["flags"],
+    );
     invalid(app.flags().evaluate_at(explained(&[])).await, &["flags"]);
     invalid(app.flags().evaluate_at(explained(&["f"; 101])).await, &["flags"]);
     refused(app.flags().evaluate_at(at(on + 1, &[], "")).await, Code::NotFound);
