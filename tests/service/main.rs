@@ -28,4 +28,5 @@ mod front;
 mod outage;
 mod projects;
 mod replicas;
+mod segments;
 mod watching;
