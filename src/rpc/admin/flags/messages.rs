@@ -53,7 +53,8 @@ fn read(violations: &mut Violations, flag: pb::Flag) -> Described {
         .map(stored);
     Described {
         metadata: Metadata {
-            name: name_or(name, Some(&key)),
+            // A key that is none is told as such, and not as a name too.
+            name: name_or(name, key.parse::<key::Flag>().ok().as_ref()),
             description,
             tags,
             owner,
