@@ -81,7 +81,10 @@ impl Keys {
             if rest.strip_prefix(text).is_some_and(|after| after.first() == Some(&END)) {
                 return true;
             }
-            let next = rest.iter().position(|byte| *byte == END).map_or(rest.len(), |end| end + 1);
+            let next = rest
+                .iter()
+                .position(|byte| *byte == END)
+                .map_or(rest.len(), |end| end + 1);
             rest = &rest[next..];
         }
         false
@@ -110,7 +113,11 @@ mod tests {
                 assert!(packed.contain(Key::new(key)), "{key} of {count}");
                 let (longer, shorter) = (format!("{key}y"), &key[..key.len() - 1]);
                 assert!(!packed.contain(Key::new(&longer)), "{longer} of {count}");
-                assert_eq!(packed.contain(Key::new(shorter)), listed.iter().any(|key| key == shorter), "{shorter}");
+                assert_eq!(
+                    packed.contain(Key::new(shorter)),
+                    listed.iter().any(|key| key == shorter),
+                    "{shorter}"
+                );
             }
             assert!(!packed.contain(Key::new("")) && !packed.contain(Key::new("nobody")));
         }

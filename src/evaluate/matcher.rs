@@ -7,9 +7,8 @@ use std::cmp::Ordering;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use regex::Regex;
-use semver::{Version, VersionReq};
+use semver::{Comparator, Version};
 
 use super::explanation::ConditionOutcome;
 use super::networks::Networks;
@@ -17,7 +16,7 @@ use super::path::Path;
 use super::snapshot::Snapshot;
 use super::values::Values;
 use crate::domain::context::{Attribute, Context};
-use crate::domain::operand;
+use crate::domain::operand::{self, Moment};
 use crate::domain::rule::{Operand, Operator};
 
 /// A condition, compiled.
@@ -96,9 +95,9 @@ pub(super) enum Test {
     /// Is a version that compares so with this one.
     Version(Comparison, Box<Version>),
     /// Is a version in this range.
-    VersionRange(Box<VersionReq>),
+    VersionRange(Box<Comparator>),
     /// Is a moment that compares so with this one.
-    Moment(Comparison, Timestamp),
+    Moment(Comparison, Moment),
     /// Is an address in one of these networks.
     Address(Box<Networks>),
     /// Is there at all.
@@ -257,8 +256,18 @@ mod tests {
             assert_eq!(outcome, Ok(expected), "{condition:?}");
         };
         for negated in [false, true] {
-            check("x", Test::Number(Comparison::Less, 1.0), negated, ConditionOutcome::Absent);
-            check("targeting_key", Test::Number(Comparison::Less, 1.0), negated, ConditionOutcome::WrongType);
+            check(
+                "x",
+                Test::Number(Comparison::Less, 1.0),
+                negated,
+                ConditionOutcome::Absent,
+            );
+            check(
+                "targeting_key",
+                Test::Number(Comparison::Less, 1.0),
+                negated,
+                ConditionOutcome::WrongType,
+            );
         }
         check("x", Test::Exists, false, ConditionOutcome::Fails);
         check("x", Test::Exists, true, ConditionOutcome::Holds);

@@ -38,11 +38,15 @@ impl Networks {
         match address {
             IpAddr::V4(address) => {
                 let after = self.v4.partition_point(|network| network.network() <= address);
-                self.v4[..after].last().is_some_and(|network| network.contains(&address))
+                self.v4[..after]
+                    .last()
+                    .is_some_and(|network| network.contains(&address))
             }
             IpAddr::V6(address) => {
                 let after = self.v6.partition_point(|network| network.network() <= address);
-                self.v6[..after].last().is_some_and(|network| network.contains(&address))
+                self.v6[..after]
+                    .last()
+                    .is_some_and(|network| network.contains(&address))
             }
         }
     }
@@ -54,7 +58,15 @@ mod tests {
 
     #[test]
     fn overlapping_networks_are_found_like_any() {
-        let networks = ["10.0.0.0/8", "10.1.0.0/16", "192.168.0.77/24", "0.0.0.0/32", "255.255.255.255/32", "::/1", "ff00::/8"];
+        let networks = [
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "192.168.0.77/24",
+            "0.0.0.0/32",
+            "255.255.255.255/32",
+            "::/1",
+            "ff00::/8",
+        ];
         let networks = Networks::new(networks.map(|network| network.parse().unwrap()).into());
         let check = |address: &str, expected| {
             assert_eq!(networks.contain(address.parse().unwrap()), expected, "{address}");

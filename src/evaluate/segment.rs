@@ -102,7 +102,9 @@ impl Segment {
 
     fn lists(&self, key: &str, chunks: u32) -> bool {
         let key = Key::new(key);
-        self.chunks.get(&key.chunk(chunks)).is_some_and(|keys| keys.contain(key))
+        self.chunks
+            .get(&key.chunk(chunks))
+            .is_some_and(|keys| keys.contain(key))
     }
 }
 

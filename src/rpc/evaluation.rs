@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response};
 
-use super::convert::{context, evaluation};
+use super::convert::{context, evaluation, explanation};
 use super::front::{Application, Deadline};
 use super::{Answer, Refusal};
 use crate::domain::access::KeyKind;
@@ -70,20 +70,28 @@ impl EvaluationService for Evaluation {
             flag,
             context,
             min_revision,
-            explain: _,
+            explain,
         } = request.into_inner();
+        if explain && application.kind == KeyKind::Client {
+            return Err(Refusal::ExplanationDenied.into());
+        }
         let context = question(&flag, context)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
             let known = state.snapshot.get(&flag).filter(|flag| visible(flag, application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
-            let answer = known.evaluate(&context);
-            Ok(evaluation::write(known, &answer, state.head.revision, application.kind))
+            let (answer, explanation) = if explain {
+                let (answer, explanation) = known.explain(&context, &state.snapshot);
+                (answer, Some(explanation::write(&explanation)))
+            } else {
+                (known.evaluate(&context, &state.snapshot), None)
+            };
+            let evaluation = evaluation::write(known, &answer, state.head.revision, application.kind);
+            Ok(pb::EvaluateResponse {
+                evaluation: Some(evaluation),
+                explanation,
+            })
         });
-        let evaluation = Some(answer.await?);
-        Ok(Response::new(pb::EvaluateResponse {
-            evaluation,
-            explanation: None,
-        }))
+        Ok(Response::new(answer.await?))
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
@@ -100,7 +108,10 @@ impl EvaluationService for Evaluation {
         let context = context::read(context).map_err(Refusal::Invalid)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
             let revision = state.head.revision;
-            let write = |flag: &Flag| evaluation::write(flag, &flag.evaluate(&context), revision, application.kind);
+            let write = |flag: &Flag| {
+                let answer = flag.evaluate(&context, &state.snapshot);
+                evaluation::write(flag, &answer, revision, application.kind)
+            };
             let visible = |flag: &&Flag| visible(flag, application.kind);
             let evaluations = if flags.is_empty() {
                 state.snapshot.flags().filter(visible).map(write).collect()

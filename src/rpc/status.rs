@@ -25,6 +25,8 @@ pub enum Refusal {
     Unauthenticated,
     /// Ask somebody for the right to do this. Also where the caller may not know whether a thing exists.
     Denied,
+    /// Use a server key: an explanation tells rules.
+    ExplanationDenied,
     /// There is no such thing.
     NotFound {
         /// The kind of thing.
@@ -131,6 +133,11 @@ impl From<Refusal> for Status {
                 Code::PermissionDenied,
                 "PERMISSION_DENIED",
                 "the caller may not do this",
+            ),
+            Refusal::ExplanationDenied => plain(
+                Code::PermissionDenied,
+                "SERVER_KEY_REQUIRED",
+                "an explanation tells rules, which client keys may not see; ask with a server key",
             ),
             Refusal::NotFound { entity, key } => {
                 resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such")

@@ -313,7 +313,8 @@ fn read_operator(operator: pb::Operator) -> Option<Operator> {
     }
 }
 
-fn write_operator(operator: Operator) -> pb::Operator {
+/// An operator as its message.
+pub fn write_operator(operator: Operator) -> pb::Operator {
     match operator {
         Operator::Equals => pb::Operator::Equals,
         Operator::OneOf => pb::Operator::OneOf,
