@@ -129,7 +129,7 @@ fn odd(random: &mut Rng) -> Value {
         2 | 3 => json!(TEXTS[random.usize(..TEXTS.len())]),
         4 => json!(NUMBERS[random.usize(..NUMBERS.len())]),
         5 => json!(random.u32(..)),
-        6 => json!([null, true, [], {}][random.usize(..4)]),
+        6 => [json!(null), json!(true), json!([]), json!({})][random.usize(..4)].clone(),
         _ => json!({ "attribute": "", "operator": "in_segment", "values": ["s"], "negated": random.bool() }),
     }
 }
