@@ -265,7 +265,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     };
     let projects = admin::Projects::new(store.clone());
     let environments = admin::Environments::new(store.clone());
-    let flags = admin::Flags::new(store.clone());
+    let flags = admin::Flags::new(store.clone(), hub.clone());
     let auth = admin::Auth::new(store.clone(), tokens.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))

@@ -19,6 +19,7 @@ pub mod environments;
 pub mod error;
 pub mod feed;
 pub mod flags;
+pub mod history;
 mod journal;
 pub mod keys;
 mod lease;

@@ -22,7 +22,10 @@ fn flag(snapshot: &mut Snapshot, key: &str, prerequisites: &[String]) {
         "client_visible": false,
     });
     put(snapshot, Kind::FlagDefinition, key, &definition);
-    let prerequisites: Vec<_> = prerequisites.iter().map(|flag| json!({ "flag": flag, "variants": ["on"] })).collect();
+    let prerequisites: Vec<_> = prerequisites
+        .iter()
+        .map(|flag| json!({ "flag": flag, "variants": ["on"] }))
+        .collect();
     let configuration = json!({ "format": 1, "enabled": true, "prerequisites": prerequisites });
     put(snapshot, Kind::FlagConfiguration, key, &configuration);
 }
@@ -38,7 +41,10 @@ fn reason(snapshot: &Snapshot, key: &str) -> Reason {
     let (explained, explanation) = flag.explain(&context, snapshot);
     assert_eq!((explained, explanation.reason), (answer, answer.reason));
     let is_on = answer.reason == Reason::Static;
-    assert_eq!(answer.variant.map(|variant| variant.key.as_str()), Some(if is_on { "on" } else { "off" }));
+    assert_eq!(
+        answer.variant.map(|variant| variant.key.as_str()),
+        Some(if is_on { "on" } else { "off" })
+    );
     answer.reason
 }
 
@@ -46,7 +52,14 @@ fn reason(snapshot: &Snapshot, key: &str) -> Reason {
 fn flags_in_a_circle_are_malformed_and_so_are_those_that_depend_on_it() {
     let names = |names: &str| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut snapshot = Snapshot::default();
-    for (key, prerequisites) in [("self", "self"), ("a", "b"), ("b", "c"), ("c", "a"), ("above", "fine a"), ("fine", "")] {
+    for (key, prerequisites) in [
+        ("self", "self"),
+        ("a", "b"),
+        ("b", "c"),
+        ("c", "a"),
+        ("above", "fine a"),
+        ("fine", ""),
+    ] {
         flag(&mut snapshot, key, &names(prerequisites));
     }
     for key in ["self", "a", "b", "c", "above"] {
@@ -80,7 +93,10 @@ fn as_many_prerequisites_as_are_allowed_are_asked() {
     };
     check(0, Reason::Static);
     check(limits::PREREQUISITE_EVALUATIONS, Reason::Static);
-    check(limits::PREREQUISITE_EVALUATIONS + 1, Reason::Error(Error::FlagMalformed));
+    check(
+        limits::PREREQUISITE_EVALUATIONS + 1,
+        Reason::Error(Error::FlagMalformed),
+    );
 }
 
 /// Why nobody is in a segment, or is.
@@ -114,7 +130,12 @@ fn segments_in_a_circle_contain_nobody() {
         segment(&mut snapshot, key, &keys, &json!([]));
     }
     assert_eq!(membership(&mut snapshot, "s0"), SegmentOutcome::Malformed);
-    segment(&mut snapshot, "not-me", &[], &json!([{ "operator": "in_segment", "values": ["not-me"], "negated": true }]));
+    segment(
+        &mut snapshot,
+        "not-me",
+        &[],
+        &json!([{ "operator": "in_segment", "values": ["not-me"], "negated": true }]),
+    );
     assert_eq!(membership(&mut snapshot, "not-me"), SegmentOutcome::Malformed);
 }
 

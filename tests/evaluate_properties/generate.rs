@@ -90,21 +90,32 @@ const SEGMENTS: [&str; 5] = ["s", "t", "u", "w", "unknown"];
 /// An environment with the flag `f` and perhaps others.
 pub fn world() -> impl Strategy<Value = World> {
     let flag = |key: &'static str| {
-        let others = FLAGS.iter().copied().skip_while(move |other| *other != key).skip(1).collect();
-        let flag = (definition(key), option::weighted(0.95, configuration(others)));
+        let others = FLAGS
+            .iter()
+            .copied()
+            .skip_while(move |other| *other != key)
+            .skip(1)
+            .collect();
+        let flag = (
+            definition(key).boxed(),
+            option::weighted(0.95, configuration(others).boxed()),
+        );
         flag.prop_map(|(definition, configuration)| Flag {
             definition,
             configuration,
         })
+        .boxed()
     };
     let flags = (flag("f"), flag("g"), flag("h"), flag("i"), 1..=FLAGS.len());
-    let segments = vec(segment(), SEGMENTS.len() - 1);
+    let segments = vec(segment().boxed(), SEGMENTS.len() - 1);
     (flags, segments, 0..SEGMENTS.len()).prop_map(|((f, g, h, i, flags), segments, count)| {
         let flags = FLAGS.into_iter().zip([f, g, h, i]).take(flags);
         let segments = SEGMENTS.into_iter().zip(segments).take(count);
         World {
             flags: flags.map(|(key, flag)| (key.to_owned(), flag)).collect(),
-            segments: segments.map(|(key, segment)| (key.to_owned(), segment)).collect::<BTreeMap<_, _>>(),
+            segments: segments
+                .map(|(key, segment)| (key.to_owned(), segment))
+                .collect::<BTreeMap<_, _>>(),
         }
     })
 }
@@ -169,7 +180,7 @@ pub fn segment() -> impl Strategy<Value = Segment> {
     let chunks = prop_oneof![20 => select(&[1_u32, 2, 4][..]), 1 => select(&[0_u32, 3][..])];
     let listed = subsequence(&TARGETING_KEYS[1..], 0..=3).prop_map(texts);
     let list = (option::of(chunks), listed);
-    (keys(), keys(), parts, vec(condition(), 0..3), list).prop_map(
+    (keys(), keys(), parts, vec(condition().boxed(), 0..3), list).prop_map(
         |(included, excluded, segments, conditions, (chunks, keys))| Segment {
             configuration: segment::Configuration {
                 included,
@@ -227,7 +238,13 @@ pub fn definition(key: &str) -> impl Strategy<Value = Definition> + use<> {
 pub fn configuration(others: Vec<&'static str>) -> impl Strategy<Value = Configuration> {
     let salt = option::of(select(&TEXTS[..]).prop_map(str::to_owned));
     let enabled = prop::bool::weighted(0.9);
-    let parts = (enabled, prerequisites(others), vec(rule(), 0..4), option::of(serve()), salt);
+    let parts = (
+        enabled,
+        prerequisites(others).boxed(),
+        vec(rule().boxed(), 0..4),
+        option::of(serve().boxed()),
+        salt,
+    );
     parts.prop_map(|(enabled, prerequisites, mut rules, default, salt)| {
         for (n, rule) in rules.iter_mut().enumerate().skip(1) {
             // Only the first two rules can have one key.
@@ -298,7 +315,7 @@ fn value(value_type: ValueType) -> BoxedStrategy<Value> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let conditions = prop_oneof![40 => vec(condition(), 1..4), 1 => Just(vec![])];
+    let conditions = prop_oneof![40 => vec(condition().boxed(), 1..4), 1 => Just(vec![])];
     let described = prop::bool::weighted(0.03);
     (conditions, serve(), described).prop_map(|(conditions, serve, described)| Rule {
         key: numbered_rule(0),
@@ -341,7 +358,10 @@ fn values(operator: Operator) -> (&'static str, BoxedStrategy<Vec<Operand>>) {
         Operator::Equals => ("x", vec(operand(), 1).boxed()),
         Operator::OneOf => ("x", vec(operand(), 1..12).boxed()),
         Operator::Contains | Operator::StartsWith | Operator::EndsWith => ("x", some(&TEXTS)),
-        Operator::Matches => ("x", prop_oneof![30 => some(&PATTERNS[..6]), 1 => some(&PATTERNS)].boxed()),
+        Operator::Matches => (
+            "x",
+            prop_oneof![30 => some(&PATTERNS[..6]), 1 => some(&PATTERNS)].boxed(),
+        ),
         Operator::NumberEqual
         | Operator::NumberNotEqual
         | Operator::NumberLess
@@ -406,15 +426,22 @@ fn object() -> impl Strategy<Value = Object> {
         let attribute = prop_oneof![4 => text(of), 1 => vec(text(of), 0..3).prop_map(Attribute::List)];
         option::weighted(0.7, attribute).prop_map(move |attribute| attribute.map(|it| (name.to_owned(), it)))
     };
-    let y = option::of(select(&NUMBERS[..])).prop_map(|number| number.map(|it| ("y".to_owned(), Attribute::Number(it))));
-    let special = (special("version", &VERSIONS), special("moment", &MOMENTS), special("address", &ADDRESSES), y);
+    let y =
+        option::of(select(&NUMBERS[..])).prop_map(|number| number.map(|it| ("y".to_owned(), Attribute::Number(it))));
+    let special = (
+        special("version", &VERSIONS),
+        special("moment", &MOMENTS),
+        special("address", &ADDRESSES),
+        y,
+    );
     (vec((names, attribute()), 0..5), special).prop_map(|(fields, (version, moment, address, y))| {
         let special = [version, moment, address, y];
         fields.into_iter().chain(special.into_iter().flatten()).collect()
     })
 }
 
-fn attribute() -> impl Strategy<Value = Attribute> {
+/// A value of any type.
+pub fn attribute() -> impl Strategy<Value = Attribute> {
     let scalar = prop_oneof![
         select(&TEXTS[..]).prop_map(|text| Attribute::String(text.to_owned())),
         select(&NUMBERS[..]).prop_map(Attribute::Number),

@@ -6,6 +6,7 @@ mod generate;
 mod reference;
 mod shares;
 mod snapshots;
+mod warnings;
 mod world;
 
 use halyard::domain::context::{Attribute, Context};
@@ -19,7 +20,9 @@ use world::{World, item};
 fn answers(world: &World, context: &Context) -> Vec<(String, Outcome)> {
     let snapshot = world.snapshot();
     let flags = snapshot.flags();
-    flags.map(|flag| (flag.key().to_owned(), flag.evaluate(context, &snapshot).into())).collect()
+    flags
+        .map(|flag| (flag.key().to_owned(), flag.evaluate(context, &snapshot).into()))
+        .collect()
 }
 
 /// A form with a few bytes of it replaced, and possibly its end cut off.
@@ -60,7 +63,7 @@ fn any_context() -> impl Strategy<Value = Context> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn answers_are_those_of_the_plain_evaluator(

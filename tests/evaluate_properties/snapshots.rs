@@ -19,8 +19,13 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         let items = world.items().into_iter();
         items.map(|(id, form)| (id, Some(form))).collect::<Vec<_>>()
     };
-    let items = (generate::world(), generate::world()).prop_map(move |(one, other)| [changed(one), changed(other)].concat());
-    let damage = (select(&Kind::ALL[..]), select(&["f", "g", "s", "s/0", "s/1", "s/01"][..]), any::<bool>())
+    let items =
+        (generate::world(), generate::world()).prop_map(move |(one, other)| [changed(one), changed(other)].concat());
+    let damage = (
+        select(&Kind::ALL[..]),
+        select(&["f", "g", "s", "s/0", "s/1", "s/01"][..]),
+        any::<bool>(),
+    )
         .prop_map(|(kind, key, deleted)| (item(kind, key), (!deleted).then(|| b"{".to_vec())));
     (items, prop::collection::vec(damage, 0..10))
         .prop_map(|(items, damage)| [items, damage].concat())
@@ -236,7 +241,10 @@ fn a_segment_that_cannot_be_read_contains_nobody_and_says_why() {
         }
         if damaged_chunk.is_some() {
             snapshot.put(&chunk, br#"{"format":1,"keys":[]}"#);
-            assert!(snapshot.malformed(&segment).is_none() && is_listed(&mut snapshot), "mended");
+            assert!(
+                snapshot.malformed(&segment).is_none() && is_listed(&mut snapshot),
+                "mended"
+            );
         }
     };
     let included = r#""format":1,"included":["user-1"]"#;

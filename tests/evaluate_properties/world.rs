@@ -77,7 +77,10 @@ impl Segment {
         }
         let items = chunks.into_iter().map(|(chunk, mut keys)| {
             keys.sort_unstable();
-            (item(Kind::SegmentKeys, &chunk_item(key, chunk)), form::write_keys(&keys))
+            (
+                item(Kind::SegmentKeys, &chunk_item(key, chunk)),
+                form::write_keys(&keys),
+            )
         });
         items.collect()
     }

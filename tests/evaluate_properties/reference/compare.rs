@@ -11,9 +11,7 @@ use jiff::Timestamp;
 pub fn can_ask(operator: Operator, attribute: &Attribute, values: &[Operand]) -> bool {
     match operator {
         Operator::Equals | Operator::OneOf => values.iter().any(|value| same_type(value, attribute)),
-        Operator::Contains | Operator::StartsWith | Operator::EndsWith | Operator::Matches => {
-            text(attribute).is_some()
-        }
+        Operator::Contains | Operator::StartsWith | Operator::EndsWith | Operator::Matches => text(attribute).is_some(),
         Operator::NumberEqual
         | Operator::NumberNotEqual
         | Operator::NumberLess
@@ -107,16 +105,20 @@ pub struct Version {
 }
 
 pub fn version(text: &str) -> Option<Version> {
-    let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
-    let is_identifier = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-    };
+    let (text, build) = text
+        .split_once('+')
+        .map_or((text, None), |(text, build)| (text, Some(build)));
+    let is_identifier = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if build.is_some_and(|build| !build.split('.').all(is_identifier)) {
         return None;
     }
-    let (core, pre) = text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
+    let (core, pre) = text
+        .split_once('-')
+        .map_or((text, None), |(core, pre)| (core, Some(pre)));
     let numbers: Option<Vec<u64>> = core.split('.').map(number).collect();
-    let pre: Vec<_> = pre.map(|pre| pre.split('.').map(str::to_owned).collect()).unwrap_or_default();
+    let pre: Vec<_> = pre
+        .map(|pre| pre.split('.').map(str::to_owned).collect())
+        .unwrap_or_default();
     let is_pre = |part: &String| {
         let all_digits = part.chars().all(|c| c.is_ascii_digit());
         is_identifier(part) && (!all_digits || number(part).is_some())
@@ -144,16 +146,18 @@ impl Ord for Version {
             (None, Some(_)) => Ordering::Greater,
             (None, None) => a.cmp(b),
         };
-        self.numbers.cmp(&other.numbers).then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => Ordering::Greater,
-            (false, true) => Ordering::Less,
-            (false, false) => {
-                let mut pairs = self.pre.iter().zip(&other.pre);
-                let first = pairs.find_map(|(a, b)| Some(identifiers(a, b)).filter(|order| order.is_ne()));
-                first.unwrap_or_else(|| self.pre.len().cmp(&other.pre.len()))
-            }
-        })
+        self.numbers
+            .cmp(&other.numbers)
+            .then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
+                (true, true) => Ordering::Equal,
+                (true, false) => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                (false, false) => {
+                    let mut pairs = self.pre.iter().zip(&other.pre);
+                    let first = pairs.find_map(|(a, b)| Some(identifiers(a, b)).filter(|order| order.is_ne()));
+                    first.unwrap_or_else(|| self.pre.len().cmp(&other.pre.len()))
+                }
+            })
     }
 }
 
@@ -202,7 +206,9 @@ pub struct Network {
 }
 
 pub fn network(text: &str) -> Option<Network> {
-    let (start, prefix) = text.split_once('/').map_or((text, None), |(start, prefix)| (start, Some(prefix)));
+    let (start, prefix) = text
+        .split_once('/')
+        .map_or((text, None), |(start, prefix)| (start, Some(prefix)));
     let is_v4 = start.parse::<IpAddr>().ok()?.is_ipv4();
     let prefix = match prefix {
         Some(prefix) => u32::try_from(number(prefix)?).ok()?,

@@ -130,19 +130,18 @@ fn answer(world: &World, flag: &Flag, context: &Context, count: &mut Count) -> R
     })
 }
 
-fn is_met(
-    world: &World,
-    prerequisite: &Prerequisite,
-    context: &Context,
-    count: &mut Count,
-) -> Result<bool, TooMany> {
+fn is_met(world: &World, prerequisite: &Prerequisite, context: &Context, count: &mut Count) -> Result<bool, TooMany> {
     let Some(flag) = world.flags.get(prerequisite.flag.as_str()) else {
         return Ok(false);
     };
     count.one_more()?;
     let Outcome { variant, reason, .. } = answer(world, flag, context, count)?;
     let is_on = !matches!(reason, Reason::Disabled | Reason::PrerequisiteFailed | Reason::Error(_));
-    Ok(is_on && prerequisite.variants.iter().any(|wanted| variant.as_deref() == Some(wanted.as_str())))
+    Ok(is_on
+        && prerequisite
+            .variants
+            .iter()
+            .any(|wanted| variant.as_deref() == Some(wanted.as_str())))
 }
 
 fn by_rule(world: &World, configuration: &Configuration, salt: &str, context: &Context) -> Option<Outcome> {

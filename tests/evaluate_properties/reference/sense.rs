@@ -19,7 +19,9 @@ pub fn definition(definition: &Definition) -> bool {
     let variants = &definition.variants;
     let named = definition.off_variant.iter().chain(&definition.default_variant);
     !variants.is_empty()
-        && variants.iter().all(|variant| variant.value.value_type() == definition.value_type)
+        && variants
+            .iter()
+            .all(|variant| variant.value.value_type() == definition.value_type)
         && are_unique(variants.iter().map(|variant| &variant.key))
         && named.into_iter().all(|variant| definition.variant(variant).is_some())
 }
@@ -29,8 +31,13 @@ pub fn configuration(configuration: &Configuration, definition: &Definition) -> 
     let rules = &configuration.rules;
     let served = rules.iter().map(|rule| &rule.serve).chain(&configuration.default);
     are_unique(rules.iter().map(|rule| &rule.key))
-        && rules.iter().all(|rule| !rule.conditions.is_empty() && rule.conditions.iter().all(condition))
-        && configuration.prerequisites.iter().all(|prerequisite| !prerequisite.variants.is_empty())
+        && rules
+            .iter()
+            .all(|rule| !rule.conditions.is_empty() && rule.conditions.iter().all(condition))
+        && configuration
+            .prerequisites
+            .iter()
+            .all(|prerequisite| !prerequisite.variants.is_empty())
         && served.into_iter().all(|served| serve(served, definition))
 }
 
@@ -82,13 +89,9 @@ fn condition(condition: &Condition) -> bool {
         | Operator::VersionTilde
         | Operator::VersionCaret => one_text.is_some_and(|text| compare::version(text).is_some()),
         Operator::Before | Operator::After => one_text.is_some_and(|text| compare::moment(text).is_some()),
-        Operator::IpInRange => {
-            texts.is_some_and(|texts| texts.iter().all(|text| compare::network(text).is_some()))
-        }
+        Operator::IpInRange => texts.is_some_and(|texts| texts.iter().all(|text| compare::network(text).is_some())),
         Operator::Exists => values.is_empty(),
-        Operator::InSegment => {
-            texts.is_some_and(|texts| texts.iter().all(|text| text.parse::<key::Segment>().is_ok()))
-        }
+        Operator::InSegment => texts.is_some_and(|texts| texts.iter().all(|text| text.parse::<key::Segment>().is_ok())),
     };
     values_fit && attribute.is_empty() == (*operator == Operator::InSegment)
 }
