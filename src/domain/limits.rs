@@ -47,6 +47,8 @@ pub const EXPLANATION_DEPTH: usize = 16;
 pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
 /// Targeting keys in the uploaded list of a segment.
 pub const SEGMENT_KEYS: usize = 1_000_000;
+/// Bytes of all targeting keys in the uploaded list of a segment.
+pub const SEGMENT_LIST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes in the stored form of one chunk of a segment's list.
 pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
 /// Pieces of one upload of a segment's list.
@@ -85,11 +87,6 @@ pub const DEFAULT_REVISIONS_PAGE_SIZE: usize = 20;
 pub const REVISIONS_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Flags whose answers at a past revision one request may have explained.
 pub const EXPLAINED_FLAGS: usize = 100;
-/// Flags after each other that an explanation tells, each the prerequisite of the one before: readers of protobuf go no deeper than
-/// 100 messages within each other.
-pub const EXPLANATION_DEPTH: usize = 16;
-/// Bytes of a context that an explanation repeats.
-pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
 /// Bytes in a request message.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Violations listed in one error; trailers are limited to about 8 KiB in many clients.

@@ -31,6 +31,7 @@ mod pipeline;
 pub mod projects;
 mod requests;
 mod rows;
+pub mod segments;
 pub mod users;
 
 use deadpool_postgres::{Object, Pool, Transaction};

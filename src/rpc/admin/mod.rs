@@ -5,6 +5,7 @@ mod environments;
 mod flags;
 mod paging;
 mod projects;
+mod segments;
 
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
+pub use segments::Segments;
 
 use self::paging::Paging;
 use super::convert::common::PageSizes;
@@ -137,6 +139,14 @@ fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevi
         revision: revision.revision,
     };
     revisions.iter().map(write).collect()
+}
+
+fn write_warning(warning: &check::Warning) -> pb::Warning {
+    let check::Warning { field, description } = warning;
+    pb::Warning {
+        field: field.clone(),
+        description: description.clone(),
+    }
 }
 
 /// A name, or the key where none is given.

@@ -16,6 +16,7 @@ use super::{Store, pipeline, projects, rows};
 use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata};
 use crate::domain::{draft, form, key};
 
+pub(super) use list::any_case;
 pub use list::{FlagFilter, FlagState};
 
 const FIND: &str = "

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::domain::check::{self, Warning};
+use crate::domain::check;
 use crate::domain::flag::{Lifecycle, Lifespan, Metadata};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
@@ -217,14 +217,6 @@ pub(super) fn read_draft(configuration: pb::FlagConfiguration) -> draft::Configu
         rules: flag::read_rules(rules),
         default: default_serve.map(flag::read_serve),
         salt: flag::read_optional(salt),
-    }
-}
-
-pub(super) fn write_warning(warning: &Warning) -> pb::Warning {
-    let Warning { field, description } = warning;
-    pb::Warning {
-        field: field.clone(),
-        description: description.clone(),
     }
 }
 

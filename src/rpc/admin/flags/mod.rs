@@ -19,8 +19,8 @@ use std::sync::Arc;
 use tonic::{Request, Response};
 
 use self::history::Turns;
-use self::messages::{read_configuration, read_toggles, write_configuration, write_warning};
-use super::{Call, answer, at, recorded, write_revisions};
+use self::messages::{read_configuration, read_toggles, write_configuration};
+use super::{Call, answer, at, recorded, write_revisions, write_warning};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;

@@ -3,7 +3,7 @@
 use tonic::{Request, Response};
 
 use super::Flags;
-use super::messages::{read_draft, write_warning};
+use super::messages::read_draft;
 use crate::domain::access::KeyKind;
 use crate::domain::check::{Checked, Warning};
 use crate::domain::context::Context;
@@ -11,7 +11,7 @@ use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;
-use crate::rpc::admin::{Call, at};
+use crate::rpc::admin::{Call, at, write_warning};
 use crate::rpc::convert::common::{finish, key, place};
 use crate::rpc::convert::{context, evaluation, explanation};
 use crate::rpc::{Answer, Refusal};
