@@ -1,7 +1,7 @@
 """Certifies a running server: writes what the vectors describe through the admin API, and compares every answer.
 
 Asks for HALYARD_ENDPOINT, HALYARD_EMAIL and HALYARD_PASSWORD, as `halyard dev` writes them into dev.env. Makes a project for every
-world of the vectors. Ends with 1 and every answer that differs.
+place of the vectors. Ends with 1 and every answer that differs.
 """
 
 import os
@@ -26,7 +26,7 @@ from halyard.admin.v1 import segment_service_pb2, segment_service_pb2_grpc  # no
 from halyard.evaluation.v1 import evaluation_pb2, evaluation_service_pb2, evaluation_service_pb2_grpc  # noqa: E402
 
 ENVIRONMENT = "live"
-# Worlds that are written at the same time.
+# Places that are written at the same time.
 WORKERS = 8
 # Fewer would mean that the vectors were not found.
 LEAST_CASES = 2_000
@@ -34,7 +34,7 @@ PIECE = 50
 
 
 class Administrator:
-    """Writes worlds."""
+    """Writes what the vectors describe."""
 
     def __init__(self, channel):
         self.auth = auth_service_pb2_grpc.AuthServiceStub(channel)
@@ -46,29 +46,34 @@ class Administrator:
         login = self.auth.Login(auth_service_pb2.LoginRequest(**account), timeout=DEADLINE_S)
         self.options = {"metadata": bearer(login.access_token), "timeout": DEADLINE_S}
 
-    def write(self, world, project):
-        """Writes a world as a project of its own; returns its server key and the revision that has it all."""
+    def prepare(self, place, project):
+        """Writes all but the flags' configurations, as a project of its own; returns its server key and the newest revision."""
         self.projects.CreateProject(project_service_pb2.CreateProjectRequest(project={"key": project}), **self.options)
         created = self.environments.CreateEnvironment(
             environment_service_pb2.CreateEnvironmentRequest(environment={"project": project, "key": ENVIRONMENT}), **self.options
         )
         (key,) = (each.secret for each in created.keys if each.key.kind == environment_service_pb2.KEY_KIND_SERVER)
         revisions = [0]
-        for name, flag in world.flags.items():
-            request = flag_service_pb2.CreateFlagRequest(flag=messages.flag(project, name, flag["definition"]))
+        for name, form in place.definitions.items():
+            request = flag_service_pb2.CreateFlagRequest(flag=messages.flag(project, name, form))
             revisions += revisions_of(self.flags.CreateFlag(request, **self.options))
-        for name in world.segments:
+        for name in place.segments:
             request = segment_service_pb2.CreateSegmentRequest(segment={"project": project, "key": name})
             self.segments.CreateSegment(request, **self.options)
-        for name, form in world.segments.items():
+        for name, form in place.segments.items():
             if form is not None:
                 revisions += self.configure_segment(project, name, form)
-        for name, keys in world.key_lists.items():
+        for name, keys in place.key_lists.items():
             revisions += self.upload(project, name, keys)
-        for name, flag in world.flags.items():
-            if flag["configuration"] is not None:
-                revisions += self.configure_flag(project, name, flag["configuration"])
         return key, max(revisions)
+
+    def bring_to(self, state, project):
+        """Writes the flags' configurations; returns the newest revision."""
+        revisions = [0]
+        for name, form in state.configurations.items():
+            if form is not None:
+                revisions += self.configure_flag(project, name, form)
+        return max(revisions)
 
     def configure_segment(self, project, name, form):
         configuration = messages.segment_configuration(project, ENVIRONMENT, name, form)
@@ -117,31 +122,34 @@ def answer(evaluations, case, key, revision):
     return given
 
 
-def certify(administrator, evaluations, world, project):
+def certify(administrator, evaluations, place, project):
     """The sentences about answers that differ, and how many there were in all."""
-    names = ", ".join(case["name"] for case in world.cases)
+    wrong, count, state = [], 0, place.states[0]
     try:
-        key, revision = administrator.write(world, project)
+        key, revision = administrator.prepare(place, project)
+        for state in place.states:
+            revision = max(revision, administrator.bring_to(state, project))
+            for case in state.cases:
+                given = answer(evaluations, case, key, revision)
+                count += 1
+                if given != case["expected"]:
+                    wrong.append(f"{case['name']}: expected {case['expected']}, answered {given}")
     except grpc.RpcError as error:
-        return [f"{names}: not written: {error.code().name}: {error.details()}"], 0
-    wrong = []
-    for case in world.cases:
-        given = answer(evaluations, case, key, revision)
-        if given != case["expected"]:
-            wrong.append(f"{case['name']}: expected {case['expected']}, answered {given}")
-    return wrong, len(world.cases)
+        names = ", ".join(case["name"] for case in state.cases)
+        wrong.append(f"{names}, and what would follow: {error.code().name}: {error.details()}")
+    return wrong, count
 
 
 def main():
-    worlds, left_out = cases.read()
+    places, left_out = cases.read()
     run = uuid.uuid4().hex[:8]
     target = urlsplit(os.environ["HALYARD_ENDPOINT"]).netloc
     with grpc.insecure_channel(target) as channel, ThreadPoolExecutor(WORKERS) as workers:
         administrator = Administrator(channel)
         evaluations = evaluation_service_pb2_grpc.EvaluationServiceStub(channel)
         work = [
-            workers.submit(certify, administrator, evaluations, world, f"python-{run}-{number}")
-            for number, world in enumerate(worlds)
+            workers.submit(certify, administrator, evaluations, place, f"python-{run}-{number}")
+            for number, place in enumerate(places)
         ]
         results = [each.result() for each in work]
     wrong = [sentence for sentences, _ in results for sentence in sentences]
@@ -149,7 +157,7 @@ def main():
     if wrong:
         raise Mismatch(f"{len(wrong)} differ:\n" + "\n".join(wrong))
     expect("whether all cases were asked", count >= LEAST_CASES, True)
-    print(f"{count} answers in {len(worlds)} worlds are those of the vectors; {left_out} cases only stored rows can be like")
+    print(f"{count} answers in {len(places)} projects are those of the vectors; {left_out} cases only stored rows can be like")
 
 
 if __name__ == "__main__":

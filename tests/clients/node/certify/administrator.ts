@@ -1,10 +1,10 @@
-// Writes worlds through the admin API.
+// Writes what the vectors describe through the admin API.
 
 import type * as grpc from '@grpc/grpc-js';
 import { bearer, call, load, present } from './contract';
 import type * as forms from './forms';
 import * as messages from './messages';
-import type { World } from './worlds';
+import type { Place, State } from './places';
 
 const ENVIRONMENT = 'live';
 const PIECE = 50;
@@ -17,10 +17,11 @@ interface Revisions {
   revisions: { revision: string }[];
 }
 
-/** What reading a world takes. */
-export interface Written {
+/** What asking in a place takes. */
+export interface Prepared {
+  project: string;
   serverKey: grpc.Metadata;
-  revision: string;
+  revision: bigint;
 }
 
 export class Administrator {
@@ -39,42 +40,46 @@ export class Administrator {
     this.credential = bearer(access_token);
   }
 
-  /** Writes a world as a project of its own. */
-  async write(world: World, project: string): Promise<Written> {
+  /** Writes all of a place but the flags' configurations, as a project of its own. */
+  async prepare(place: Place, project: string): Promise<Prepared> {
     await call(this.projects, this.projects.CreateProject, { project: { key: project } }, this.credential);
-    const place = { project, environment: ENVIRONMENT };
+    const where = { project, environment: ENVIRONMENT };
     const environment = { project, key: ENVIRONMENT };
     const { keys } = await call(this.environments, this.environments.CreateEnvironment, { environment }, this.credential);
     const server = keys.find(({ key }) => key?.kind === 'KEY_KIND_SERVER');
     const steps: Revisions[] = [];
-    for (const [key, { definition }] of Object.entries(world.flags)) {
-      const flag = messages.flag(project, key, present(definition, `the definition of ${key}`));
+    for (const [key, form] of Object.entries(place.definitions)) {
+      const flag = messages.flag(project, key, form);
       steps.push(await call(this.flags, this.flags.CreateFlag, { flag }, this.credential));
     }
-    for (const key of Object.keys(world.segments)) {
+    for (const key of Object.keys(place.segments)) {
       await call(this.segments, this.segments.CreateSegment, { segment: { project, key } }, this.credential);
     }
-    for (const [key, form] of Object.entries(world.segments)) {
-      if (form) steps.push(await this.configureSegment(place, key, form));
+    for (const [key, form] of Object.entries(place.segments)) {
+      if (form) steps.push(await this.configureSegment(where, key, form));
     }
-    for (const [key, keys] of Object.entries(world.keyLists)) steps.push(await this.upload(place, key, keys));
-    for (const [key, { configuration }] of Object.entries(world.flags)) {
-      if (configuration) steps.push(await this.configureFlag(place, key, configuration));
-    }
-    const revisions = steps.flatMap((step) => step.revisions).map(({ revision }) => BigInt(revision));
-    const newest = revisions.reduce((a, b) => (a > b ? a : b), 0n);
-    return { serverKey: bearer(present(server, 'a server key').secret), revision: `${newest}` };
+    for (const [key, listed] of Object.entries(place.keyLists)) steps.push(await this.upload(where, key, listed));
+    return { project, serverKey: bearer(present(server, 'a server key').secret), revision: newest(steps) };
   }
 
-  private configureSegment(place: messages.Place, key: string, form: forms.Segment): Promise<Revisions> {
-    const configuration = messages.segmentConfiguration(place, key, form);
+  /** Writes the flags' configurations; returns the newest revision. */
+  async bringTo(state: State, project: string): Promise<bigint> {
+    const steps: Revisions[] = [];
+    for (const [key, form] of Object.entries(state.configurations)) {
+      if (form) steps.push(await this.configureFlag({ project, environment: ENVIRONMENT }, key, form));
+    }
+    return newest(steps);
+  }
+
+  private configureSegment(where: messages.Where, key: string, form: forms.Segment): Promise<Revisions> {
+    const configuration = messages.segmentConfiguration(where, key, form);
     return call(this.segments, this.segments.UpdateSegmentConfiguration, { configuration }, this.credential);
   }
 
   /** Uploads a list in pieces, and activates it. */
-  private async upload(place: messages.Place, segment: string, keys: string[]): Promise<Revisions> {
-    const { project } = place;
-    const begun = await call(this.segments, this.segments.CreateSegmentUpload, { ...place, segment }, this.credential);
+  private async upload(where: messages.Where, segment: string, keys: string[]): Promise<Revisions> {
+    const { project } = where;
+    const begun = await call(this.segments, this.segments.CreateSegmentUpload, { ...where, segment }, this.credential);
     const { upload } = begun;
     const pieces = Math.ceil(keys.length / PIECE);
     for (let piece = 0; piece < pieces; piece += 1) {
@@ -85,8 +90,13 @@ export class Administrator {
     return call(this.segments, this.segments.ActivateSegmentUpload, activation, this.credential);
   }
 
-  private configureFlag(place: messages.Place, key: string, form: forms.Configuration): Promise<Revisions> {
-    const configuration = messages.flagConfiguration(place, key, form);
+  private configureFlag(where: messages.Where, key: string, form: forms.Configuration): Promise<Revisions> {
+    const configuration = messages.flagConfiguration(where, key, form);
     return call(this.flags, this.flags.UpdateFlagConfiguration, { configuration }, this.credential);
   }
+}
+
+function newest(steps: Revisions[]): bigint {
+  const revisions = steps.flatMap((step) => step.revisions).map(({ revision }) => BigInt(revision));
+  return revisions.reduce((a, b) => (a > b ? a : b), 0n);
 }

@@ -1,29 +1,34 @@
 // Certifies a running server: writes what the vectors describe through the admin API, and compares every answer.
 //
 // Asks for HALYARD_ENDPOINT, HALYARD_EMAIL and HALYARD_PASSWORD, as `halyard dev` writes them into dev.env. Makes a project for
-// every world of the vectors. Ends with 1 and every answer that differs.
+// every place of the vectors. Ends with 1 and every answer that differs.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import * as grpc from '@grpc/grpc-js';
-import { Administrator, type Written } from './administrator';
+import { Administrator } from './administrator';
 import { call, load, present } from './contract';
 import type { Answer, Case } from './forms';
 import type { EvaluationServiceClient } from './generated/halyard/evaluation/v1/EvaluationService';
 import * as messages from './messages';
-import { read, type World } from './worlds';
+import { read, type Place } from './places';
 
-// Worlds that are written at the same time.
+// Places that are written at the same time.
 const WORKERS = 8;
 // Fewer would mean that the vectors were not found.
 const LEAST_CASES = 2_000;
 
 /** What the server answers, in the form of the case's `expected`. */
-async function ask(client: EvaluationServiceClient, one: Case, written: Written): Promise<Answer | null> {
-  const request = { flag: one.flag, context: messages.context(one.context), min_revision: written.revision };
+async function ask(
+  client: EvaluationServiceClient,
+  one: Case,
+  serverKey: grpc.Metadata,
+  revision: bigint,
+): Promise<Answer | null> {
+  const request = { flag: one.flag, context: messages.context(one.context), min_revision: `${revision}` };
   try {
-    const { evaluation } = await call(client, client.Evaluate, request, written.serverKey);
+    const { evaluation } = await call(client, client.Evaluate, request, serverKey);
     const { value, variant, reason, rule, error } = present(evaluation, 'the evaluation');
     assert.equal(value !== undefined, variant !== '', 'a value comes with a variant');
     return {
@@ -42,24 +47,33 @@ async function ask(client: EvaluationServiceClient, one: Case, written: Written)
 async function certify(
   administrator: Administrator,
   client: EvaluationServiceClient,
-  world: World,
+  place: Place,
   project: string,
 ): Promise<string[]> {
-  const names = world.cases.map(({ name }) => name).join(', ');
-  let written: Written;
-  try {
-    written = await administrator.write(world, project);
-  } catch (error) {
-    return [`${names}: not written: ${String(error)}`];
-  }
-  const wrong = [];
-  for (const one of world.cases) {
-    const answer = await ask(client, one, written);
-    if (!isDeepStrictEqual(answer, one.expected)) {
-      wrong.push(`${one.name}: expected ${JSON.stringify(one.expected)}, answered ${JSON.stringify(answer)}`);
+  const wrong: string[] = [];
+  const prepared = await administrator.prepare(place, project);
+  let { revision } = prepared;
+  for (const state of place.states) {
+    const written = await administrator.bringTo(state, project);
+    if (written > revision) revision = written;
+    for (const one of state.cases) {
+      const answer = await ask(client, one, prepared.serverKey, revision);
+      if (!isDeepStrictEqual(answer, one.expected)) {
+        wrong.push(`${one.name}: expected ${JSON.stringify(one.expected)}, answered ${JSON.stringify(answer)}`);
+      }
     }
   }
   return wrong;
+}
+
+/** The same, a refusal being such a sentence. */
+async function certified(...[administrator, client, place, project]: Parameters<typeof certify>): Promise<string[]> {
+  try {
+    return await certify(administrator, client, place, project);
+  } catch (error) {
+    const names = place.states.flatMap((state) => state.cases).map(({ name }) => name);
+    return [`among ${names.join(', ')}: ${String(error)}`];
+  }
 }
 
 async function main(): Promise<void> {
@@ -79,22 +93,22 @@ async function main(): Promise<void> {
   );
   await administrator.login(HALYARD_EMAIL, HALYARD_PASSWORD);
 
-  const { worlds, leftOut } = read();
+  const { places, leftOut } = read();
   const run = randomUUID().slice(0, 8);
-  const left = worlds.entries();
+  const left = places.entries();
   const wrong: string[] = [];
   const work = async (): Promise<void> => {
-    for (const [number, world] of left) {
-      wrong.push(...(await certify(administrator, client, world, `node-${run}-${number}`)));
+    for (const [number, place] of left) {
+      wrong.push(...(await certified(administrator, client, place, `node-${run}-${number}`)));
     }
   };
   await Promise.all(Array.from({ length: WORKERS }, work));
   channel.close();
 
-  const asked = worlds.reduce((sum, world) => sum + world.cases.length, 0);
+  const asked = places.flatMap((place) => place.states).reduce((sum, state) => sum + state.cases.length, 0);
   if (wrong.length > 0) throw new Error(`${wrong.length} differ:\n${wrong.join('\n')}`);
   assert.ok(asked >= LEAST_CASES, `only ${asked} cases were asked`);
-  console.log(`${asked} answers in ${worlds.length} worlds are those of the vectors; ${leftOut} cases only stored rows can be like`);
+  console.log(`${asked} answers in ${places.length} projects are those of the vectors; ${leftOut} cases only stored rows can be like`);
 }
 
 main().catch((error: unknown) => {

@@ -14,7 +14,7 @@ import type { Value } from './generated/google/protobuf/Value';
 import type * as forms from './forms';
 
 /** Where a configuration belongs. */
-export interface Place {
+export interface Where {
   project: string;
   environment: string;
 }
@@ -37,9 +37,9 @@ function variant({ key, value }: forms.Definition['variants'][number]): Variant 
   return { key, [`${type}_value`]: plain };
 }
 
-export function flagConfiguration(place: Place, key: string, form: forms.Configuration): FlagConfiguration {
+export function flagConfiguration(where: Where, key: string, form: forms.Configuration): FlagConfiguration {
   return {
-    ...place,
+    ...where,
     flag: key,
     enabled: form.enabled,
     rules: (form.rules ?? []).map((rule) => ({
@@ -53,9 +53,9 @@ export function flagConfiguration(place: Place, key: string, form: forms.Configu
   };
 }
 
-export function segmentConfiguration(place: Place, key: string, form: forms.Segment): SegmentConfiguration {
+export function segmentConfiguration(where: Where, key: string, form: forms.Segment): SegmentConfiguration {
   return {
-    ...place,
+    ...where,
     segment: key,
     included: form.included ?? [],
     excluded: form.excluded ?? [],
