@@ -47,6 +47,8 @@ pub const EXPLANATION_DEPTH: usize = 16;
 pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
 /// Targeting keys in the uploaded list of a segment.
 pub const SEGMENT_KEYS: usize = 1_000_000;
+/// Bytes of all targeting keys in the uploaded list of a segment.
+pub const SEGMENT_LIST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes in the stored form of one chunk of a segment's list.
 pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
 /// Pieces of one upload of a segment's list.
@@ -77,6 +79,14 @@ pub const KEYS: usize = 100;
 pub const PAGE_SIZE: usize = 1_000;
 /// Entries of a page when the caller does not say.
 pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// Revisions of a page.
+pub const REVISIONS_PAGE_SIZE: usize = 100;
+/// Revisions of a page when the caller does not say.
+pub const DEFAULT_REVISIONS_PAGE_SIZE: usize = 20;
+/// Bytes of stored forms after which a page of revisions ends, with the revision that exceeds them.
+pub const REVISIONS_PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Flags whose answers at a past revision one request may have explained.
+pub const EXPLAINED_FLAGS: usize = 100;
 /// Bytes in a request message.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Violations listed in one error; trailers are limited to about 8 KiB in many clients.

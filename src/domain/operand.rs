@@ -123,13 +123,25 @@ pub fn address(text: &str) -> Result<IpAddr, Unfit> {
 /// Parses a network in CIDR notation, or an address: the network of it alone. Bits beyond the prefix do not count:
 /// `10.1.2.3/8` is `10.0.0.0/8`. A network of IPv4 addresses written as IPv6 (`::ffff:10.0.0.0/104`) is the IPv4 network.
 pub fn network(text: &str) -> Result<IpNet, Unfit> {
+    written(text).map(|network| network.trunc())
+}
+
+/// The network that a text is read as, if that leaves bits out that were written.
+pub fn rounded(text: &str) -> Option<IpNet> {
+    let written = written(text).ok()?;
+    let network = written.trunc();
+    (network != written).then_some(network)
+}
+
+/// With the bits beyond the prefix.
+fn written(text: &str) -> Result<IpNet, Unfit> {
     let Some((start, prefix)) = text.split_once('/') else {
         return address(text).map(IpNet::from);
     };
     let prefix = prefix_length(prefix).ok_or(Unfit::Network)?;
     let start: IpAddr = start.parse().map_err(|_| Unfit::Network)?;
     let network = IpNet::new(start, prefix).map_err(|_| Unfit::Network)?;
-    Ok(canonical(network.trunc()))
+    Ok(canonical(network))
 }
 
 /// Digits without a sign or leading zeros, as CIDR notation has them.
@@ -302,6 +314,12 @@ mod tests {
         check("::ffff:0:0/96", Some("0.0.0.0/0"));
         check("::/0", Some("::/0"));
         check("::ffff:0:0/95", Some("::fffe:0:0/95"));
+        check("::ffff:10.1.2.3/95", Some("::fffe:0:0/95"));
+        assert_eq!(rounded("10.1.2.3/8"), network("10.0.0.0/8").ok());
+        assert_eq!(
+            (rounded("10.0.0.0/8"), rounded("10.1.2.3"), rounded("::/0")),
+            (None, None, None)
+        );
         for bad in [
             "",
             "10.0.0.0/33",

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::{Request, Response};
 
 use super::convert::{context, evaluation, explanation};
 use super::front::{Application, Deadline};
+use super::states::States;
 use super::{Answer, Refusal};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
@@ -15,20 +15,19 @@ use crate::domain::limits;
 use crate::evaluate::Flag;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
-use crate::watch::{Environment, Hub, State};
-
-/// The longest wait for `min_revision`.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::watch::{Hub, State};
 
 /// Answers from the hub's newest states.
 pub struct Evaluation {
-    hub: Arc<Hub>,
+    states: States,
 }
 
 impl Evaluation {
     /// Answers from this hub.
     pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+        Self {
+            states: States::new(hub),
+        }
     }
 
     /// Calls `answer` with the newest state of the caller's environment, once it has reached `min_revision`.
@@ -39,26 +38,8 @@ impl Evaluation {
         min_revision: u64,
         answer: impl FnOnce(&State) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let environment = if let Some(environment) = self.hub.environment(application.environment) {
-            environment
-        } else {
-            Box::pin(self.arrival(application, deadline)).await?
-        };
-        let state = environment.state();
-        if state.head.revision >= min_revision {
-            return answer(&state);
-        }
-        drop(state);
-        let patience = deadline.patience(PATIENCE);
-        let state = Box::pin(environment.wait_for(min_revision, patience.into())).await;
-        answer(&*state.map_err(|_| Refusal::revision_not_reached())?)
-    }
-
-    /// The caller's environment, which was made a moment ago and is on its way here.
-    async fn arrival(&self, application: &Application, deadline: Deadline) -> Result<Arc<Environment>, Refusal> {
-        let patience = deadline.patience(PATIENCE);
-        let arrived = self.hub.await_environment(application.environment, patience.into());
-        arrived.await.ok_or_else(Refusal::not_loaded)
+        let environment = application.environment;
+        self.states.with(environment, deadline, min_revision, answer).await
     }
 }
 

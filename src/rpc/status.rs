@@ -43,6 +43,13 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Try again when others are done.
+    Busy {
+        /// What there is enough of already.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The message is larger than the limit.
     TooLarge,
     /// The caller's deadline is over.
@@ -144,6 +151,7 @@ impl From<Refusal> for Status {
             }
             Refusal::Store(error) => stored(error),
             Refusal::Unavailable { what, retry_after } => retry(Code::Unavailable, "UNAVAILABLE", what, retry_after),
+            Refusal::Busy { what, retry_after } => retry(Code::ResourceExhausted, "BUSY", what, retry_after),
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,
                 "MESSAGE_TOO_LARGE",

@@ -441,7 +441,8 @@ fn object() -> impl Strategy<Value = Object> {
     })
 }
 
-fn attribute() -> impl Strategy<Value = Attribute> {
+/// A value of any type.
+pub fn attribute() -> impl Strategy<Value = Attribute> {
     let scalar = prop_oneof![
         select(&TEXTS[..]).prop_map(|text| Attribute::String(text.to_owned())),
         select(&NUMBERS[..]).prop_map(Attribute::Number),

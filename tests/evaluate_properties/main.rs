@@ -8,6 +8,7 @@ mod generate;
 mod reference;
 mod shares;
 mod snapshots;
+mod warnings;
 mod world;
 
 use halyard::domain::context::{Attribute, Context};

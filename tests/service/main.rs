@@ -20,6 +20,7 @@ mod follower;
 mod refusals;
 
 mod auth;
+mod checks;
 mod conventions;
 mod environments;
 mod evaluation;

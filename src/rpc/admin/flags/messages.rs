@@ -1,13 +1,15 @@
 //! What callers say of flags and configurations, and what they are told.
 
-use crate::domain::check::{self, Warning};
-use crate::domain::flag::{Lifecycle, Metadata};
+use jiff::Timestamp;
+
+use crate::domain::check;
+use crate::domain::flag::{Lifecycle, Lifespan, Metadata};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
 use crate::domain::{draft, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::admin::name_or;
-use crate::rpc::convert::common::{Mask, finish, key, timestamp};
+use crate::rpc::convert::common::{Mask, finish, key, read_timestamp, timestamp};
 use crate::rpc::convert::{flag, value};
 use crate::store::configurations::{ConfigurationPatch, FlagConfiguration, Toggle};
 use crate::store::flags::{Flag, FlagPatch, NewFlag};
@@ -21,9 +23,11 @@ struct Described {
     off_variant: Option<String>,
     default_variant: Option<String>,
     client_visible: bool,
+    lifespan: Lifespan,
+    expected_removal: Option<Timestamp>,
 }
 
-fn read(flag: pb::Flag) -> Described {
+fn read(violations: &mut Violations, flag: pb::Flag) -> Described {
     let pb::Flag {
         project: _,
         key,
@@ -40,15 +44,21 @@ fn read(flag: pb::Flag) -> Described {
         create_time: _,
         update_time: _,
         etag: _,
-        lifecycle: _,
-        expected_removal_time: _,
+        lifecycle,
+        expected_removal_time,
     } = flag;
+    let lifespan = read_lifespan(violations, "lifecycle", lifecycle).unwrap_or(Lifespan::Permanent);
+    let expected_removal = expected_removal_time
+        .and_then(|time| read_timestamp(violations, "expected_removal_time", time))
+        .map(stored);
     Described {
         metadata: Metadata {
-            name: name_or(name, Some(&key)),
+            // A key that is none is told as such, and not as a name too.
+            name: name_or(name, key.parse::<key::Flag>().ok().as_ref()),
             description,
             tags,
             owner,
+            // Which of the two it is and its date are read apart: an update may bring one of them only.
             lifecycle: Lifecycle::default(),
         },
         key,
@@ -57,19 +67,44 @@ fn read(flag: pb::Flag) -> Described {
         off_variant: flag::read_optional(off_variant),
         default_variant: flag::read_optional(default_variant),
         client_visible,
+        lifespan,
+        expected_removal,
     }
 }
 
+/// Reads a lifecycle; unspecified is `None`.
+pub(super) fn read_lifespan(violations: &mut Violations, field: &str, lifecycle: i32) -> Option<Lifespan> {
+    match pb::Lifecycle::try_from(lifecycle) {
+        Ok(pb::Lifecycle::Unspecified) => None,
+        Ok(pb::Lifecycle::Permanent) => Some(Lifespan::Permanent),
+        Ok(pb::Lifecycle::Temporary) => Some(Lifespan::Temporary),
+        Err(_) => {
+            violations.add(field, "is not a lifecycle that flags can have");
+            None
+        }
+    }
+}
+
+/// A time as PostgreSQL keeps it, in whole microseconds: what is read back equals what was written.
+fn stored(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
 pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
+    let mut violations = Violations::new();
     let Described {
         key,
-        metadata,
+        mut metadata,
         value_type,
         mut variants,
         mut off_variant,
         mut default_variant,
         client_visible,
-    } = read(flag);
+        lifespan,
+        expected_removal,
+    } = read(&mut violations, flag);
+    let lifecycle = violations.take("", Lifecycle::new(lifespan, expected_removal));
+    metadata.lifecycle = lifecycle.unwrap_or_default();
     if value_type == Some(ValueType::Bool) && variants.is_empty() {
         variants = [("on", true), ("off", false)].map(bool_variant).into();
         off_variant.get_or_insert_with(|| "off".to_owned());
@@ -83,7 +118,6 @@ pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
         default_variant,
         client_visible,
     };
-    let mut violations = Violations::new();
     violations.take("", check::metadata(&metadata));
     let definition = violations.take("", check::definition(&draft));
     let new = definition.map(|definition| NewFlag { definition, metadata });
@@ -100,6 +134,7 @@ fn bool_variant((key, value): (&str, bool)) -> draft::Variant {
 
 /// What is said of a flag is checked where it is known what the flag was.
 pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, FlagPatch), Violations> {
+    let mut violations = Violations::new();
     let Described {
         key: flag_key,
         metadata,
@@ -109,7 +144,9 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         off_variant,
         default_variant,
         client_visible,
-    } = read(flag);
+        lifespan,
+        expected_removal,
+    } = read(&mut violations, flag);
     let Metadata {
         name,
         description,
@@ -122,12 +159,13 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         description: mask.pick("description", description),
         tags: mask.pick("tags", tags),
         owner: mask.pick("owner", owner),
+        lifespan: mask.pick("lifecycle", lifespan),
+        expected_removal: mask.pick("expected_removal_time", expected_removal),
         variants: mask.pick("variants", variants),
         off_variant: mask.pick("off_variant", off_variant),
         default_variant: mask.pick("default_variant", default_variant),
         client_visible: mask.pick("client_visible", client_visible),
     };
-    let mut violations = Violations::new();
     let key = key(&mut violations, "key", &flag_key);
     finish(violations, key.map(|key| (key, patch)))
 }
@@ -138,10 +176,34 @@ pub(super) fn read_configuration(
     mask: &Mask<'_>,
     strict: bool,
 ) -> Result<(key::Environment, key::Flag, ConfigurationPatch), Violations> {
+    let mut violations = Violations::new();
+    let environment = key(&mut violations, "environment", &configuration.environment);
+    let flag_key = key(&mut violations, "flag", &configuration.flag);
+    let draft::Configuration {
+        enabled,
+        prerequisites,
+        rules,
+        default,
+        salt,
+    } = read_draft(configuration);
+    let patch = ConfigurationPatch {
+        enabled: mask.pick("enabled", enabled),
+        prerequisites: mask.pick("prerequisites", prerequisites),
+        rules: mask.pick("rules", rules),
+        default: mask.pick("default_serve", default),
+        salt: mask.pick("salt", salt),
+        strict,
+    };
+    let place = environment.zip(flag_key);
+    finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
+}
+
+/// Reads a configuration; where it is one, is read beside it.
+pub(super) fn read_draft(configuration: pb::FlagConfiguration) -> draft::Configuration {
     let pb::FlagConfiguration {
         project: _,
-        environment,
-        flag: flag_key,
+        environment: _,
+        flag: _,
         enabled,
         rules,
         default_serve,
@@ -150,26 +212,12 @@ pub(super) fn read_configuration(
         etag: _,
         prerequisites,
     } = configuration;
-    let mut violations = Violations::new();
-    let environment = key(&mut violations, "environment", &environment);
-    let flag_key = key(&mut violations, "flag", &flag_key);
-    let patch = ConfigurationPatch {
-        enabled: mask.pick("enabled", enabled),
-        prerequisites: mask.pick("prerequisites", flag::read_prerequisites(prerequisites)),
-        rules: mask.pick("rules", flag::read_rules(rules)),
-        default: mask.pick("default_serve", default_serve.map(flag::read_serve)),
-        salt: mask.pick("salt", flag::read_optional(salt)),
-        strict,
-    };
-    let place = environment.zip(flag_key);
-    finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
-}
-
-pub(super) fn write_warning(warning: &Warning) -> pb::Warning {
-    let Warning { field, description } = warning;
-    pb::Warning {
-        field: field.clone(),
-        description: description.clone(),
+    draft::Configuration {
+        enabled,
+        prerequisites: flag::read_prerequisites(prerequisites),
+        rules: flag::read_rules(rules),
+        default: default_serve.map(flag::read_serve),
+        salt: flag::read_optional(salt),
     }
 }
 
@@ -207,7 +255,7 @@ pub(super) fn write(flag: &Flag) -> pb::Flag {
         description,
         tags,
         owner,
-        lifecycle: _,
+        lifecycle,
     } = metadata;
     pb::Flag {
         project: project.to_string(),
@@ -225,8 +273,11 @@ pub(super) fn write(flag: &Flag) -> pb::Flag {
         create_time: Some(timestamp(*created_at)),
         update_time: Some(timestamp(*updated_at)),
         etag: etag.clone(),
-        lifecycle: pb::Lifecycle::Permanent.into(),
-        expected_removal_time: None,
+        lifecycle: match lifecycle.lifespan() {
+            Lifespan::Permanent => pb::Lifecycle::Permanent.into(),
+            Lifespan::Temporary => pb::Lifecycle::Temporary.into(),
+        },
+        expected_removal_time: lifecycle.expected_removal().map(timestamp),
     }
 }
 
