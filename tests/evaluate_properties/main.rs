@@ -70,7 +70,7 @@ proptest! {
     #[test]
     fn answers_are_those_of_the_plain_evaluator(
         world in generate::world(),
-        contexts in prop::collection::vec(generate::context(), 8),
+        contexts in prop::collection::vec(generate::context(), 4),
     ) {
         for context in contexts {
             for (flag, answer) in answers(&world, &context) {
