@@ -239,7 +239,7 @@ fn a_change_of_one_flag_copies_no_other() {
             Kind::FlagConfiguration,
             "flag-7",
             br#"{"format":1,"enabled":true}"#,
-        )
+        );
     });
     assert!(counted.bytes_total < 16 * 1024, "{counted:?}");
     drop(snapshot);
