@@ -53,7 +53,7 @@ fn read(violations: &mut Violations, flag: pb::Flag) -> Described {
         .map(stored);
     Described {
         metadata: Metadata {
-            // What is wrong with the key is not wrong with the name too.
+            // A key that is none is told as such, and not as a name too.
             name: name_or(name, key.parse::<key::Flag>().ok().as_ref()),
             description,
             tags,
