@@ -35,5 +35,6 @@ mod playground;
 mod prerequisites;
 mod projects;
 mod replicas;
+mod segments;
 mod viewers;
 mod watching;
