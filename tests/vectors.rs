@@ -1,5 +1,7 @@
 //! Runs the vectors of `tests/vectors`, which any other evaluator can run as well.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::{BTreeMap, HashSet};
 
 use halyard::domain::context::{Attribute, Context, Object};

@@ -36,7 +36,7 @@ pub fn contenders(rules: Rules) -> (Vec<Contender>, Vec<Contender>) {
     });
     let (engine, logic) = compile(rules);
     let mut arena = Bump::new();
-    let text = Contender::new("datalogic-rs 5.4, `flagd`", move || {
+    let text = Contender::new("datalogic-rs 5.4, `flagd`, from JSON", move || {
         arena.reset();
         let variant = engine.evaluate(&logic, std::hint::black_box(context), &arena);
         variant.is_ok_and(|variant| variant.as_str() == Some("on"))

@@ -28,7 +28,7 @@ pub fn contenders(rules: Rules) -> (Vec<Contender>, Vec<Contender>) {
                 == "on"
         }),
     ];
-    let text = Contender::new("unleash-yggdrasil 0.21, `is_enabled`", move || {
+    let text = Contender::new("unleash-yggdrasil 0.21, `is_enabled`, from JSON", move || {
         text_engine.is_enabled(FLAG, &read(std::hint::black_box(&written)), &None)
     });
     (parsed, vec![text])
