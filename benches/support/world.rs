@@ -266,13 +266,13 @@ impl Administrator {
 
     /// Uploads pieces of a list, and returns the upload.
     pub async fn upload(&self, pieces: impl Iterator<Item = &[String]>) -> Result<String> {
-        let begin = admin::CreateSegmentUploadRequest {
+        let request = admin::CreateSegmentUploadRequest {
             project: PROJECT.into(),
             environment: ENVIRONMENT.into(),
             segment: SEGMENT.into(),
         };
-        let begun = self.segments().create_segment_upload(self.request(begin)).await?;
-        let upload = begun.into_inner().upload;
+        let response = self.segments().create_segment_upload(self.request(request)).await?;
+        let upload = response.into_inner().upload;
         for (piece, keys) in (0..).zip(pieces) {
             let piece = admin::UploadSegmentKeysRequest {
                 project: PROJECT.into(),

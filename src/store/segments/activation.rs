@@ -106,9 +106,10 @@ impl Store {
     ) -> Result<Outcome<SegmentConfiguration>, Error> {
         // `None` is not the end: it may be a request that is sent again, after it was carried out.
         let prepared = prepare(&self.reader().await?, project, activation).await?;
-        self.mutate(mutation, respond, async |transaction| match prepared {
-            Some(prepared) => activate(transaction, mutation, project, activation, prepared).await,
-            None => {
+        self.mutate(mutation, respond, async |transaction| {
+            if let Some(prepared) = prepared {
+                activate(transaction, mutation, project, activation, prepared).await
+            } else {
                 lock::authorise(transaction, &mutation.caller, project, [], |_| Ok(Permission::Read)).await?;
                 Err(Error::not_found(Entity::SegmentUpload, activation.upload))
             }
