@@ -284,15 +284,15 @@ mod tests {
     use super::*;
     use crate::pb::evaluation::v1::{Operator, Reason, SegmentOutcome};
 
-    fn given(kind: Kind) -> Option<Given> {
-        Some(Given { kind: Some(kind) })
+    fn given(kind: Kind) -> Given {
+        Given { kind: Some(kind) }
     }
 
     fn explanation() -> Explanation {
         let country = ConditionExplanation {
             attribute: "country".to_owned(),
             operator: Operator::OneOf.into(),
-            value: given(Kind::StringValue("DE".to_owned())),
+            value: Some(given(Kind::StringValue("DE".to_owned()))),
             outcome: ConditionOutcome::Holds.into(),
             ..ConditionExplanation::default()
         };
@@ -336,7 +336,7 @@ mod tests {
             rules: vec![rule],
             default_split: Some(SplitExplanation {
                 attribute: "targeting_key".to_owned(),
-                value: given(Kind::StringValue("ada".to_owned())),
+                value: Some(given(Kind::StringValue("ada".to_owned()))),
                 salt: "new-checkout".to_owned(),
                 bucket: Some(70),
                 total_weight: 100,

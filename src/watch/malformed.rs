@@ -78,7 +78,7 @@ mod tests {
         put(Kind::SegmentKeys, "beta/00", "{");
         put(Kind::SegmentConfiguration, "fine", r#"{"format":1}"#);
         let found = find(&snapshot, ids.iter());
-        let names: Vec<_> = found.iter().map(|(owner, _)| (owner.kind, owner.key)).collect();
+        let names: Vec<_> = found.keys().map(|owner| (owner.kind, owner.key)).collect();
         assert_eq!(names, [("flag", "broken"), ("segment", "beta")]);
     }
 }

@@ -48,7 +48,7 @@ fn condition() -> impl Strategy<Value = Condition> {
     let attributes = select(&["x", "x", "x", "targeting_key"][..]);
     (generate::condition(), attributes).prop_map(|(mut condition, attribute)| {
         if condition.operator != Operator::InSegment {
-            condition.attribute = attribute.to_owned();
+            attribute.clone_into(&mut condition.attribute);
         }
         condition
     })
@@ -141,7 +141,7 @@ fn serving(rules: &[Rule], segments: &[(String, Segment)], contexts: &[Context])
     answers.filter_map(|answer| answer.rule.map(str::to_owned)).collect()
 }
 
-fn is_no_list(context: &&Context) -> bool {
+fn is_no_list(context: &Context) -> bool {
     !matches!(context.attributes().get("x"), Some(Attribute::List(_)))
 }
 
@@ -161,7 +161,7 @@ fn hold(said: &mut Said, rules: &[Rule], segments: &[(String, Segment)], context
             alone(contexts)
         } else if description.ends_with("only if the attribute is a list") {
             said.only_lists += 1;
-            let values: Vec<_> = contexts.iter().filter(is_no_list).cloned().collect();
+            let values: Vec<_> = contexts.iter().filter(|context| is_no_list(context)).cloned().collect();
             alone(&values)
         } else {
             assert!(description.starts_with("has bits beyond"), "{description}");

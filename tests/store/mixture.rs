@@ -112,13 +112,17 @@ async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Res
         }
     };
     match outcome {
-        // What another writer made or deleted a moment before.
-        Err(Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Blocked { .. } | Error::Invalid(_)) => Ok(()),
-        // Or what was altered again and again while a list was prepared.
-        Err(Error::Stale {
-            entity: Entity::SegmentUpload,
-            ..
-        }) => Ok(()),
+        // What another writer made or deleted a moment before, or altered again and again while a list was prepared.
+        Err(
+            Error::NotFound { .. }
+            | Error::AlreadyExists { .. }
+            | Error::Blocked { .. }
+            | Error::Invalid(_)
+            | Error::Stale {
+                entity: Entity::SegmentUpload,
+                ..
+            },
+        ) => Ok(()),
         outcome => outcome,
     }
 }
