@@ -18,12 +18,15 @@ run: ## Builds Halyard and starts it with a database and a demo project of its o
 	$(CARGO) run --locked -- dev
 
 test: clients ## Runs every test
+	python3 tests/vectors/generate/cases.py --check
 	$(CARGO) test --locked
 
 check: format lint docs deny proto ## Runs every gate but the tests
 
-format: ## Checks that the code is formatted
+format: ## Checks that the code is formatted, also of the packages beside the main one
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 
 lint: ## Checks the code with clippy
 	@.ci/setup run

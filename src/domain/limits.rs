@@ -21,6 +21,8 @@ pub const PREREQUISITE_EVALUATIONS: usize = 256;
 pub const EXPLANATION_DEPTH: usize = 16;
 /// Bytes of a context that an explanation repeats.
 pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
+/// Rules, conditions, segments and shares that an explanation tells.
+pub const EXPLANATION_ENTRIES: usize = 2_000;
 /// Variants of a flag.
 pub const VARIANTS: usize = 100;
 /// Rules of a configuration.
@@ -37,7 +39,7 @@ pub const PATTERNS: usize = 100;
 pub const PATTERN_BYTES: usize = 1_000;
 /// Bytes that a regular expression may take when it is compiled.
 pub const PATTERN_COMPILED_BYTES: usize = 256 * 1024;
-/// Bytes in a targeting key that a segment names.
+/// Bytes in a targeting key, of a context and of a segment.
 pub const TARGETING_KEY_BYTES: usize = 1_000;
 /// Targeting keys that a segment includes or excludes by name.
 pub const SEGMENT_NAMED_KEYS: usize = 1_000;
@@ -53,6 +55,8 @@ pub const SEGMENT_LIST_BYTES: usize = 64 * 1024 * 1024;
 pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
 /// Pieces of one upload of a segment's list.
 pub const SEGMENT_UPLOAD_PIECES: usize = 1_000;
+/// Segments that the conditions of one configuration ask about, those asked again counted again.
+pub const SEGMENT_QUESTIONS: usize = 100;
 /// Segments of a project.
 pub const SEGMENTS: usize = 1_000;
 /// Characters in a salt.
@@ -63,6 +67,8 @@ pub const TOTAL_WEIGHT: u64 = (1 << 31) - 1;
 pub const FORM_BYTES: usize = 256 * 1024;
 /// Levels of lists and objects in a context's attributes and in an object variant.
 pub const DEPTH: usize = 16;
+/// Bytes of text in a context: the targeting key, and the names and texts of attributes.
+pub const CONTEXT_BYTES: usize = 64 * 1024;
 /// Attribute values of a context, nested ones included.
 pub const CONTEXT_VALUES: usize = 10_000;
 /// Flags that one evaluation request may name.

@@ -21,6 +21,7 @@ impl Flag {
             snapshot,
             budget: Budget::of_a_flag(),
             bytes_to_repeat: limits::EXPLANATION_VALUE_BYTES,
+            entries_to_tell: limits::EXPLANATION_ENTRIES,
         };
         let (answer, explanation) = walk.flag(self, limits::EXPLANATION_DEPTH);
         (answer.unwrap_or_else(|Exhausted| self.exhausted()), explanation)
@@ -33,6 +34,8 @@ struct Walk<'w, 'a> {
     snapshot: &'a Snapshot,
     budget: Budget,
     bytes_to_repeat: usize,
+    /// How many more rules, conditions, segments and shares are told. What is beyond is asked all the same.
+    entries_to_tell: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
@@ -67,7 +70,7 @@ impl<'a> Walk<'_, 'a> {
         }
         for rule in &targeting.rules {
             let (answer, told) = self.rule(rule);
-            explanation.rules.push(told);
+            explanation.rules.extend(self.tell(told));
             if let Some(answer) = answer {
                 return Ok(answer);
             }
@@ -115,7 +118,7 @@ impl<'a> Walk<'_, 'a> {
         for condition in &rule.conditions {
             let condition = self.condition(condition);
             let holds = condition.outcome == ConditionOutcome::Holds;
-            told.conditions.push(condition);
+            told.conditions.extend(self.tell(condition));
             if !holds {
                 return (None, told);
             }
@@ -134,13 +137,13 @@ impl<'a> Walk<'_, 'a> {
             Question::Attribute(path, _) => (path.name(), path.find(self.context)),
             Question::Segments(_) => ("", None),
         };
-        let mut segments = Vec::new();
-        let Ok(outcome) = condition.ask(self.context, |segment| {
-            let outcome = self.snapshot.membership(segment, self.context);
-            segments.push(explanation::Segment {
+        let (mut segments, context) = (Vec::new(), self.context);
+        let Ok(outcome) = condition.ask(context, |segment| {
+            let outcome = self.snapshot.membership(segment, context);
+            segments.extend(self.tell(explanation::Segment {
                 segment: segment.clone(),
                 outcome,
-            });
+            }));
             Ok::<_, Infallible>(outcome.is_member())
         });
         explanation::Condition {
@@ -166,18 +169,27 @@ impl<'a> Walk<'_, 'a> {
 
     fn split(&mut self, split: &Split) -> explanation::Split {
         let value = split.attribute().find(self.context);
-        let shares = split.shares().map(|(end, variant)| explanation::Share {
-            variant: variant.key.clone(),
-            end,
+        let shares = split.shares().map_while(|(end, variant)| {
+            self.tell(explanation::Share {
+                variant: variant.key.clone(),
+                end,
+            })
         });
+        let shares = shares.collect();
         explanation::Split {
             attribute: split.attribute().name().to_owned(),
             bucket: value.and_then(|value| split.bucket(value)),
             value: self.repeat(value),
             salt: split.salt().clone(),
             total_weight: split.total_weight(),
-            shares: shares.collect(),
+            shares,
         }
+    }
+
+    /// What is to be told, unless that would be too much in all.
+    fn tell<T>(&mut self, told: T) -> Option<T> {
+        self.entries_to_tell = self.entries_to_tell.checked_sub(1)?;
+        Some(told)
     }
 
     /// A copy of what the context has, unless that would be too much in all.

@@ -22,8 +22,10 @@
 //!
 //! Architecture invariant: nothing here does IO, reads a clock, or knows of proto or SQL, and no answer depends on anything but
 //! the snapshot and the context. Forms are parsed and compiled by [`Snapshot::put`]; evaluation parses nothing but what the context
-//! brings (versions, times, addresses), allocates nothing, has no error path besides the reasons above, and takes no more steps than
-//! the flags and segments that it may ask have conditions, values and shares. What is deliberately absent: checking what people write (that is `domain::check`) and any memory of earlier answers.
+//! brings (versions, times, addresses), allocates nothing (but for versions with long pre-releases and for the scratch space of regular
+//! expressions), has no error path besides the reasons above, and takes no more steps than the flags and segments that it may ask
+//! have conditions, values and shares. What is deliberately absent: checking what people write (that is `domain::check`) and any
+//! memory of earlier answers.
 //!
 //! `tests/vectors` holds the same semantics as data, for every implementation to run.
 

@@ -134,7 +134,7 @@ impl Server {
         let config = settings.config.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
         let spawn = |name, task| tasks.spawn(name, task);
-        let pool = store::connect::feed_pool(&settings)?;
+        let pool = store::connect::feed_pool(&settings, feed.load_timeout)?;
         let (feed, events) = Feed::start(config, pool, hints, feed, tasks.stop().clone(), spawn);
         let hub = Hub::new(feed, watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));

@@ -133,10 +133,12 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, Error> {
     pool.map_err(|error| Error::Bug(error.into()))
 }
 
-/// A pool for the feed alone, so that writers which wait for each other do not keep changes and revocations from spreading.
+/// A pool for the feed alone, so that writers which wait for each other do not keep changes and revocations from spreading. The
+/// feed has bounds of its own for how long it waits; PostgreSQL only ends what would take longer than the longest of them.
 /// Connects to nothing yet.
-pub fn feed_pool(settings: &Settings) -> Result<Pool, Error> {
+pub fn feed_pool(settings: &Settings, longest: Duration) -> Result<Pool, Error> {
     let mut settings = settings.clone();
+    settings.statement_timeout = settings.statement_timeout.max(longest);
     settings.config.application_name("halyard feed");
     settings.pool_size = FEED_CONNECTIONS;
     pool(&settings)

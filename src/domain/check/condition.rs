@@ -14,6 +14,8 @@ pub(super) struct Conditions<'a> {
     segments: &'a HashSet<String>,
     /// Regular expressions so far.
     patterns: usize,
+    /// Questions about segments so far.
+    questions: usize,
 }
 
 /// What an operator compares with.
@@ -65,7 +67,11 @@ fn takes(operator: Operator) -> Takes {
 impl<'a> Conditions<'a> {
     /// Checks conditions that may name these segments.
     pub(super) fn new(segments: &'a HashSet<String>) -> Self {
-        Self { segments, patterns: 0 }
+        Self {
+            segments,
+            patterns: 0,
+            questions: 0,
+        }
     }
 
     /// Checks the conditions of a rule or a segment; paths begin at `conditions`.
@@ -74,13 +80,20 @@ impl<'a> Conditions<'a> {
         part::list(violations, "conditions", drafts, limits::CONDITIONS, check)
     }
 
-    /// Whether there were more regular expressions than may be; those beyond were not looked at.
-    pub(super) fn too_many_patterns(&self, violations: &mut Violations, field: &str) {
+    /// Whether there were more regular expressions or questions about segments than may be; those beyond were not looked at.
+    pub(super) fn too_many(&self, violations: &mut Violations, field: &str) {
         if self.patterns > limits::PATTERNS {
             let limit = limits::PATTERNS;
             violations.add(
                 field,
                 format!("have more than {limit} regular expressions in all; join some with |"),
+            );
+        }
+        if self.questions > limits::SEGMENT_QUESTIONS {
+            let limit = limits::SEGMENT_QUESTIONS;
+            violations.add(
+                field,
+                format!("ask about more than {limit} segments in all; make a segment of some"),
             );
         }
     }
@@ -126,7 +139,13 @@ impl<'a> Conditions<'a> {
         if values.is_empty() {
             violations.add("values", "is empty; there is nothing to compare with");
         }
+        let mut asked = HashSet::new();
         let check = |value: &Option<Operand>| {
+            if let (Wanted::Segment, Some(Operand::String(segment))) = (&wanted, value)
+                && !asked.insert(segment.clone())
+            {
+                return Err(Violations::one("", "is there twice; name it once"));
+            }
             let Some(value) = value else {
                 return Err(Violations::one("", "is neither a string nor a number nor a bool"));
             };
@@ -176,7 +195,8 @@ impl<'a> Conditions<'a> {
         fits(operand::pattern(text))
     }
 
-    fn segment(&self, text: &str) -> Result<(), String> {
+    fn segment(&mut self, text: &str) -> Result<(), String> {
+        self.questions += 1;
         let known = |key: &key::Segment| self.segments.contains(key.as_str());
         let segment = part::known(text, known, "a segment of the project");
         segment.map(|_| ()).map_err(|violations| violations.to_string())

@@ -133,7 +133,7 @@ fn check_rules(violations: &mut Violations, drafts: &[draft::Rule], around: &Sur
         place += 1;
         rule(draft, again, &mut checker, around.flag)
     });
-    checker.too_many_patterns(violations, "rules");
+    checker.too_many(violations, "rules");
     rules
 }
 

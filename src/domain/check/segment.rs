@@ -30,7 +30,7 @@ pub(super) fn configuration(
     });
     let mut checker = Conditions::new(around.segments);
     let conditions = checker.check(&mut violations, conditions);
-    checker.too_many_patterns(&mut violations, "conditions");
+    checker.too_many(&mut violations, "conditions");
     parts(&mut violations, draft, around);
     let configuration = Configuration {
         included,

@@ -14,7 +14,17 @@ pub fn read(context: Option<pb::Context>) -> Result<Context, Violations> {
         targeting_key,
         attributes,
     } = context.unwrap_or_default();
-    let mut budget = limits::CONTEXT_VALUES;
+    let mut budget = Budget {
+        values: limits::CONTEXT_VALUES,
+        bytes: limits::CONTEXT_BYTES,
+    };
+    if targeting_key.len() > limits::TARGETING_KEY_BYTES {
+        return Err(Violations::one(
+            "context.targeting_key",
+            format!("is longer than {} bytes", limits::TARGETING_KEY_BYTES),
+        ));
+    }
+    budget.text(&targeting_key)?;
     let attributes = match attributes {
         Some(object) => read_object(object, limits::DEPTH, &mut budget)?,
         None => Object::default(),
@@ -22,10 +32,29 @@ pub fn read(context: Option<pb::Context>) -> Result<Context, Violations> {
     Ok(Context::new(targeting_key, attributes))
 }
 
-fn read_object(object: Struct, depth: usize, budget: &mut usize) -> Result<Object, Violations> {
+/// What a context may still bring: every flag looks at it, so that its size is what a request costs.
+struct Budget {
+    values: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    fn value(&mut self) -> Result<(), Violations> {
+        self.values = self.values.checked_sub(1).ok_or_else(too_many)?;
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Violations> {
+        self.bytes = self.bytes.checked_sub(text.len()).ok_or_else(too_large)?;
+        Ok(())
+    }
+}
+
+fn read_object(object: Struct, depth: usize, budget: &mut Budget) -> Result<Object, Violations> {
     let Struct { fields } = object;
     let mut attributes = Vec::with_capacity(fields.len());
     for (name, value) in fields {
+        budget.text(&name)?;
         if let Some(attribute) = read_attribute(value, depth, budget)? {
             attributes.push((name, attribute));
         }
@@ -36,9 +65,9 @@ fn read_object(object: Struct, depth: usize, budget: &mut usize) -> Result<Objec
 fn read_attribute(
     value: prost_types::Value,
     depth: usize,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Option<Attribute>, Violations> {
-    *budget = budget.checked_sub(1).ok_or_else(too_many)?;
+    budget.value()?;
     Ok(Some(match value.kind {
         None | Some(Kind::NullValue(_)) => return Ok(None),
         Some(Kind::BoolValue(value)) => Attribute::Bool(value),
@@ -49,7 +78,10 @@ fn read_attribute(
                 "hold a number that is not finite",
             ));
         }
-        Some(Kind::StringValue(value)) => Attribute::String(value),
+        Some(Kind::StringValue(value)) => {
+            budget.text(&value)?;
+            Attribute::String(value)
+        }
         Some(Kind::StructValue(object)) => Attribute::Object(read_object(object, below(depth)?, budget)?),
         Some(Kind::ListValue(ListValue { values })) => {
             let depth = below(depth)?;
@@ -90,6 +122,13 @@ fn below(depth: usize) -> Result<usize, Violations> {
             format!("are nested more than {} levels deep", limits::DEPTH),
         )
     })
+}
+
+fn too_large() -> Violations {
+    Violations::one(
+        "context",
+        format!("holds more than {} bytes of text", limits::CONTEXT_BYTES),
+    )
 }
 
 fn too_many() -> Violations {
@@ -140,5 +179,21 @@ mod tests {
         let wide = vec![value(Kind::BoolValue(true)); limits::CONTEXT_VALUES];
         assert!(of(value(Kind::ListValue(ListValue { values: wide }))).is_err());
         assert!(of(value(Kind::NumberValue(f64::NAN))).is_err());
+    }
+
+    #[test]
+    fn texts_are_bounded() {
+        let names = "u".len() + "a".len();
+        let long = |bytes: usize| of(value(Kind::StringValue("x".repeat(bytes))));
+        assert!(long(limits::CONTEXT_BYTES - names).is_ok());
+        assert!(long(limits::CONTEXT_BYTES - names + 1).is_err());
+        let asked_by = |bytes: usize| {
+            read(Some(pb::Context {
+                targeting_key: "x".repeat(bytes),
+                attributes: None,
+            }))
+        };
+        assert!(asked_by(limits::TARGETING_KEY_BYTES).is_ok());
+        assert!(asked_by(limits::TARGETING_KEY_BYTES + 1).is_err());
     }
 }

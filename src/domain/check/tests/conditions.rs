@@ -97,7 +97,13 @@ fn only_some_operators_take_many_values() {
         } else {
             &["values: has more than the one value that this operator compares with"]
         };
-        check(&of(operator, &[value.clone(), value].concat()), expected);
+        // A segment that is named twice is told as that.
+        let other = if operator == Operator::InSegment {
+            vec![string("staff")]
+        } else {
+            value.clone()
+        };
+        check(&of(operator, &[value, other].concat()), expected);
     }
 }
 
@@ -258,5 +264,36 @@ fn patterns_have_their_limit_in_all_rules_together() {
     assert_eq!(
         rules(2),
         ["rules: have more than 100 regular expressions in all; join some with |"]
+    );
+}
+
+#[test]
+fn questions_about_segments_have_their_limit_in_all_rules_together() {
+    let asking_beta = || asking("", Operator::InSegment, [text("beta")]);
+    let rules = |last: usize| {
+        let rules = vec![
+            rule("a", vec![asking_beta(); 50]),
+            rule("b", vec![asking_beta(); last]),
+            rule("c", vec![asking_beta()]),
+        ];
+        let told = told(World::new().check(&with_rules(rules)));
+        told.into_iter()
+            .filter(|told| told.contains("in all"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rules(49), Vec::<String>::new());
+    assert_eq!(
+        rules(50),
+        ["rules: ask about more than 100 segments in all; make a segment of some"]
+    );
+}
+
+#[test]
+fn a_segment_is_asked_about_once_in_a_condition() {
+    let twice = asking("", Operator::InSegment, [text("beta"), text("beta")]);
+    let told = told(World::new().check(&with_rules(vec![rule("a", vec![twice])])));
+    assert!(
+        told.contains(&"rules[0].conditions[0].values[1]: is there twice; name it once".to_owned()),
+        "{told:?}"
     );
 }

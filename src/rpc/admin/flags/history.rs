@@ -15,7 +15,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::{key, limits};
 use crate::evaluate::{Flag, Snapshot};
 use crate::pb::admin::v1 as pb;
-use crate::rpc::admin::{Call, answer, at, recorded, write_revisions};
+use crate::rpc::admin::{Call, answer, at, recorded, write_revisions, write_warning};
 use crate::rpc::convert::common::{PageSizes, finish, key, place, timestamp};
 use crate::rpc::convert::{context, evaluation, explanation, flag};
 use crate::rpc::front::Deadline;
@@ -115,6 +115,7 @@ impl Flags {
             configuration: Some(write_configuration(&written.entity)),
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
+            warnings: written.warnings.iter().map(write_warning).collect(),
         };
         let (at, recorded) = (at(&project, &environment), recorded(response));
         let outcome = self
