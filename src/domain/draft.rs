@@ -1,6 +1,6 @@
 //! What someone proposes to write, before it is checked: the same shape as what it will be, but anything may be wrong with it.
 //!
-//! `check` turns drafts into the types of [`flag`](super::flag) and [`segment`](super::segment), or tells everything that is
+//! `check` turns drafts into the types of [`flag`] and [`segment`], or tells everything that is
 //! wrong at once. Nothing here is stored or evaluated.
 
 use super::invalid::Violations;
