@@ -201,6 +201,11 @@ fn stored(error: store::Error) -> Status {
             "LIMIT_REACHED",
             &format!("there are {limit} of the kind {entity} already, which is the limit"),
         ),
+        Error::Busy => Refusal::Busy {
+            what: "others are activating uploads; try again",
+            retry_after: Duration::from_secs(1),
+        }
+        .into(),
         Error::RequestIdReused => invalid(&Violations::one(
             "request_id",
             "was used for another request; a new request needs a new id",

@@ -108,6 +108,9 @@ pub enum Error {
         /// How many there may be.
         limit: usize,
     },
+    /// Others are doing what few may do at a time: the same request may be tried again, a little later.
+    #[error("others are doing what few may do at a time")]
+    Busy,
     /// The request id belongs to another request of the same caller.
     #[error("the request id was used for another request")]
     RequestIdReused,
@@ -150,6 +153,9 @@ pub enum Cause {
     /// The server is older than what is supported; its `server_version_num`.
     #[error("PostgreSQL 14 or newer is needed; this is {0}")]
     Version(i32),
+    /// Work was given up before it began: the process is ending.
+    #[error(transparent)]
+    GivenUp(#[from] tokio::task::JoinError),
     /// A statement that always answers with a row answered with none.
     #[error("a statement returned no row")]
     NoRow,
@@ -310,6 +316,7 @@ impl Error {
             | Self::Denied
             | Self::Blocked { .. }
             | Self::LimitReached { .. }
+            | Self::Busy
             | Self::RequestIdReused
             | Self::Conflict(_)
             | Self::Timeout(_)

@@ -45,12 +45,14 @@ pub use page::{Page, PageRequest};
 use feed::Hints;
 use lease::{Announcement, Lease};
 use mutation::Versioned;
+use segments::Turns;
 
 /// Where everything is stored. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
     hints: Hints,
+    preparations: Turns,
 }
 
 impl Store {
@@ -58,7 +60,11 @@ impl Store {
     pub async fn connect(settings: &Settings, hints: Hints) -> Result<Self, Error> {
         let pool = connect::pool(settings)?;
         connect::check_version(&*pool.get().await?).await?;
-        Ok(Self { pool, hints })
+        Ok(Self {
+            pool,
+            hints,
+            preparations: Turns::new(),
+        })
     }
 
     /// The pool. The feed should have another, [`connect::feed_pool`].

@@ -282,10 +282,12 @@ async fn keys_that_nobody_can_have_are_refused() {
         String::new(),
         "fine".to_owned(),
         "a\0b".to_owned(),
+        "a\u{1}".to_owned(),
+        "a\tb".to_owned(),
         "x".repeat(limits::TARGETING_KEY_BYTES + 1),
     ];
     let error = refused(put(&world, &by, upload, (1_000, &keys)).await);
-    assert_eq!(fields(&error), ["piece", "keys[0]", "keys[2]", "keys[3]"]);
+    assert_eq!(fields(&error), ["piece", "keys[0]", "keys[2]", "keys[3]", "keys[5]"]);
 }
 
 #[tokio::test]
@@ -476,8 +478,8 @@ async fn activations_at_the_same_time_all_count() {
 #[tokio::test]
 async fn a_chunk_is_read_as_it_was_written() {
     let world = beta().await;
-    let keys = vec!["\"quoted\"".to_owned(), "ü\u{1}\n".to_owned(), "plain".to_owned()];
+    let keys = vec!["\"quoted\"".to_owned(), "ü\t\n".to_owned(), "plain".to_owned()];
     list(&world, UploadMode::Replace, &keys).await;
     let (_, stored) = chunks(&world).await.into_values().next().unwrap();
-    assert_eq!(form::read_keys(&stored).unwrap(), ["\"quoted\"", "plain", "ü\u{1}\n"]);
+    assert_eq!(form::read_keys(&stored).unwrap(), ["\"quoted\"", "plain", "ü\t\n"]);
 }

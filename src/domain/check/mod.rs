@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use definition::{definition, metadata};
 pub use part::text;
+pub use segment::targeting_key;
 
 use super::draft;
 use super::flag::{Configuration, Definition};

@@ -7,14 +7,22 @@ use crate::domain::invalid::Violations;
 /// PostgreSQL's `jsonb`, and C in general, cannot hold the character: a form that has it could not be queried.
 pub(super) const NUL: &str = "holds a NUL character; leave it out";
 
+/// Nor should it hold others of its kind, which nobody sees and a form writes with six bytes.
+pub(super) const CONTROL: &str = "holds a control character";
+
 /// Checks the length of a text, and that it holds no control characters but line breaks and tabs.
 pub fn text(violations: &mut Violations, field: &str, text: &str, max_chars: usize) {
     if text.chars().count() > max_chars {
         violations.add(field, format!("is longer than {max_chars} characters"));
     }
-    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        violations.add(field, "holds a control character");
+    if has_control(text) {
+        violations.add(field, CONTROL);
     }
+}
+
+/// Whether a text holds control characters other than line breaks and tabs.
+pub(super) fn has_control(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
 
 pub(super) fn has_nul(text: &str) -> bool {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::SegmentSurroundings;
 use super::condition::Conditions;
 use super::dependencies::Proposal;
-use super::part::{self, NUL, has_nul};
+use super::part::{self, CONTROL, has_control};
 use crate::domain::invalid::Violations;
 use crate::domain::rule::{Operand, Operator};
 use crate::domain::segment::Configuration;
@@ -61,14 +61,14 @@ fn targeting_keys(violations: &mut Violations, field: &str, keys: &[String]) -> 
     keys
 }
 
-/// Checks a targeting key that belongs to a segment or does not; the violation's field is empty.
-pub(super) fn targeting_key(key: &str) -> Result<(), Violations> {
+/// Checks a targeting key that belongs to a segment or does not, named or listed; the violation's field is empty.
+pub fn targeting_key(key: &str) -> Result<(), Violations> {
     let wrong = if key.is_empty() {
         "is empty; who has no targeting key cannot be named".to_owned()
     } else if key.len() > limits::TARGETING_KEY_BYTES {
         format!("is longer than {} bytes", limits::TARGETING_KEY_BYTES)
-    } else if has_nul(key) {
-        NUL.to_owned()
+    } else if has_control(key) {
+        CONTROL.to_owned()
     } else {
         return Ok(());
     };

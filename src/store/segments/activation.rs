@@ -12,7 +12,6 @@ use super::preparation::{Content, Prepared, prepare};
 use super::uploads;
 use crate::domain::access::Permission;
 use crate::domain::change::Digest;
-use crate::domain::invalid::Violations;
 use crate::domain::segment::Configuration;
 use crate::domain::{form, key};
 use crate::store::audit;
@@ -105,7 +104,7 @@ impl Store {
         respond: impl FnOnce(&Written<SegmentConfiguration>) -> Vec<u8>,
     ) -> Result<Outcome<SegmentConfiguration>, Error> {
         // `None` is not the end: it may be a request that is sent again, after it was carried out.
-        let prepared = prepare(&self.reader().await?, project, activation).await?;
+        let prepared = prepare(self, project, activation).await?;
         self.mutate(mutation, respond, async |transaction| {
             if let Some(prepared) = prepared {
                 activate(transaction, mutation, project, activation, prepared).await
@@ -146,23 +145,12 @@ async fn activate(
             key: activation.upload.to_string(),
         });
     }
-    check_pieces(activation.pieces, prepared.pieces)?;
     let place = Place {
         locked: &locked,
         environment,
         before,
     };
     place.write(transaction, mutation, activation, prepared.content?).await
-}
-
-fn check_pieces(expected: Option<u32>, found: usize) -> Result<(), Violations> {
-    match expected {
-        Some(expected) if expected as usize != found => Err(Violations::one(
-            "pieces",
-            format!("is {expected}; the upload has {found}"),
-        )),
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// Where a list is put in force.

@@ -26,6 +26,7 @@ use configurations::SegmentConfiguration;
 
 pub use activation::{Activation, UploadMode};
 pub use keys::{ListPlace, ListedKeys};
+pub(super) use preparation::Turns;
 
 const FIND: &str = "
     select p.key as project, s.id, s.key, s.name, s.description, s.version, s.created_at, s.updated_at

@@ -2,9 +2,12 @@
 //! time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use deadpool_postgres::GenericClient;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use super::activation::{Activation, UploadMode};
@@ -15,11 +18,16 @@ use crate::domain::invalid::Violations;
 use crate::domain::segment::{self, KeyList};
 use crate::domain::{form, key};
 use crate::store::error::Error;
-use crate::store::{pipeline, rows};
+use crate::store::{Store, pipeline, rows};
 
+/// How many uploads are prepared at a time: each may take hundreds of megabytes, and a core for seconds.
+const TURNS: usize = 2;
+/// How long an activation waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 const FIND: &str = "
     select u.environment_id, u.segment_id, u.version, s.key as segment, e.key as environment, c.form as configuration_form,
-        c.version as configuration_version
+        c.version as configuration_version,
+        (select count(*) from segment_upload_pieces piece where piece.upload_id = u.id) as pieces
     from segment_uploads u
     join projects p on p.id = u.project_id
     join environments e on e.id = u.environment_id
@@ -30,6 +38,16 @@ const PIECES: &str = "select keys from segment_upload_pieces where upload_id = $
 const CHUNKS: &str = "
     select chunk, version, form from segment_key_chunks where environment_id = $1 and segment_id = $2";
 
+/// Bounds how many uploads are prepared at a time. Cheap to clone; clones share the turns.
+#[derive(Clone)]
+pub(in crate::store) struct Turns(Arc<Semaphore>);
+
+/// The right to prepare an upload, until it is dropped.
+#[derive(Debug)]
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
 /// An upload that is ready to be activated, unless something changes before.
 pub(super) struct Prepared {
     pub environment: key::Environment,
@@ -37,10 +55,10 @@ pub(super) struct Prepared {
     /// The versions of the upload and of the configuration that it was made of. What was read after them may be newer, but then
     /// they will be, too.
     pub made_of: (u64, Option<u64>),
-    /// How many pieces there are.
-    pub pieces: usize,
     /// What will be written, or why it cannot be. For who may know.
     pub content: Result<Content, Violations>,
+    /// What was prepared is megabytes: it counts until it is written.
+    _turn: Turn,
 }
 
 /// What becomes of a list.
@@ -55,32 +73,75 @@ pub(super) struct Content {
     pub hash: Digest,
 }
 
-/// Prepares an upload. `None`: there is no such upload.
+impl Turns {
+    pub(in crate::store) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(TURNS)))
+    }
+
+    async fn take(&self) -> Result<Turn, Error> {
+        match timeout(PATIENCE, self.0.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Turn { _permit: permit }),
+            // Nobody closes it.
+            Ok(Err(_)) | Err(_) => Err(Error::Busy),
+        }
+    }
+}
+
+/// Prepares an upload, when it is its turn. `None`: there is no such upload.
 pub(super) async fn prepare(
-    client: &impl GenericClient,
+    store: &Store,
     project: &key::Project,
     activation: Activation<'_>,
 ) -> Result<Option<Prepared>, Error> {
+    // Before there is a connection: those who wait must not keep one from others.
+    let turn = store.preparations.take().await?;
+    let client = store.reader().await?;
     let upload = activation.upload;
-    let found = pipeline::one(client, (FIND, &[&project.as_str(), &upload])).await?;
+    let found = pipeline::one(&client, (FIND, &[&project.as_str(), &upload])).await?;
     let Some(row) = found.first() else {
         return Ok(None);
     };
-    let (environment_id, segment_id): (i64, i64) = (rows::get(row, "environment_id")?, rows::get(row, "segment_id")?);
-    let queries: [pipeline::Query<'_>; 2] = [(PIECES, &[&upload]), (CHUNKS, &[&environment_id, &segment_id])];
-    let [pieces, chunks] = pipeline::all(client, queries).await?;
-    let count = pieces.len();
     let (kept, version) = configuration(row)?;
-    let mode = activation.mode;
-    let combined = tokio::task::spawn_blocking(move || combine(&pieces, &chunks, kept, mode)).await;
-    let content = combined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let (content, turn) = match check_pieces(activation.pieces, rows::number(row, "pieces")?) {
+        Err(violations) => (Err(violations), turn),
+        Ok(()) => {
+            let (environment, segment): (i64, i64) = (rows::get(row, "environment_id")?, rows::get(row, "segment_id")?);
+            let queries: [pipeline::Query<'_>; 2] = [(PIECES, &[&upload]), (CHUNKS, &[&environment, &segment])];
+            let [pieces, chunks] = pipeline::all(&client, queries).await?;
+            drop(client);
+            let mode = activation.mode;
+            apart(turn, move || combine(&pieces, &chunks, kept, mode)).await?
+        }
+    };
     Ok(Some(Prepared {
         environment: rows::parsed(row, "environment", key::Environment::new)?,
         segment: rows::parsed(row, "segment", key::Segment::new)?,
         made_of: (rows::number(row, "version")?, version),
-        pieces: count,
         content,
+        _turn: turn,
     }))
+}
+
+fn check_pieces(expected: Option<u32>, found: u64) -> Result<(), Violations> {
+    match expected {
+        Some(expected) if u64::from(expected) != found => Err(Violations::one(
+            "pieces",
+            format!("is {expected}; the upload has {found}"),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Works on a thread that may take its time. The turn goes there too: the work goes on when nobody waits for it any more.
+async fn apart<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<(T, Turn), Error> {
+    let work = tokio::task::spawn_blocking(move || work().map(|done| (done, turn)));
+    work.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => Err(Error::Unavailable(cancelled.into())),
+    })
 }
 
 /// How many chunks the list has, and the version of the configuration that says so.
@@ -151,4 +212,40 @@ fn compare(cut: Cut, stored: &HashMap<u32, (u64, &[u8])>, hash: Digest) -> Conte
     let differs = |&(chunk, ref form): &(u32, Bytes)| stored.get(&chunk).is_none_or(|(_, stored)| stored != form);
     let put = forms.into_iter().filter(differs).collect();
     Content { list, put, gone, hash }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_for_a_turn_is_told_to_come_again() {
+        let turns = Turns::new();
+        let (first, _second) = (turns.take().await.unwrap(), turns.take().await.unwrap());
+        assert!(matches!(turns.take().await, Err(Error::Busy)));
+        let (waiting, ()) = tokio::join!(turns.take(), async { drop(first) });
+        assert!(waiting.is_ok());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_keeps_its_turn_until_it_is_done() {
+        let turns = Turns::new();
+        let (started, begun) = oneshot::channel();
+        let (finish, finished) = oneshot::channel::<()>();
+        let turn = turns.take().await.unwrap();
+        let work = tokio::spawn(apart(turn, move || {
+            let _ = started.send(());
+            let _ = finished.blocking_recv();
+            Ok(())
+        }));
+        begun.await.unwrap();
+        work.abort();
+        assert!(work.await.unwrap_err().is_cancelled());
+        assert_eq!(turns.0.available_permits(), TURNS - 1);
+        finish.send(()).unwrap();
+        let all = u32::try_from(TURNS).unwrap();
+        let _all = turns.0.acquire_many(all).await.unwrap();
+    }
 }

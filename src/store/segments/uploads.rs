@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::configurations;
 use crate::domain::access::Permission;
 use crate::domain::invalid::Violations;
-use crate::domain::{key, limits};
+use crate::domain::{check, key, limits};
 use crate::store::environments::Address;
 use crate::store::error::{Entity, Error};
 use crate::store::lock::{self, Scope};
@@ -90,7 +90,7 @@ impl Store {
         upload: Uuid,
         piece: Piece,
     ) -> Result<Outcome<PutAside>, Error> {
-        check(&piece)?;
+        check_piece(&piece)?;
         self.mutate(mutation, unanswered, async |transaction| {
             put(transaction, mutation, project, upload, piece).await
         })
@@ -169,7 +169,7 @@ fn permission(found: &[Row], upload: Uuid) -> Result<Permission, Error> {
 }
 
 /// Checks a piece by itself.
-fn check(piece: &Piece) -> Result<(), Violations> {
+fn check_piece(piece: &Piece) -> Result<(), Violations> {
     let Piece { number, keys } = piece;
     let mut violations = Violations::new();
     if *number as usize >= limits::SEGMENT_UPLOAD_PIECES {
@@ -177,23 +177,11 @@ fn check(piece: &Piece) -> Result<(), Violations> {
         violations.add("piece", format!("is {number}; pieces are numbered from 0 to {last}"));
     }
     for (n, key) in keys.iter().enumerate() {
-        if let Some(flaw) = flaw(key) {
-            violations.add(format!("keys[{n}]"), flaw);
+        if let Err(flaw) = check::targeting_key(key) {
+            violations.nest(&format!("keys[{n}]"), flaw);
         }
     }
     violations.or(())
-}
-
-fn flaw(key: &str) -> Option<String> {
-    if key.is_empty() {
-        Some("is empty; nobody has an empty targeting key".to_owned())
-    } else if key.len() > limits::TARGETING_KEY_BYTES {
-        Some(format!("is longer than {} bytes", limits::TARGETING_KEY_BYTES))
-    } else if key.contains('\0') {
-        Some("holds a NUL character".to_owned())
-    } else {
-        None
-    }
 }
 
 /// Checks what a list comes to.

@@ -68,7 +68,7 @@ fn every_violation_of_a_segment_is_told() {
         [
             "included[0]: is empty; who has no targeting key cannot be named",
             "included[1]: is longer than 1000 bytes",
-            "included[2]: holds a NUL character; leave it out",
+            "included[2]: holds a control character",
             "excluded[0]: is empty; who has no targeting key cannot be named",
             "segments[0]: names gamma, which is not a segment of the project",
             "segments[2]: must begin with one of the lower-case letters a to z or a digit, and hold only those, dots, \
