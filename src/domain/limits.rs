@@ -57,6 +57,10 @@ pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
 pub const SEGMENT_UPLOAD_PIECES: usize = 1_000;
 /// Segments that the conditions of one configuration ask about, those asked again counted again.
 pub const SEGMENT_QUESTIONS: usize = 100;
+/// Uploads of a project that are neither activated nor expired: what may be put aside.
+pub const SEGMENT_UPLOADS: usize = 20;
+/// Targeting keys in the uploaded lists of an environment: every replica holds them in memory.
+pub const ENVIRONMENT_LISTED_KEYS: usize = 4_000_000;
 /// Segments of a project.
 pub const SEGMENTS: usize = 1_000;
 /// Characters in a salt.

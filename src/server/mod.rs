@@ -33,7 +33,7 @@ use crate::store::{self, Store};
 use crate::watch::Hub;
 use workers::Workers;
 
-/// How often old request records are deleted.
+/// How often old request records and uploads are deleted.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
 /// How long after the drain window the last goodbyes may take to arrive.
@@ -234,6 +234,13 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "old request records could not be deleted; next time"
+            );
+        }
+        // There may be gigabytes of them; that must not keep the server from stopping.
+        if let Some(Err(error)) = stop.run_until_cancelled(store.drop_old_segment_uploads()).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "old uploads could not be deleted; next time"
             );
         }
     }

@@ -1,5 +1,6 @@
 //! Segments as their users see them: written by administrators, asked by rules, followed by clients.
 
+use halyard::domain::limits;
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::evaluation::v1 as pb;
 use prost_types::value::Kind;
@@ -372,6 +373,31 @@ async fn violations_come_together_with_their_paths() {
         app.segments().activate_segment_upload(request).await,
         &["upload", "mode"],
     );
+    let request = admin::UploadSegmentKeysRequest {
+        project: "shop".into(),
+        upload: upload(&app, &[]).await,
+        piece: 0,
+        keys: vec!["fine".into(), "bell\u{7}".into()],
+    };
+    invalid(app.segments().upload_segment_keys(request).await, &["keys[1]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_upload_too_many_is_refused() {
+    let app = App::start().await;
+    app.shop().await;
+    create(&app, "beta").await;
+    for _ in 0..limits::SEGMENT_UPLOADS {
+        upload(&app, &[]).await;
+    }
+    let request = admin::CreateSegmentUploadRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        segment: "beta".into(),
+    };
+    let status = app.segments().create_segment_upload(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("20 of the kind segment_upload"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

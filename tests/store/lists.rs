@@ -420,9 +420,81 @@ async fn uploads_are_dropped_after_a_day() {
     let gone = |error| assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
     gone(refused(put(&world, &by, old, (1, &[])).await));
     gone(refused(activate(&world, &by, as_it_is(old, UploadMode::Add)).await));
+    // More than a statement drops.
+    let many = "
+        insert into segment_uploads (id, project_id, environment_id, segment_id, version, created_at)
+        select gen_random_uuid(), project_id, environment_id, segment_id, version, created_at
+        from segment_uploads, generate_series(1, 24)";
+    world.sql.execute(many, &[]).await.unwrap();
+    // They no longer count either.
     begin(&world, &by, "dev").await.unwrap();
+    assert_eq!(world.store.drop_old_segment_uploads().await.unwrap(), 25);
     assert_eq!(world.count("segment_uploads").await, 1);
     assert_eq!(world.count("segment_upload_pieces").await, 0);
+    assert_eq!(world.store.drop_old_segment_uploads().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_project_has_so_many_uploads_at_most() {
+    let world = beta().await;
+    let by = world.by_owner();
+    let mut last = None;
+    for n in 0..limits::SEGMENT_UPLOADS {
+        last = Some(begin(&world, &by, ["dev", "prod"][n % 2]).await.unwrap());
+    }
+    let too_many = begin(&world, &by, "dev").await;
+    assert!(matches!(
+        too_many,
+        Err(Error::LimitReached {
+            entity: Entity::SegmentUpload,
+            limit: limits::SEGMENT_UPLOADS
+        })
+    ));
+    done(activate(&world, &by, as_it_is(last.unwrap(), UploadMode::Replace)).await);
+    begin(&world, &by, "dev").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lists_of_an_environment_have_so_many_keys_at_most() {
+    let world = beta().await;
+    list(&world, UploadMode::Replace, &users(0, 3)).await;
+    // As if other segments had lists, here and elsewhere.
+    for (name, at, keys) in [
+        ("large", "dev", limits::ENVIRONMENT_LISTED_KEYS - 3),
+        ("elsewhere", "prod", 3),
+    ] {
+        world.segment(name).await;
+        let (at, name) = (environment(at), segment(name));
+        let patch = SegmentConfigurationPatch {
+            included: Some(vec!["ada".into()]),
+            ..SegmentConfigurationPatch::default()
+        };
+        let by = world.by_owner();
+        let written = world
+            .store
+            .update_segment_configuration(&by, shop(&at), &name, patch, "", respond)
+            .await;
+        done(written);
+        let grow = "
+            update segment_configurations c set key_list_chunks = 1, key_list_keys = $2
+            from segments s where s.id = c.segment_id and s.key = $1";
+        let keys = i64::try_from(keys).unwrap();
+        assert_eq!(world.sql.execute(grow, &[&name.as_str(), &keys]).await.unwrap(), 1);
+    }
+    // As many as before, then fewer, then as many again.
+    list(&world, UploadMode::Replace, &users(1, 4)).await;
+    list(&world, UploadMode::Remove, &users(1, 2)).await;
+    list(&world, UploadMode::Add, &users(4, 5)).await;
+    let by = world.by_owner();
+    let upload = begin(&world, &by, "dev").await.unwrap();
+    done(put(&world, &by, upload, (0, &users(7, 8))).await);
+    let blocked = refused(activate(&world, &by, as_it_is(upload, UploadMode::Add)).await);
+    assert!(
+        matches!(&blocked, Error::Blocked { description, .. } if description.contains("4000001 targeting keys")),
+        "{blocked:?}"
+    );
+    // It replaces more than it has.
+    done(activate(&world, &by, as_it_is(upload, UploadMode::Replace)).await);
 }
 
 #[tokio::test]

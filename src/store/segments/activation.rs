@@ -12,8 +12,8 @@ use super::preparation::{Content, Prepared, prepare};
 use super::uploads;
 use crate::domain::access::Permission;
 use crate::domain::change::Digest;
-use crate::domain::segment::Configuration;
-use crate::domain::{form, key};
+use crate::domain::segment::{Configuration, KeyList};
+use crate::domain::{form, key, limits};
 use crate::store::audit;
 use crate::store::environments::Address;
 use crate::store::error::{Entity, Error};
@@ -27,6 +27,13 @@ use crate::store::{Store, pipeline, rows};
 const ATTEMPTS: usize = 3;
 const DELETE_CHUNKS: &str = "
     delete from segment_key_chunks where environment_id = $1 and segment_id = $2 and chunk = any($3::integer[])";
+const OTHER_LISTS: &str = "
+    select coalesce(sum(c.key_list_keys), 0)::bigint as keys
+    from projects p
+    join environments e on e.project_id = p.id
+    join segment_configurations c on c.environment_id = e.id
+    join segments s on s.id = c.segment_id
+    where p.key = $1 and e.key = $2 and s.key <> $3";
 const DELETE_UPLOAD: &str = "delete from segment_uploads where id = $1";
 /// From the change log, which has them already: megabytes that need not be sent and compressed a second time.
 const PUT_CHUNKS: &str = "
@@ -126,11 +133,13 @@ async fn activate(
 ) -> Result<Written<SegmentConfiguration>, Error> {
     let (environment, segment) = (&prepared.environment, &prepared.segment);
     let (at, of) = (Address { project, environment }, project.as_str());
-    let reads: [pipeline::Query<'_>; 2] = [
+    let reads: [pipeline::Query<'_>; 3] = [
         (configurations::FIND, &[&of, &environment.as_str(), &segment.as_str()]),
         (uploads::HOLD, &[&of, &activation.upload]),
+        (OTHER_LISTS, &[&of, &environment.as_str(), &segment.as_str()]),
     ];
-    let (locked, [found, upload]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
+    let (locked, [found, upload, others]) =
+        lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
     locked.require_change()?;
     let upload = upload
         .first()
@@ -145,12 +154,35 @@ async fn activate(
             key: activation.upload.to_string(),
         });
     }
+    let content = prepared.content?;
+    let others = others.first().map(|row| rows::number(row, "keys")).transpose()?;
+    check_room(&before, content.list, others.unwrap_or_default())?;
     let place = Place {
         locked: &locked,
         environment,
         before,
     };
-    place.write(transaction, mutation, activation, prepared.content?).await
+    place.write(transaction, mutation, activation, content).await
+}
+
+/// Refuses a list for which there is no room beside the environment's others, unless there is more room after it.
+fn check_room(before: &ConfigurationRow, list: Option<KeyList>, others: u64) -> Result<(), Error> {
+    let keys = |list: Option<KeyList>| list.map_or(0, |list| list.keys);
+    let SegmentConfiguration {
+        segment, configuration, ..
+    } = &before.configuration;
+    let (was, is) = (keys(configuration.key_list), keys(list));
+    let (total, limit) = (others + is, limits::ENVIRONMENT_LISTED_KEYS);
+    if is <= was || total <= limit as u64 {
+        return Ok(());
+    }
+    Err(Error::Blocked {
+        entity: Entity::SegmentConfiguration,
+        key: segment.to_string(),
+        description: format!(
+            "would bring the lists of the environment to {total} targeting keys; the limit is {limit}"
+        ),
+    })
 }
 
 /// Where a list is put in force.

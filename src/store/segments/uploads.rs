@@ -28,10 +28,19 @@ pub(super) const HOLD: &str = "
     for update of u";
 const INSERT: &str = "
     insert into segment_uploads (id, project_id, environment_id, segment_id, created_at) values ($1, $2, $3, $4, $5)";
+const COUNT: &str = "
+    select count(*) as uploads
+    from segment_uploads u
+    join projects p on p.id = u.project_id
+    where p.key = $1 and u.created_at > clock_timestamp() - interval '24 hours'";
 /// Of any project; those that someone is busy with are left to the next time.
 const DROP_OLD: &str = "
     delete from segment_uploads where id in (
-        select id from segment_uploads where created_at <= clock_timestamp() - interval '24 hours' for update skip locked)";
+        select id from segment_uploads where created_at <= clock_timestamp() - interval '24 hours'
+        order by created_at limit $1
+        for update skip locked)";
+/// How many a statement drops: with each go up to 64 MiB of keys, and a statement has seconds.
+const DROPPED_AT_ONCE: u64 = 10;
 const OTHER_PIECES: &str = "
     select coalesce(sum(key_count), 0)::bigint as keys, coalesce(sum(key_bytes), 0)::bigint as bytes
     from segment_upload_pieces where upload_id = $1 and piece <> $2";
@@ -69,7 +78,7 @@ impl Versioned for Upload {}
 impl Versioned for PutAside {}
 
 impl Store {
-    /// Begins an upload, and drops those of all projects that have lived for a day.
+    /// Begins an upload.
     pub async fn create_segment_upload(
         &self,
         mutation: &Mutation,
@@ -80,6 +89,21 @@ impl Store {
             create(transaction, mutation, at, segment).await
         })
         .await
+    }
+
+    /// Drops the uploads of all projects that have lived for a day, a few at a time, and returns how many there were. For a task
+    /// that calls it now and then: nobody can use them any more, whether they are dropped or not.
+    pub async fn drop_old_segment_uploads(&self) -> Result<u64, Error> {
+        let client = self.reader().await?;
+        let statement = client.prepare_cached(DROP_OLD).await?;
+        let mut all = 0;
+        loop {
+            let dropped = client.execute(&statement, &[&rows::to_sql(DROPPED_AT_ONCE)]).await?;
+            all += dropped;
+            if dropped < DROPPED_AT_ONCE {
+                return Ok(all);
+            }
+        }
     }
 
     /// Puts a piece of an upload aside.
@@ -109,23 +133,29 @@ async fn create(
     at: Address<'_>,
     segment: &key::Segment,
 ) -> Result<Written<Upload>, Error> {
-    let reads: [pipeline::Query<'_>; 1] = [(
-        configurations::FIND,
-        &[&at.project.as_str(), &at.environment.as_str(), &segment.as_str()],
-    )];
-    let (locked, [found]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
+    let (project, environment) = (at.project.as_str(), at.environment.as_str());
+    let reads: [pipeline::Query<'_>; 2] = [
+        (configurations::FIND, &[&project, &environment, &segment.as_str()]),
+        (COUNT, &[&project]),
+    ];
+    let (locked, [found, counted]) =
+        lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
     locked.require_change()?;
     let environment = &locked.environment(at.environment)?.environment;
     let row = found
         .first()
         .ok_or_else(|| Error::not_found(Entity::Segment, segment))?;
+    let uploads = counted.first().map(|row| rows::number(row, "uploads")).transpose()?;
+    if uploads >= Some(limits::SEGMENT_UPLOADS as u64) {
+        return Err(Error::LimitReached {
+            entity: Entity::SegmentUpload,
+            limit: limits::SEGMENT_UPLOADS,
+        });
+    }
     let (id, segment): (Uuid, i64) = (Uuid::new_v4(), rows::get(row, "id")?);
     let now = locked.now;
-    let writes: [pipeline::Query<'_>; 2] = [
-        (DROP_OLD, &[]),
-        (INSERT, &[&id, &locked.project.id, &environment.id.0, &segment, &now]),
-    ];
-    pipeline::run(transaction, &writes).await?;
+    let insert: pipeline::Query<'_> = (INSERT, &[&id, &locked.project.id, &environment.id.0, &segment, &now]);
+    pipeline::one(transaction, insert).await?;
     let expires_at = now + LIFETIME;
     Ok(Written::unchanged(Upload { id, expires_at }))
 }
