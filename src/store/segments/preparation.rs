@@ -102,16 +102,16 @@ pub(super) async fn prepare(
         return Ok(None);
     };
     let (kept, version) = configuration(row)?;
-    let (content, turn) = match check_pieces(activation.pieces, rows::number(row, "pieces")?) {
-        Err(violations) => (Err(violations), turn),
-        Ok(()) => {
-            let (environment, segment): (i64, i64) = (rows::get(row, "environment_id")?, rows::get(row, "segment_id")?);
-            let queries: [pipeline::Query<'_>; 2] = [(PIECES, &[&upload]), (CHUNKS, &[&environment, &segment])];
-            let [pieces, chunks] = pipeline::all(&client, queries).await?;
-            drop(client);
-            let mode = activation.mode;
-            apart(turn, move || combine(&pieces, &chunks, kept, mode)).await?
-        }
+    let counted = check_pieces(activation.pieces, rows::number(row, "pieces")?);
+    let (content, turn) = if let Err(violations) = counted {
+        (Err(violations), turn)
+    } else {
+        let (environment, segment): (i64, i64) = (rows::get(row, "environment_id")?, rows::get(row, "segment_id")?);
+        let queries: [pipeline::Query<'_>; 2] = [(PIECES, &[&upload]), (CHUNKS, &[&environment, &segment])];
+        let [pieces, chunks] = pipeline::all(&client, queries).await?;
+        drop(client);
+        let mode = activation.mode;
+        apart(turn, move || combine(&pieces, &chunks, kept, mode)).await?
     };
     Ok(Some(Prepared {
         environment: rows::parsed(row, "environment", key::Environment::new)?,
