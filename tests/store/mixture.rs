@@ -112,13 +112,18 @@ async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Res
         }
     };
     match outcome {
-        // What another writer made or deleted a moment before, or altered again and again while a list was prepared.
+        // What another writer made or deleted a moment before, or altered again and again while a list was prepared; such uploads
+        // remain.
         Err(
             Error::NotFound { .. }
             | Error::AlreadyExists { .. }
             | Error::Blocked { .. }
             | Error::Invalid(_)
             | Error::Stale {
+                entity: Entity::SegmentUpload,
+                ..
+            }
+            | Error::LimitReached {
                 entity: Entity::SegmentUpload,
                 ..
             },
