@@ -30,9 +30,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Keys of a piece: about three megabytes of them.
 const PIECE: usize = 80_000;
+/// Keys that are added to the rest.
+const ADDED: u32 = 100;
 
 fn main() -> Result<()> {
-    let keys = setting("BENCH_KEYS", 1_000_000)?;
+    // So many in the end.
+    let keys = setting("BENCH_KEYS", 1_000_000)?.saturating_sub(ADDED);
     let world = World::start()?;
     let (a, b) = (world.serve(SERVER, 1, &[])?, world.serve(SERVER, 1, &[])?);
     let administrator = world.administrator(&a)?;
@@ -42,11 +45,14 @@ fn main() -> Result<()> {
     let rows = runtime.block_on(async {
         let (mut streams, _) = Streams::open(b.address, &key, 1, 1).await?;
         administrator.segment().await?;
+        // Whatever was made before is on the stream, too.
+        let last = administrator.toggle(false).await?;
+        while commit(&streams.step().await?)?.revision < last {}
         let mut rows = Vec::new();
         for (name, mode, keys) in [
             ("replaced by", UploadMode::Replace, 0..keys),
-            ("added", UploadMode::Add, keys..keys + 100),
-            ("removed", UploadMode::Remove, keys..keys + 100),
+            ("added", UploadMode::Add, keys..keys + ADDED),
+            ("removed", UploadMode::Remove, keys..keys + ADDED),
         ] {
             let before = (resident(&a.process)?, resident(&b.process)?);
             let change = Change {
@@ -105,10 +111,9 @@ impl Change {
         let sent = Instant::now();
         let activating = async {
             let revision = administrator.activate(upload, self.mode).await?;
-            Ok((revision, Instant::now()))
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((revision, Instant::now()))
         };
-        let (answer, step): (Result<_>, _) = tokio::join!(activating, streams.step());
-        let ((revision, answered), step) = (answer?, step?);
+        let ((revision, answered), step) = tokio::try_join!(activating, streams.step())?;
         let committed = commit(&step)?.revision;
         if committed != revision {
             return Err(format!("revision {committed} arrived in place of {revision}").into());
