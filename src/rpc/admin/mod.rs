@@ -8,6 +8,7 @@ mod projects;
 mod segments;
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use prost::Message;
 use tonic::{Request, Response};
@@ -20,6 +21,7 @@ pub use projects::Projects;
 pub use segments::Segments;
 
 use self::paging::Paging;
+use super::convert::common;
 use super::convert::common::PageSizes;
 use super::front::{Caller, Deadline};
 use super::{Answer, Refusal};
@@ -75,6 +77,58 @@ impl Call {
             Some(project) => self.caller.authorise(Some(project)),
             None => Ok(()),
         }
+    }
+
+    /// The project and the key of one thing in it, as requests about that thing name them, if the caller may call this method
+    /// there. `named` is the field of the key and its text.
+    fn one<K>(
+        &self,
+        mut violations: Violations,
+        project: &str,
+        named: (&str, &str),
+    ) -> Result<(key::Project, K), Refusal>
+    where
+        K: FromStr<Err = Violations>,
+    {
+        let project = common::key(&mut violations, "project", project);
+        let (field, text) = named;
+        let key = common::key(&mut violations, field, text);
+        self.authorise(project.as_ref())?;
+        common::finish(violations, project.zip(key)).map_err(Refusal::Invalid)
+    }
+
+    /// The same of one thing in an environment.
+    fn one_at<K>(
+        &self,
+        mut violations: Violations,
+        (project, environment): (&str, &str),
+        named: (&str, &str),
+    ) -> Result<(key::Project, key::Environment, K), Refusal>
+    where
+        K: FromStr<Err = Violations>,
+    {
+        let place = common::place(&mut violations, project, environment);
+        self.authorise(place.as_ref().map(|(project, _)| project))?;
+        let (field, text) = named;
+        let key = common::key(&mut violations, field, text);
+        let ((project, environment), key) = common::finish(violations, place.zip(key)).map_err(Refusal::Invalid)?;
+        Ok((project, environment, key))
+    }
+
+    /// What a mutation of one thing as a whole is told, which ends with the request's id and whether it is only to be checked.
+    fn alter<K>(
+        &self,
+        project: &str,
+        named: (&str, &str),
+        (request_id, validate_only): (&str, bool),
+    ) -> Result<(Mutation, key::Project, K), Refusal>
+    where
+        K: FromStr<Err = Violations>,
+    {
+        let mut violations = Violations::new();
+        let mutation = self.mutation(&mut violations, request_id, validate_only);
+        let (project, key) = self.one(violations, project, named)?;
+        Ok((mutation, project, key))
     }
 
     /// Which page of a list of entities a request asks for: `page` is its size and its token, taken out of `asked`.

@@ -13,8 +13,8 @@ use crate::pb::admin::v1 as pb;
 use crate::rpc::admin::{Call, answer, recorded, write_revisions};
 use crate::rpc::convert::common::{Mask, finish, key, required};
 use crate::rpc::{Answer, Refusal};
+use crate::store::Written;
 use crate::store::flags::Flag;
-use crate::store::{Mutation, Written};
 
 /// What an update of a flag may write.
 const FIELDS: &[&str] = &[
@@ -60,13 +60,7 @@ impl Flags {
 
     pub(super) async fn get(&self, request: Request<pb::GetFlagRequest>) -> Answer<pb::GetFlagResponse> {
         let (call, pb::GetFlagRequest { project, flag }) = Call::open(request)?;
-        let mut violations = Violations::new();
-        let (project, flag) = (
-            key(&mut violations, "project", &project),
-            key(&mut violations, "flag", &flag),
-        );
-        call.authorise(project.as_ref())?;
-        let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
+        let (project, flag) = call.one(Violations::new(), &project, ("flag", &flag))?;
         let flag = self.store.get_flag(&project, &flag).await.map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetFlagResponse {
             flag: Some(write(&flag)),
@@ -135,7 +129,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only)?;
+        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only))?;
         let response = |written: &Written<Flag>| pb::ArchiveFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -157,7 +151,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only)?;
+        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only))?;
         let response = |written: &Written<Flag>| pb::RestoreFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -179,7 +173,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only)?;
+        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only))?;
         let response = |written: &Written<Flag>| pb::DeleteFlagResponse {
             revisions: write_revisions(&written.revisions),
         };
@@ -189,21 +183,4 @@ impl Flags {
             .await;
         answer(outcome.map_err(Refusal::Store)?, response)
     }
-}
-
-/// What a mutation of a flag as a whole is told: its project, its key and the request's id.
-fn whole(
-    call: &Call,
-    [project, flag, request_id]: [&str; 3],
-    validate_only: bool,
-) -> Result<(Mutation, key::Project, key::Flag), Refusal> {
-    let mut violations = Violations::new();
-    let mutation = call.mutation(&mut violations, request_id, validate_only);
-    let (project, flag) = (
-        key(&mut violations, "project", project),
-        key(&mut violations, "flag", flag),
-    );
-    call.authorise(project.as_ref())?;
-    let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
-    Ok((mutation, project, flag))
 }

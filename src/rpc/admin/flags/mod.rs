@@ -93,11 +93,8 @@ impl FlagService for Flags {
             environment,
             flag,
         } = message;
-        let mut violations = Violations::new();
-        let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
-        let flag = key(&mut violations, "flag", &flag);
-        let ((project, environment), flag) = finish(violations, place.zip(flag)).map_err(Refusal::Invalid)?;
+        let named = ("flag", flag.as_str());
+        let (project, environment, flag) = call.one_at(Violations::new(), (&project, &environment), named)?;
         let found = self.store.get_configuration(at(&project, &environment), &flag).await;
         Ok(Response::new(pb::GetFlagConfigurationResponse {
             configuration: Some(write_configuration(&found.map_err(Refusal::Store)?)),

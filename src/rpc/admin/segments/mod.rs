@@ -70,13 +70,7 @@ impl SegmentService for Segments {
 
     async fn get_segment(&self, request: Request<pb::GetSegmentRequest>) -> Answer<pb::GetSegmentResponse> {
         let (call, pb::GetSegmentRequest { project, segment }) = Call::open(request)?;
-        let mut violations = Violations::new();
-        let (project, segment) = (
-            key(&mut violations, "project", &project),
-            key(&mut violations, "segment", &segment),
-        );
-        call.authorise(project.as_ref())?;
-        let (project, segment) = finish(violations, project.zip(segment)).map_err(Refusal::Invalid)?;
+        let (project, segment) = call.one(Violations::new(), &project, ("segment", &segment))?;
         let found = self.store.get_segment(&project, &segment).await;
         Ok(Response::new(pb::GetSegmentResponse {
             segment: Some(write(&found.map_err(Refusal::Store)?)),
@@ -156,14 +150,8 @@ impl SegmentService for Segments {
             validate_only,
             request_id,
         } = message;
-        let mut violations = Violations::new();
-        let mutation = call.mutation(&mut violations, &request_id, validate_only);
-        let (project, segment) = (
-            key(&mut violations, "project", &project),
-            key(&mut violations, "segment", &segment),
-        );
-        call.authorise(project.as_ref())?;
-        let (project, segment) = finish(violations, project.zip(segment)).map_err(Refusal::Invalid)?;
+        let named = ("segment", segment.as_str());
+        let (mutation, project, segment) = call.alter(&project, named, (&request_id, validate_only))?;
         let response = |written: &Written<Segment>| pb::DeleteSegmentResponse {
             revisions: write_revisions(&written.revisions),
         };
@@ -184,11 +172,8 @@ impl SegmentService for Segments {
             environment,
             segment,
         } = message;
-        let mut violations = Violations::new();
-        let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
-        let segment = key(&mut violations, "segment", &segment);
-        let ((project, environment), segment) = finish(violations, place.zip(segment)).map_err(Refusal::Invalid)?;
+        let named = ("segment", segment.as_str());
+        let (project, environment, segment) = call.one_at(Violations::new(), (&project, &environment), named)?;
         let at = at(&project, &environment);
         let found = self.store.get_segment_configuration(at, &segment).await;
         Ok(Response::new(pb::GetSegmentConfigurationResponse {
@@ -247,10 +232,8 @@ impl SegmentService for Segments {
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, "", false);
-        let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
-        let segment = key(&mut violations, "segment", &segment);
-        let ((project, environment), segment) = finish(violations, place.zip(segment)).map_err(Refusal::Invalid)?;
+        let named = ("segment", segment.as_str());
+        let (project, environment, segment) = call.one_at(violations, (&project, &environment), named)?;
         let at = at(&project, &environment);
         let outcome = self.store.create_segment_upload(&mutation, at, &segment).await;
         answer(outcome.map_err(Refusal::Store)?, |written: &Written<Upload>| {
