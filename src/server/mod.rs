@@ -17,6 +17,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use crate::auth::jwt;
+use crate::domain::limits;
 use crate::pb;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
@@ -259,6 +260,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     macro_rules! compressed {
         ($service:expr) => {
             $service
+                .max_decoding_message_size(limits::REQUEST_BYTES)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Zstd)
         };
