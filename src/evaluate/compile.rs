@@ -114,6 +114,15 @@ impl Variants {
             default,
             salt,
         } = configuration;
+        // Each may ask many others: without a bound, evaluation of what a hand wrote might not end in time.
+        let questions = rules
+            .iter()
+            .flat_map(|rule| &rule.conditions)
+            .flat_map(rule::Condition::segments);
+        let questions = questions.count();
+        if questions > limits::SEGMENT_QUESTIONS {
+            return Err(Malformed::SegmentQuestions(questions));
+        }
         if let Some(key) = repeated(rules.iter().map(|rule| &rule.key)) {
             return Err(Malformed::RuleTwice(key.clone()));
         }

@@ -1,7 +1,8 @@
 //! Why a stored flag or segment cannot be compiled.
 //!
 //! The service does not write such things; a hand at the database does, or a newer version. What is refused here is what
-//! `domain::check` refuses when a flag is written, save its limits on sizes: what grew too large has a clear meaning.
+//! `domain::check` refuses when a flag is written, save its limits on sizes: what grew too large has a clear
+//! meaning. Only what would make an evaluation endless is limited here too.
 
 use std::sync::Arc;
 
@@ -59,6 +60,9 @@ pub enum Malformed {
     /// A condition on segments has no values, or some that are not keys of segments.
     #[error("a condition on segments has values that are not keys of segments")]
     Segments,
+    /// The rules ask about more segments than one evaluation may.
+    #[error("the rules ask about {0} segments")]
+    SegmentQuestions(usize),
     /// The weights of a split sum to zero, or to more than can be bucketed.
     #[error("the weights of a split sum to {0}")]
     Weights(u64),
