@@ -23,10 +23,11 @@ use super::{pipeline, rows};
 use crate::domain::flag::Configuration;
 use crate::domain::{form, key};
 
-/// How many revisions there are up to one, and when that one was committed.
+/// How many revisions there are up to one, counted in the index, and when that one was committed.
 const KNOWN: &str = "
-    select count(*) as revisions, max(committed_at) filter (where revision = $2) as committed_at
-    from changes where environment_id = $1 and revision <= $2";
+    select
+        (select count(*) from changes where environment_id = $1 and revision <= $2) as revisions,
+        (select committed_at from changes where environment_id = $1 and revision = $2) as committed_at";
 /// A flag's configuration as of a revision.
 const CONFIGURATION: &str = "
     select form from change_items
