@@ -66,6 +66,16 @@ pub const FLAGS: usize = 10_000;
 pub const ENVIRONMENTS: usize = 100;
 /// Keys of an environment that are neither revoked nor expired.
 pub const KEYS: usize = 100;
+/// Hours that both secrets of a rotated key work, at most.
+pub const ROTATION_OVERLAP_HOURS: usize = 30 * 24;
+/// Members of a project.
+pub const MEMBERS: usize = 1_000;
+/// Invitations to a project that can still be accepted.
+pub const INVITATIONS: usize = 100;
+/// Days until an invitation expires, at most.
+pub const INVITATION_DAYS: usize = 30;
+/// Service tokens of a project that are neither revoked nor expired.
+pub const SERVICE_TOKENS: usize = 100;
 /// Entries of a page.
 pub const PAGE_SIZE: usize = 1_000;
 /// Entries of a page when the caller does not say.

@@ -11,9 +11,13 @@ use crate::domain::access::Permission;
 pub enum Needs {
     /// Nothing.
     Nothing,
-    /// An access token of an active user.
+    /// Nothing, or an access token of an active user.
+    MaybeUser,
+    /// An access token of an active user. A service token does not do.
     User,
-    /// An access token of a user with this permission, in the project that the request names.
+    /// An access token of an active user, or a service token.
+    Principal,
+    /// One of these with this permission, in the project that the request names.
     Permission(Permission),
     /// An environment key of either kind.
     AnyKey,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::error::{Cause, Entity, Error};
 use super::mutation::Mutation;
 use super::{Store, pipeline, rows};
+use crate::domain::access::Role;
 use crate::domain::audit::Entry;
 use crate::domain::change::Digest;
 
@@ -207,6 +208,17 @@ fn entry_from_row(row: &Row) -> Result<Entry, Error> {
 pub(super) fn json<T: serde::Serialize>(entity: &T) -> Result<String, Error> {
     // No entry without its content: what cannot be audited is not done.
     serde_json::to_string(entity).map_err(|error| Error::Bug(Cause::Unserialisable(error)))
+}
+
+/// A role as entries keep it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+pub(super) fn role<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(role.name())
+}
+
+/// Anything that is written as a text.
+pub(super) fn text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 #[cfg(test)]

@@ -31,6 +31,12 @@ pub enum Entity {
     Revision,
     /// A user.
     User,
+    /// A member of a project.
+    Member,
+    /// An invitation to a project.
+    Invitation,
+    /// A service token.
+    ServiceToken,
 }
 
 impl Entity {
@@ -47,6 +53,9 @@ impl Entity {
             Self::SegmentUpload => "segment_upload",
             Self::Revision => "revision",
             Self::User => "user",
+            Self::Member => "member",
+            Self::Invitation => "invitation",
+            Self::ServiceToken => "service_token",
         }
     }
 }
@@ -212,6 +221,19 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("environment_keys_environment_fkey", Meaning::Gone(Entity::Environment)),
     ("environment_keys_kind_check", Meaning::Impossible),
     ("environment_keys_secret_hash_check", Meaning::Impossible),
+    ("environment_keys_previous_check", Meaning::Impossible),
+    ("service_tokens_pkey", Meaning::Taken(Entity::ServiceToken)),
+    ("service_tokens_project_fkey", Meaning::Gone(Entity::Project)),
+    ("service_tokens_role_check", Meaning::Impossible),
+    ("service_tokens_secret_hash_check", Meaning::Impossible),
+    ("invitations_pkey", Meaning::Taken(Entity::Invitation)),
+    ("invitations_project_fkey", Meaning::Gone(Entity::Project)),
+    ("invitations_role_check", Meaning::Impossible),
+    ("invitations_secret_hash_check", Meaning::Impossible),
+    ("invitations_accepted_check", Meaning::Impossible),
+    ("invitations_spent_check", Meaning::Impossible),
+    ("credential_uses_pkey", Meaning::Impossible),
+    ("credential_uses_kind_check", Meaning::Impossible),
     ("flags_pkey", Meaning::Impossible),
     ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
     ("flags_project_id_key", Meaning::Impossible),
@@ -249,6 +271,15 @@ impl Error {
     pub(super) fn not_found(entity: Entity, key: impl fmt::Display) -> Self {
         let key = key.to_string();
         Self::NotFound { entity, key }
+    }
+
+    /// What the state forbids; the description is a sentence without its subject.
+    pub(super) fn blocked(entity: Entity, key: impl fmt::Display, description: impl Into<String>) -> Self {
+        Self::Blocked {
+            entity,
+            key: key.to_string(),
+            description: description.into(),
+        }
     }
 
     /// The whole story for the log: what went wrong and why, but of a refusal of PostgreSQL's only what tells where. Its detail

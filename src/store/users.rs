@@ -142,15 +142,20 @@ fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
     }
 }
 
+/// An account from the columns that say who it is.
+pub(super) fn from_columns(row: &Row) -> Result<User, Error> {
+    Ok(User {
+        id: rows::get(row, "id")?,
+        email: rows::get(row, "email")?,
+        role: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
+        active: rows::get(row, "active")?,
+        created_at: rows::get(row, "created_at")?,
+    })
+}
+
 fn from_row(row: &Row) -> Result<Credentials, Error> {
     Ok(Credentials {
-        user: User {
-            id: rows::get(row, "id")?,
-            email: rows::get(row, "email")?,
-            role: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
-            active: rows::get(row, "active")?,
-            created_at: rows::get(row, "created_at")?,
-        },
+        user: from_columns(row)?,
         password_hash: rows::get(row, "password_hash")?,
     })
 }
@@ -223,7 +228,8 @@ async fn record_login(
     journal.write(transaction, &[], ()).await
 }
 
-fn record(action: &'static str, before: Option<&User>, after: Option<&User>) -> Record {
+/// What the audit log says of an account.
+pub(super) fn record(action: &'static str, before: Option<&User>, after: Option<&User>) -> Record {
     let json = |user: &User| {
         let role = user.role.map(InstanceRole::name);
         serde_json::json!({ "email": user.email, "role": role, "active": user.active }).to_string()

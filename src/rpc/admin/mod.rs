@@ -62,9 +62,9 @@ impl Call {
 
     /// Refuses unless the caller may call this method in the project that it names. A malformed key names no project, and the
     /// violation is told in due course.
-    fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
+    async fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
         match project {
-            Some(project) => self.caller.authorise(Some(project)),
+            Some(project) => self.caller.authorise(Some(project)).await,
             None => Ok(()),
         }
     }
@@ -79,8 +79,8 @@ impl Call {
         });
         Mutation {
             caller: store::Caller {
-                actor: Actor::User(self.caller.user),
-                name: self.caller.email().to_owned(),
+                actor: Actor::from(self.caller.principal),
+                name: self.caller.name().to_owned(),
                 credential: self.caller.credential.clone(),
                 peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
                 reason: self.reason.clone(),

@@ -33,7 +33,7 @@ impl ProjectService for Projects {
             validate_only,
             request_id,
         } = message;
-        call.caller.authorise(None)?;
+        call.caller.authorise(None).await?;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let new = required(&mut violations, "project", project).and_then(|project| read_new(&mut violations, project));
@@ -49,7 +49,7 @@ impl ProjectService for Projects {
         let (call, pb::GetProjectRequest { project }) = Call::open(request)?;
         let mut violations = Violations::new();
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let project = self.store.get_project(&project).await.map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetProjectResponse {
@@ -90,7 +90,7 @@ impl ProjectService for Projects {
         let mask = Mask::read(&mut violations, update_mask.as_ref(), &["name", "description"]);
         let change = required(&mut violations, "project", project)
             .and_then(|project| read_patch(&mut violations, &mask, project));
-        call.authorise(change.as_ref().map(|(project, _)| project))?;
+        call.authorise(change.as_ref().map(|(project, _)| project)).await?;
         let (project, patch) = finish(violations, change).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Project>| pb::UpdateProjectResponse {
             project: Some(write(&written.entity)),
@@ -121,7 +121,7 @@ impl ProjectService for Projects {
             );
         }
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Project>| pb::DeleteProjectResponse {};
         let outcome = self

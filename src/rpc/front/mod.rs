@@ -5,6 +5,7 @@ mod admit;
 mod caller;
 mod deadline;
 mod log;
+mod uses;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub use admit::Authenticator;
 use admit::Who;
 pub use caller::{Application, Caller};
 pub use deadline::Deadline;
+pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};

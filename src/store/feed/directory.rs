@@ -11,7 +11,9 @@ use uuid::Uuid;
 use super::error::Error;
 use super::lease::with_client;
 use super::rows;
-use crate::domain::access::{Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, Role, User};
+use crate::domain::access::{
+    Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, PreviousSecret, Role, ServiceToken, TokenId, User,
+};
 use crate::domain::change::EnvironmentId;
 use crate::domain::key;
 
@@ -46,14 +48,20 @@ async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
         from environments environment
         join projects project on project.id = environment.project_id";
     let keys = "
-        select id, environment_id, kind, secret_hash, expires_at
+        select id, environment_id, kind, secret_hash, expires_at, previous_secret_hash, previous_expires_at
         from environment_keys
         where revoked_at is null";
+    let tokens = "
+        select token.id, token.name, token.role, token.secret_hash, token.expires_at, project.key as project
+        from service_tokens token
+        join projects project on project.id = token.project_id
+        where token.revoked_at is null";
     Ok(Directory {
         revision: rows::number(head, "revision")?,
         environments: collect(transaction, environments, environment).await?,
         keys: collect(transaction, keys, environment_key).await?,
         users: users(transaction).await?,
+        tokens: collect(transaction, tokens, service_token).await?,
     })
 }
 
@@ -114,8 +122,31 @@ fn environment_key(row: &Row) -> Result<(Arc<str>, EnvironmentKey), Error> {
         kind: kind.ok_or(Error::Malformed("a key's kind is unknown"))?,
         secret_hash: rows::digest(row, "secret_hash")?,
         expires_at: row.try_get("expires_at")?,
+        previous: previous_secret(row)?,
     };
     Ok((row.try_get::<_, &str>("id")?.into(), key))
+}
+
+fn previous_secret(row: &Row) -> Result<Option<PreviousSecret>, Error> {
+    let Some(expires_at) = row.try_get("previous_expires_at")? else {
+        return Ok(None);
+    };
+    Ok(Some(PreviousSecret {
+        secret_hash: rows::digest(row, "previous_secret_hash")?,
+        expires_at,
+    }))
+}
+
+fn service_token(row: &Row) -> Result<(TokenId, ServiceToken), Error> {
+    let id = TokenId::parse(row.try_get("id")?).ok_or(Error::Malformed("a service token's id is not one"))?;
+    let token = ServiceToken {
+        name: row.try_get("name")?,
+        project: project(row)?,
+        role: role(row)?,
+        secret_hash: rows::digest(row, "secret_hash")?,
+        expires_at: row.try_get("expires_at")?,
+    };
+    Ok((id, token))
 }
 
 fn user(row: &Row) -> Result<(Uuid, User), Error> {
@@ -133,8 +164,11 @@ fn user(row: &Row) -> Result<(Uuid, User), Error> {
 }
 
 fn member(row: &Row) -> Result<(Uuid, key::Project, Role), Error> {
-    let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
-    Ok((row.try_get("user_id")?, project(row)?, role))
+    Ok((row.try_get("user_id")?, project(row)?, role(row)?))
+}
+
+fn role(row: &Row) -> Result<Role, Error> {
+    Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))
 }
 
 fn project(row: &Row) -> Result<key::Project, Error> {

@@ -45,7 +45,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
-        call.authorise(read.as_ref().map(|(project, _)| project))?;
+        call.authorise(read.as_ref().map(|(project, _)| project)).await?;
         let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
         let Described {
             key,
@@ -75,7 +75,7 @@ impl EnvironmentService for Environments {
         let (call, pb::GetEnvironmentRequest { project, environment }) = Call::open(request)?;
         let mut violations = Violations::new();
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let environment = self
             .store
@@ -100,7 +100,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let page = page(&mut violations, page_size, page_token);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let found = self
             .store
@@ -134,7 +134,7 @@ impl EnvironmentService for Environments {
             &["name", "description", "protected"],
         );
         let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
-        call.authorise(read.as_ref().map(|(project, _)| project))?;
+        call.authorise(read.as_ref().map(|(project, _)| project)).await?;
         let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
         let patch = EnvironmentPatch {
             name: mask.pick("name", described.name),
@@ -170,7 +170,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Environment>| pb::DeleteEnvironmentResponse {};
         let outcome = self
@@ -193,7 +193,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         check::text(&mut violations, "name", &name, limits::NAME_CHARS);
         let expires_at = expire_time.and_then(|time| read_timestamp(&mut violations, "expire_time", time));
         if expires_at.is_some_and(|time| time <= jiff::Timestamp::now()) {
@@ -226,7 +226,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let page = page(&mut violations, page_size, page_token);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let found = self
             .store
@@ -249,7 +249,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         check::text(&mut violations, "key_id", &key_id, limits::KEY_BYTES);
         if key_id.is_empty() {
             violations.add("key_id", "is empty; name the key to revoke");

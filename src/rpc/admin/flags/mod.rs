@@ -57,7 +57,7 @@ impl FlagService for Flags {
         let project: Option<key::Project> = flag
             .as_ref()
             .and_then(|flag| key(&mut violations, "flag.project", &flag.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let new = flag.and_then(|flag| violations.take("flag", read_new(flag)));
         let (project, new) = finish(violations, project.zip(new)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::CreateFlagResponse {
@@ -78,7 +78,7 @@ impl FlagService for Flags {
             key(&mut violations, "project", &project),
             key(&mut violations, "flag", &flag),
         );
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
         let flag = self.store.get_flag(&project, &flag).await.map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetFlagResponse {
@@ -105,7 +105,7 @@ impl FlagService for Flags {
         let page = page(&mut violations, page_size, page_token);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         let environment: Option<key::Environment> = optional_key(&mut violations, "environment", &environment);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let filter = FlagFilter {
             environment: environment.as_ref(),
@@ -139,7 +139,7 @@ impl FlagService for Flags {
         let project: Option<key::Project> = flag
             .as_ref()
             .and_then(|flag| key(&mut violations, "flag.project", &flag.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let change = flag.and_then(|flag| violations.take("flag", read_patch(flag, &mask)));
         let (project, (flag, patch)) = finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::UpdateFlagResponse {
@@ -169,7 +169,7 @@ impl FlagService for Flags {
             key(&mut violations, "project", &project),
             key(&mut violations, "flag", &flag),
         );
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::ArchiveFlagResponse {
             flag: Some(write(&written.entity)),
@@ -198,7 +198,7 @@ impl FlagService for Flags {
             key(&mut violations, "project", &project),
             key(&mut violations, "flag", &flag),
         );
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let (project, flag) = finish(violations, project.zip(flag)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::DeleteFlagResponse {
             revisions: write_revisions(&written.revisions),
@@ -222,7 +222,7 @@ impl FlagService for Flags {
         } = message;
         let mut violations = Violations::new();
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let flag = key(&mut violations, "flag", &flag);
         let ((project, environment), flag) = finish(violations, place.zip(flag)).map_err(Refusal::Invalid)?;
         let found = self.store.get_configuration(at(&project, &environment), &flag).await;
@@ -251,7 +251,7 @@ impl FlagService for Flags {
         let project: Option<key::Project> = configuration
             .as_ref()
             .and_then(|it| key(&mut violations, "configuration.project", &it.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let change = configuration.and_then(|it| violations.take("configuration", read_configuration(it, &mask)));
         let (project, (environment, flag, patch)) =
             finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
@@ -281,7 +281,7 @@ impl FlagService for Flags {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let toggles = read_toggles(&mut violations, toggles);
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Vec<FlagConfiguration>>| pb::ToggleFlagsResponse {
