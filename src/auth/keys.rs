@@ -51,7 +51,9 @@ pub fn term(key: &EnvironmentKey, presented: &Digest) -> Option<Term> {
     if verify(presented, &key.secret_hash) {
         return Some(life);
     }
-    let previous = key.previous.filter(|previous| verify(presented, &previous.secret_hash))?;
+    let previous = key
+        .previous
+        .filter(|previous| verify(presented, &previous.secret_hash))?;
     Some(life.min(Term::Until(previous.expires_at)))
 }
 

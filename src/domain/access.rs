@@ -431,7 +431,11 @@ mod tests {
                     ..Standing::default()
                 };
                 let expected = permission != Permission::CreateProjects && permission.granted_to(person);
-                assert_eq!(permission.granted_to(token.standing(Some(&shop()))), expected, "{permission:?}");
+                assert_eq!(
+                    permission.granted_to(token.standing(Some(&shop()))),
+                    expected,
+                    "{permission:?}"
+                );
                 assert!(!permission.granted_to(token.standing(Some(&other))), "{permission:?}");
                 assert!(!permission.granted_to(token.standing(None)), "{permission:?}");
             }

@@ -74,19 +74,36 @@ const fn streaming(path: &'static str, needs: Needs) -> Method {
 
 /// The table.
 pub const METHODS: &[Method] = {
-    use Needs::{AnyKey, Nothing, Permission as May, ServerKey, User};
-    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, Read};
+    use Needs::{AnyKey, MaybeUser, Nothing, Permission as May, Principal, ServerKey};
+    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageMembers, Read};
     &[
         unary("/halyard.admin.v1.AuthService/Login", Nothing),
-        unary("/halyard.admin.v1.AuthService/WhoAmI", User),
+        unary("/halyard.admin.v1.AuthService/WhoAmI", Principal),
+        unary("/halyard.admin.v1.AuthService/AcceptInvitation", MaybeUser),
         unary("/halyard.admin.v1.ProjectService/CreateProject", May(CreateProjects)),
         unary("/halyard.admin.v1.ProjectService/GetProject", May(Read)),
-        unary("/halyard.admin.v1.ProjectService/ListProjects", User),
+        unary("/halyard.admin.v1.ProjectService/ListProjects", Principal),
         unary(
             "/halyard.admin.v1.ProjectService/UpdateProject",
             May(ManageEnvironments),
         ),
         unary("/halyard.admin.v1.ProjectService/DeleteProject", May(DeleteProject)),
+        unary("/halyard.admin.v1.ProjectService/ListMembers", May(Read)),
+        unary("/halyard.admin.v1.ProjectService/SetMember", May(ManageMembers)),
+        // Whoever may read may leave; removing others asks for more, and is the store's to refuse.
+        unary("/halyard.admin.v1.ProjectService/RemoveMember", May(Read)),
+        unary("/halyard.admin.v1.ProjectService/CreateInvitation", May(ManageMembers)),
+        unary("/halyard.admin.v1.ProjectService/ListInvitations", May(ManageMembers)),
+        unary("/halyard.admin.v1.ProjectService/RevokeInvitation", May(ManageMembers)),
+        unary(
+            "/halyard.admin.v1.ServiceTokenService/CreateServiceToken",
+            May(ManageMembers),
+        ),
+        unary("/halyard.admin.v1.ServiceTokenService/ListServiceTokens", May(Read)),
+        unary(
+            "/halyard.admin.v1.ServiceTokenService/RevokeServiceToken",
+            May(ManageMembers),
+        ),
         unary(
             "/halyard.admin.v1.EnvironmentService/CreateEnvironment",
             May(ManageEnvironments),
@@ -106,6 +123,10 @@ pub const METHODS: &[Method] = {
             May(ManageEnvironments),
         ),
         unary("/halyard.admin.v1.EnvironmentService/ListKeys", May(Read)),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/RotateKey",
+            May(ManageEnvironments),
+        ),
         unary(
             "/halyard.admin.v1.EnvironmentService/RevokeKey",
             May(ManageEnvironments),

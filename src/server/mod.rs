@@ -4,6 +4,7 @@
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
 mod connection;
+mod uses;
 mod workers;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
+use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
@@ -145,7 +147,10 @@ impl Server {
             health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
         );
         let routes = routes(&store, &hub, &tokens)?.add_service(health);
-        let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
+        let authenticator = Authenticator::new(hub.clone(), tokens);
+        let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
+        tasks.spawn("uses", uses);
+        let front = FrontLayer::new(authenticator, Handle::current());
 
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
@@ -235,6 +240,12 @@ async fn housekeep(store: Store, stop: CancellationToken) {
                 "old request records could not be deleted; next time"
             );
         }
+        if let Err(error) = store.purge_uses().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "uses of credentials that are gone could not be deleted; next time"
+            );
+        }
     }
 }
 
@@ -264,11 +275,13 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
             })
     };
     let projects = admin::Projects::new(store.clone());
+    let service_tokens = admin::ServiceTokens::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone());
     let auth = admin::Auth::new(store.clone(), tokens.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))
+        .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))
         .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))

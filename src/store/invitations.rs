@@ -175,7 +175,11 @@ impl Store {
     }
 
     /// Lists a project's invitations, newest first, those too that can no longer be accepted.
-    pub async fn list_invitations(&self, project: &key::Project, page: &PageRequest) -> Result<Page<Invitation>, Error> {
+    pub async fn list_invitations(
+        &self,
+        project: &key::Project,
+        page: &PageRequest,
+    ) -> Result<Page<Invitation>, Error> {
         let client = self.reader().await?;
         let found = pipeline::one(&client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
         if found.is_empty() && !projects::exists(&client, project).await? {
@@ -221,7 +225,9 @@ impl Invitation {
         } else {
             (self.expires_at <= now).then_some("has expired; ask for another")
         };
-        why_not.map_or(Ok(()), |why_not| Err(Error::blocked(Entity::Invitation, &self.id, why_not)))
+        why_not.map_or(Ok(()), |why_not| {
+            Err(Error::blocked(Entity::Invitation, &self.id, why_not))
+        })
     }
 }
 
@@ -278,15 +284,7 @@ async fn create(
     let hash = secret_hash.0.as_slice();
     let insert: pipeline::Query<'_> = (
         INSERT,
-        &[
-            &id,
-            &locked.project.id,
-            &name,
-            &role.name(),
-            &hash,
-            &now,
-            &expires_at,
-        ],
+        &[&id, &locked.project.id, &name, &role.name(), &hash, &now, &expires_at],
     );
     let written = journal.write(transaction, &[insert], invitation).await;
     written.map_err(|error| error.about(&id))
@@ -346,8 +344,7 @@ async fn accept(
         // Who has no account yet has no standing that could be read: the invitation speaks for them.
         caller.actor = Actor::System;
     }
-    let (locked, [found]) =
-        lock::acquire_for_anyone(transaction, &caller, Scope::People(&project), reads).await?;
+    let (locked, [found]) = lock::acquire_for_anyone(transaction, &caller, Scope::People(&project), reads).await?;
     // It was there a moment ago: the project was deleted and made anew since.
     let before = from_row(found.first().ok_or(Error::Denied)?)?;
     let user = match invitee {
@@ -378,11 +375,7 @@ async fn accept(
 }
 
 /// An active account, and its role if it is a member already.
-async fn known(
-    transaction: &Transaction<'_>,
-    project: &key::Project,
-    id: Uuid,
-) -> Result<(User, Option<Role>), Error> {
+async fn known(transaction: &Transaction<'_>, project: &key::Project, id: Uuid) -> Result<(User, Option<Role>), Error> {
     let found = pipeline::one(transaction, (FIND_ACCOUNT, &[&project.as_str(), &id])).await?;
     let row = found.first().ok_or(Error::Denied)?;
     let user = super::users::from_columns(row)?;
@@ -424,18 +417,17 @@ async fn open_account(
     };
     let mut journal = Journal::of_chain(mutation, head, now);
     journal.record(super::users::record("user.create", None, Some(&user)));
+    let Newcomer {
+        id,
+        email,
+        password_hash,
+    } = newcomer;
     let insert: pipeline::Query<'_> = (
         INSERT_ACCOUNT,
-        &[
-            &user.id,
-            &user.email,
-            &newcomer.email.normalized(),
-            &newcomer.password_hash,
-            &now,
-        ],
+        &[id, &email.given(), &email.normalized(), password_hash, &now],
     );
     let written = journal.write(transaction, &[insert], user).await;
-    Ok(written.map_err(|error| error.about(newcomer.email.given()))?.entity)
+    Ok(written.map_err(|error| error.about(email.given()))?.entity)
 }
 
 /// Makes the account a member, and spends the invitation.

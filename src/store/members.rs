@@ -226,8 +226,16 @@ async fn set(
     if let Some(before) = before {
         locked.require_grant(before.role)?;
     }
-    let row = held.account.as_ref().ok_or_else(|| Error::not_found(Entity::User, account))?;
-    check_etag(etag, before.map_or("", |before| &before.etag), Entity::Member, &account.to_string())?;
+    let row = held
+        .account
+        .as_ref()
+        .ok_or_else(|| Error::not_found(Entity::User, account))?;
+    check_etag(
+        etag,
+        before.map_or("", |before| &before.etag),
+        Entity::Member,
+        &account.to_string(),
+    )?;
     match before {
         Some(before) if before.role == role => return Ok(Written::unchanged(before.clone())),
         Some(before) => held.keep_an_owner(project, before.role)?,
@@ -249,7 +257,11 @@ async fn set(
         active: rows::get(row, "active")?,
         etag: self::etag([id, rows::get(&written, "version")?]),
     };
-    let action = if before.is_some() { "member.update" } else { "member.add" };
+    let action = if before.is_some() {
+        "member.update"
+    } else {
+        "member.add"
+    };
     let mut journal = Journal::new(mutation, locked);
     journal.record(record(action, project, before, Some(&after))?);
     journal.touch_access();
@@ -273,7 +285,10 @@ async fn remove(
         locked.require(Permission::ManageMembers)?;
     }
     // Whether there is such an account is not told to who may know of members alone.
-    let before = held.member.as_ref().ok_or_else(|| Error::not_found(Entity::Member, account))?;
+    let before = held
+        .member
+        .as_ref()
+        .ok_or_else(|| Error::not_found(Entity::Member, account))?;
     if !leaves {
         locked.require_grant(before.role)?;
     }
@@ -296,7 +311,10 @@ pub(super) fn record(
     Ok(Record {
         action,
         entity: Entity::Member,
-        key: before.or(after).map(|member| member.user.to_string()).unwrap_or_default(),
+        key: before
+            .or(after)
+            .map(|member| member.user.to_string())
+            .unwrap_or_default(),
         project: project.to_string(),
         environment: String::new(),
         before: before.map(audit::json).transpose()?,

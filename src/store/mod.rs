@@ -74,6 +74,15 @@ impl Store {
         requests::purge(&self.reader().await?).await
     }
 
+    /// What the same request was answered before. For a caller who may not make it, or no longer: a request that takes away its
+    /// own maker's rights is answered again like any other. `None`: it was not made by this caller, or is not to be remembered.
+    pub async fn replay(&self, mutation: &Mutation) -> Result<Option<Vec<u8>>, Error> {
+        match mutation.request.as_ref().filter(|_| !mutation.validate_only) {
+            Some(request) => requests::find(&self.reader().await?, mutation, request).await,
+            None => Ok(None),
+        }
+    }
+
     /// A connection for reading.
     async fn reader(&self) -> Result<Object, Error> {
         Ok(self.pool.get().await?)

@@ -178,15 +178,7 @@ async fn create(
     let (id, name, hash) = (id.to_string(), token.name.clone(), secret_hash.0.as_slice());
     let insert: pipeline::Query<'_> = (
         INSERT,
-        &[
-            &id,
-            &locked.project.id,
-            &name,
-            &role.name(),
-            &hash,
-            &now,
-            &expires_at,
-        ],
+        &[&id, &locked.project.id, &name, &role.name(), &hash, &now, &expires_at],
     );
     let written = journal.write(transaction, &[insert], token).await;
     written.map_err(|error| error.about(&id))

@@ -1,4 +1,4 @@
-//! Logging in, and saying who one is.
+//! Logging in, and saying who one is. Accepting invitations is in [`accept`](super::accept).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,23 +9,25 @@ use tonic::{Request, Response};
 use uuid::Uuid;
 
 use super::Call;
+use super::roles::{write_instance_role, write_permissions, write_role};
 use crate::auth::{jwt, password};
-use crate::domain::access::{self, InstanceRole, Permission, Role, Standing};
+use crate::domain::access::{self, Principal, Role};
 use crate::domain::email::Email;
 use crate::domain::invalid::Violations;
+use crate::domain::key;
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::auth_service_server::AuthService;
 use crate::rpc::convert::common::timestamp;
 use crate::rpc::{Answer, Refusal};
 use crate::store::Store;
-use crate::store::users::LoginAttempt;
+use crate::store::users::{self, LoginAttempt};
 
 /// Passwords that are hashed at the same time: each takes a core for tens of milliseconds, and evaluations want the cores.
 const HASHES: usize = 2;
 
 /// The service.
 pub struct Auth {
-    store: Store,
+    pub(super) store: Store,
     tokens: Arc<jwt::Tokens>,
     hashing: Arc<Semaphore>,
 }
@@ -42,17 +44,26 @@ impl Auth {
 
     /// Whether the password is right, in a time that does not tell whether there is such a user.
     async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<bool, Refusal> {
-        let hashing = self
-            .hashing
-            .clone()
-            .acquire_owned()
+        self.in_turn(move || password::verify(&password, stored.as_deref()))
             .await
-            .map_err(|_| Refusal::Internal)?;
-        let verified = tokio::task::spawn_blocking(move || {
+    }
+
+    /// Hashes a password that somebody chose.
+    pub(super) async fn hash(&self, password: SecretString) -> Result<String, Refusal> {
+        self.in_turn(move || password::hash(&password))
+            .await?
+            .map_err(super::unmade)
+    }
+
+    /// Does what takes a core for a while, when it is its turn.
+    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+        let hashing = self.hashing.clone().acquire_owned().await;
+        let hashing = hashing.map_err(|_| Refusal::Internal)?;
+        let done = tokio::task::spawn_blocking(move || {
             let _hashing = hashing;
-            password::verify(&password, stored.as_deref())
+            work()
         });
-        verified.await.map_err(|_| Refusal::Internal)
+        done.await.map_err(|_| Refusal::Internal)
     }
 }
 
@@ -95,34 +106,49 @@ impl AuthService for Auth {
         Ok(Response::new(pb::LoginResponse {
             access_token: issued.token.expose_secret().to_owned(),
             expire_time: Some(timestamp(issued.expires_at)),
-            user: Some(pb::User {
-                id: user.id.to_string(),
-                email: user.email,
-                role: write_instance_role(user.role).into(),
-                active: user.active,
-                create_time: Some(timestamp(user.created_at)),
-            }),
+            user: Some(write_stored_user(&user)),
         }))
     }
 
     async fn who_am_i(&self, request: Request<pb::WhoAmIRequest>) -> Answer<pb::WhoAmIResponse> {
         let (call, pb::WhoAmIRequest {}) = Call::open(request)?;
-        let id = call.caller.user;
-        let user = call.caller.directory.users.get(&id).ok_or(Refusal::Unauthenticated)?;
-        let memberships = user.memberships.iter().map(|(project, role)| pb::Membership {
+        let (principal, directory) = (call.caller.principal, &call.caller.directory);
+        let (user, service_token_id, memberships) = match principal {
+            Principal::User(id) => {
+                let user = directory.users.get(&id).ok_or(Refusal::Unauthenticated)?;
+                let memberships = user.memberships.iter().map(|(project, role)| (project, *role));
+                (Some(write_user(id, user)), String::new(), memberships.collect())
+            }
+            Principal::ServiceToken(id) => {
+                let token = directory.tokens.get(&id).ok_or(Refusal::Unauthenticated)?;
+                (None, id.to_string(), vec![(&token.project, token.role)])
+            }
+        };
+        let permissions = |project| {
+            let standing = directory.standing(principal, project);
+            standing.map(write_permissions).unwrap_or_default()
+        };
+        let project_permissions = memberships.iter().map(|(project, _)| pb::ProjectPermissions {
             project: project.to_string(),
-            role: write_role(*role).into(),
-        });
-        let project_permissions = user.memberships.keys().map(|project| pb::ProjectPermissions {
-            project: project.to_string(),
-            permissions: permissions(user.standing(Some(project))),
+            permissions: permissions(Some(project)),
         });
         Ok(Response::new(pb::WhoAmIResponse {
-            user: Some(write_user(id, user)),
-            memberships: memberships.collect(),
-            permissions: permissions(user.standing(None)),
+            user,
             project_permissions: project_permissions.collect(),
+            memberships: memberships
+                .iter()
+                .map(|(project, role)| write_membership(project, *role))
+                .collect(),
+            permissions: permissions(None),
+            service_token_id,
         }))
+    }
+
+    async fn accept_invitation(
+        &self,
+        request: Request<pb::AcceptInvitationRequest>,
+    ) -> Answer<pb::AcceptInvitationResponse> {
+        self.accept(request).await
     }
 }
 
@@ -133,15 +159,6 @@ fn read(email: &str, password: &SecretString) -> Result<Email, Violations> {
         violations.add("password", "is empty");
     }
     crate::rpc::convert::common::finish(violations, email)
-}
-
-fn permissions(standing: Standing) -> Vec<String> {
-    let granted = Permission::ALL
-        .into_iter()
-        .filter(|permission| permission.granted_to(standing));
-    let mut names: Vec<_> = granted.map(|permission| permission.name().to_owned()).collect();
-    names.sort();
-    names
 }
 
 /// Whoever is in the directory is active.
@@ -161,18 +178,27 @@ fn write_user(id: Uuid, user: &access::User) -> pb::User {
     }
 }
 
-fn write_instance_role(role: Option<InstanceRole>) -> pb::InstanceRole {
-    match role {
-        Some(InstanceRole::Administrator) => pb::InstanceRole::Administrator,
-        None => pb::InstanceRole::Unspecified,
+pub(super) fn write_membership(project: &key::Project, role: Role) -> pb::Membership {
+    pb::Membership {
+        project: project.to_string(),
+        role: write_role(role).into(),
     }
 }
 
-fn write_role(role: Role) -> pb::ProjectRole {
-    match role {
-        Role::Owner => pb::ProjectRole::Owner,
-        Role::Admin => pb::ProjectRole::Admin,
-        Role::Developer => pb::ProjectRole::Developer,
-        Role::Viewer => pb::ProjectRole::Viewer,
+/// An account as the store has it.
+pub(super) fn write_stored_user(user: &users::User) -> pb::User {
+    let users::User {
+        id,
+        email,
+        role,
+        active,
+        created_at,
+    } = user;
+    pb::User {
+        id: id.to_string(),
+        email: email.clone(),
+        role: write_instance_role(*role).into(),
+        active: *active,
+        create_time: Some(timestamp(*created_at)),
     }
 }

@@ -1,10 +1,15 @@
 //! The administrative services. What they have in common is here: how a request is taken apart, and how a mutation is answered.
 
+mod accept;
 mod auth;
 mod environments;
 mod flags;
+mod invitations;
+mod members;
 mod paging;
 mod projects;
+mod roles;
+mod service_tokens;
 
 use std::net::IpAddr;
 
@@ -16,6 +21,7 @@ pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
+pub use service_tokens::ServiceTokens;
 
 use self::paging::Paging;
 use super::convert::common::PageSizes;
@@ -26,7 +32,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::store::environments::Address;
-use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
+use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Store, Written};
 
 /// The metadata with which a caller says why.
 const REASON: &str = "x-halyard-reason";
@@ -76,6 +82,22 @@ impl Call {
         Paging::read(violations, self.caller.method.path, PageSizes::ENTITIES, page, asked)
     }
 
+    /// The same for a request that may take away its own maker's rights: a replay of it is answered, whoever its maker is by now.
+    async fn authorise_or_replay<R: Message + Default>(
+        &self,
+        project: Option<&key::Project>,
+        store: &Store,
+        mutation: &Mutation,
+    ) -> Result<Option<Response<R>>, Refusal> {
+        match self.authorise(project).await {
+            Err(Refusal::Denied) => match store.replay(mutation).await? {
+                Some(stored) => Ok(Some(Response::new(decode(&stored)?))),
+                None => Err(Refusal::Denied),
+            },
+            allowed => allowed.map(|()| None),
+        }
+    }
+
     /// What the store is told of the caller, and of the request if it has an id.
     fn mutation(&self, violations: &mut Violations, request_id: &str, validate_only: bool) -> Mutation {
         check::text(violations, REASON, &self.reason, limits::REASON_CHARS);
@@ -108,12 +130,22 @@ fn recorded<T, R: Message>(response: impl FnOnce(&Written<T>) -> R) -> impl FnOn
 fn answer<T, R: Message + Default>(outcome: Outcome<T>, response: impl FnOnce(&Written<T>) -> R) -> Answer<R> {
     let response = match outcome {
         Outcome::Done(written) => response(&written),
-        Outcome::Replayed(stored) => R::decode(stored.as_slice()).map_err(|error| {
-            tracing::error!(%error, "a stored response cannot be read");
-            Refusal::Internal
-        })?,
+        Outcome::Replayed(stored) => decode(&stored)?,
     };
     Ok(Response::new(response))
+}
+
+fn decode<R: Message + Default>(stored: &[u8]) -> Result<R, Refusal> {
+    R::decode(stored).map_err(|error| {
+        tracing::error!(%error, "a stored response cannot be read");
+        Refusal::Internal
+    })
+}
+
+/// A secret could not be made.
+fn unmade(error: crate::auth::Error) -> Refusal {
+    tracing::error!(error = &error as &dyn std::error::Error, "a secret could not be made");
+    Refusal::Internal
 }
 
 fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevision> {

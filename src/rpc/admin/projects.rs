@@ -5,18 +5,20 @@ use std::mem::take;
 use tonic::{Request, Response};
 
 use super::{Call, answer, name_or, recorded, texts};
+use crate::domain::access::Principal;
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::project_service_server::ProjectService;
 use crate::rpc::convert::common::{Mask, finish, key, required, timestamp};
+use crate::rpc::front::Caller;
 use crate::rpc::{Answer, Refusal};
 use crate::store::projects::{NewProject, Project, ProjectPatch, Viewer};
 use crate::store::{Store, Written};
 
 /// The service.
 pub struct Projects {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Projects {
@@ -69,11 +71,7 @@ impl ProjectService for Projects {
             page_token: _,
         } = message;
         violations.or(()).map_err(Refusal::Invalid)?;
-        let viewer = if call.caller.is_administrator() {
-            Viewer::Administrator
-        } else {
-            Viewer::Member(call.caller.user)
-        };
+        let viewer = viewer(&call.caller)?;
         let found = self.store.list_projects(viewer, &paging.request).await;
         let (projects, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write);
         Ok(Response::new(pb::ListProjectsResponse {
@@ -127,7 +125,10 @@ impl ProjectService for Projects {
             );
         }
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref()).await?;
+        let replay = call.authorise_or_replay(project.as_ref(), &self.store, &mutation);
+        if let Some(replay) = replay.await? {
+            return Ok(replay);
+        }
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Project>| pb::DeleteProjectResponse {};
         let outcome = self
@@ -135,6 +136,51 @@ impl ProjectService for Projects {
             .delete_project(&mutation, &project, &etag, recorded(response))
             .await;
         answer(outcome.map_err(Refusal::Store)?, response)
+    }
+
+    async fn list_members(&self, request: Request<pb::ListMembersRequest>) -> Answer<pb::ListMembersResponse> {
+        self.list_people(request).await
+    }
+
+    async fn set_member(&self, request: Request<pb::SetMemberRequest>) -> Answer<pb::SetMemberResponse> {
+        self.set_role(request).await
+    }
+
+    async fn remove_member(&self, request: Request<pb::RemoveMemberRequest>) -> Answer<pb::RemoveMemberResponse> {
+        self.take_role(request).await
+    }
+
+    async fn create_invitation(
+        &self,
+        request: Request<pb::CreateInvitationRequest>,
+    ) -> Answer<pb::CreateInvitationResponse> {
+        self.invite(request).await
+    }
+
+    async fn list_invitations(
+        &self,
+        request: Request<pb::ListInvitationsRequest>,
+    ) -> Answer<pb::ListInvitationsResponse> {
+        self.list_invited(request).await
+    }
+
+    async fn revoke_invitation(
+        &self,
+        request: Request<pb::RevokeInvitationRequest>,
+    ) -> Answer<pb::RevokeInvitationResponse> {
+        self.uninvite(request).await
+    }
+}
+
+/// Whose projects the caller may see.
+fn viewer(caller: &Caller) -> Result<Viewer, Refusal> {
+    match caller.principal {
+        Principal::User(_) if caller.is_administrator() => Ok(Viewer::Administrator),
+        Principal::User(id) => Ok(Viewer::Member(id)),
+        Principal::ServiceToken(id) => {
+            let token = caller.directory.tokens.get(&id).ok_or(Refusal::Unauthenticated)?;
+            Ok(Viewer::Machine(token.project.clone()))
+        }
     }
 }
 

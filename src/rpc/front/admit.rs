@@ -123,7 +123,11 @@ impl Authenticator {
             return Err(Refusal::Unauthenticated);
         }
         self.uses.mark_token(presented.id);
-        Ok((Principal::ServiceToken(presented.id), presented.id.to_string(), directory))
+        Ok((
+            Principal::ServiceToken(presented.id),
+            presented.id.to_string(),
+            directory,
+        ))
     }
 
     async fn person(&self, text: &str) -> Result<(Principal, String, Arc<Directory>), Refusal> {

@@ -68,12 +68,9 @@ impl Caller {
     pub async fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
         let permission = match self.method.needs {
             Needs::Permission(permission) => permission,
-            Needs::Nothing
-            | Needs::MaybeUser
-            | Needs::User
-            | Needs::Principal
-            | Needs::AnyKey
-            | Needs::ServerKey => return Ok(()),
+            Needs::Nothing | Needs::MaybeUser | Needs::User | Needs::Principal | Needs::AnyKey | Needs::ServerKey => {
+                return Ok(());
+            }
         };
         if self.may(&self.directory, permission, project) {
             return Ok(());

@@ -21,10 +21,37 @@ pub fn request(method: &Method, code: Code, peer: Option<IpAddr>, who: &Who, too
     };
     let key = key.as_deref();
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
-        tracing::warn!(method = method.path, ?code, user, token, key, elapsed_ms, peer, "answered");
+        tracing::warn!(
+            method = method.path,
+            ?code,
+            user,
+            token,
+            key,
+            elapsed_ms,
+            peer,
+            "answered"
+        );
     } else if method.place() == Place::Administration {
-        tracing::info!(method = method.path, ?code, user, token, key, elapsed_ms, peer, "answered");
+        tracing::info!(
+            method = method.path,
+            ?code,
+            user,
+            token,
+            key,
+            elapsed_ms,
+            peer,
+            "answered"
+        );
     } else {
-        tracing::debug!(method = method.path, ?code, user, token, key, elapsed_ms, peer, "answered");
+        tracing::debug!(
+            method = method.path,
+            ?code,
+            user,
+            token,
+            key,
+            elapsed_ms,
+            peer,
+            "answered"
+        );
     }
 }

@@ -88,10 +88,7 @@ impl<K: Eq + Hash + Clone> Marks<K> {
         }
         self.0.rcu(|marks| {
             let mut marks = HashMap::clone(marks);
-            marks
-                .entry(id.to_owned())
-                .or_default()
-                .store(true, Ordering::Relaxed);
+            marks.entry(id.to_owned()).or_default().store(true, Ordering::Relaxed);
             marks
         });
     }

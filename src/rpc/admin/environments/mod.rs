@@ -7,7 +7,9 @@ use std::mem::take;
 use secrecy::SecretString;
 use tonic::{Request, Response};
 
-use self::messages::{Described, created, new_key, read, read_kind, write, write_created, write_key};
+use self::messages::{
+    Described, NewSecrets, created, new_key, read, read_kind, read_overlap, write, write_created, write_key,
+};
 use super::{Call, answer, at, recorded};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
@@ -241,6 +243,42 @@ impl EnvironmentService for Environments {
         Ok(Response::new(pb::ListKeysResponse { keys, next_page_token }))
     }
 
+    async fn rotate_key(&self, request: Request<pb::RotateKeyRequest>) -> Answer<pb::RotateKeyResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::RotateKeyRequest {
+            project,
+            environment,
+            key_id,
+            overlap,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
+        check_key_id(&mut violations, &key_id);
+        let overlap = read_overlap(&mut violations, overlap);
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let secrets = NewSecrets::new(&key_id, overlap)?;
+        let response = |written: &Written<Key>, secrets: Option<&NewSecrets>| pb::RotateKeyResponse {
+            key: Some(write_created(
+                &written.entity,
+                secrets.map(|secrets| secrets.of(&written.entity)),
+            )),
+            secret_omitted: secrets.is_none(),
+        };
+        let recorded = recorded(|written| response(written, None));
+        let at = at(&project, &environment);
+        let outcome = self
+            .store
+            .rotate_key(&mutation, at, &key_id, &secrets.rotation, recorded);
+        let shown = (!validate_only).then_some(&secrets);
+        answer(outcome.await.map_err(Refusal::Store)?, |written| {
+            response(written, shown)
+        })
+    }
+
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::RevokeKeyResponse> {
         let (call, message) = Call::open(request)?;
         let pb::RevokeKeyRequest {
@@ -254,10 +292,7 @@ impl EnvironmentService for Environments {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project)).await?;
-        check::text(&mut violations, "key_id", &key_id, limits::KEY_BYTES);
-        if key_id.is_empty() {
-            violations.add("key_id", "is empty; name the key to revoke");
-        }
+        check_key_id(&mut violations, &key_id);
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Key>| pb::RevokeKeyResponse {
             key: Some(write_key(&written.entity)),
@@ -267,5 +302,12 @@ impl EnvironmentService for Environments {
             .store
             .revoke_key(&mutation, at(&project, &environment), &key_id, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
+    }
+}
+
+fn check_key_id(violations: &mut Violations, key_id: &str) {
+    check::text(violations, "key_id", key_id, limits::KEY_BYTES);
+    if key_id.is_empty() {
+        violations.add("key_id", "is empty; name a key of the environment");
     }
 }

@@ -135,7 +135,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only)?;
+        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only).await?;
         let response = |written: &Written<Flag>| pb::ArchiveFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -157,7 +157,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only)?;
+        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only).await?;
         let response = |written: &Written<Flag>| pb::RestoreFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -179,7 +179,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only)?;
+        let (mutation, project, flag) = whole(&call, [&project, &flag, &request_id], validate_only).await?;
         let response = |written: &Written<Flag>| pb::DeleteFlagResponse {
             revisions: write_revisions(&written.revisions),
         };
@@ -192,7 +192,7 @@ impl Flags {
 }
 
 /// What a mutation of a flag as a whole is told: its project, its key and the request's id.
-fn whole(
+async fn whole(
     call: &Call,
     [project, flag, request_id]: [&str; 3],
     validate_only: bool,
