@@ -74,6 +74,8 @@ create table segment_uploads (
     project_id bigint not null,
     environment_id bigint not null,
     segment_id bigint not null,
+    -- Rises with every piece.
+    version bigint not null default 1,
     created_at timestamptz not null,
     constraint segment_uploads_pkey primary key (id),
     constraint segment_uploads_environment_fkey foreign key (project_id, environment_id)
@@ -82,11 +84,16 @@ create table segment_uploads (
         references segments (project_id, id) on delete cascade
 );
 create index segment_uploads_created_at_idx on segment_uploads (created_at);
+create index segment_uploads_environment_idx on segment_uploads (environment_id);
+create index segment_uploads_segment_idx on segment_uploads (segment_id);
 
 create table segment_upload_pieces (
     upload_id uuid not null,
     piece integer not null,
     keys text[] not null,
+    -- How many keys, and how many bytes they have: so that the whole can be measured without reading it.
+    key_count bigint not null,
+    key_bytes bigint not null,
     constraint segment_upload_pieces_pkey primary key (upload_id, piece),
     constraint segment_upload_pieces_upload_fkey foreign key (upload_id) references segment_uploads (id) on delete cascade
 );

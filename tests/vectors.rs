@@ -54,6 +54,7 @@ impl From<Answer<'_>> for Expected {
     fn from(answer: Answer<'_>) -> Self {
         let (reason, error) = match answer.reason {
             Reason::Disabled => ("DISABLED", None),
+            Reason::PrerequisiteFailed => ("PREREQUISITE_FAILED", None),
             Reason::TargetingMatch => ("TARGETING_MATCH", None),
             Reason::Split => ("SPLIT", None),
             Reason::Default => ("DEFAULT", None),
@@ -150,7 +151,9 @@ fn answers_are_those_of_the_vectors() {
         let (definition, configuration) = (Kind::FlagDefinition, Kind::FlagConfiguration);
         for order in [[definition, configuration], [configuration, definition]] {
             let snapshot = snapshot(&case, order);
-            let answer = snapshot.get(&case.flag).map(|flag| flag.evaluate(&context).into());
+            let answer = snapshot
+                .get(&case.flag)
+                .map(|flag| flag.evaluate(&context, &snapshot).into());
             assert_eq!(answer, case.expected, "{}, {} first", case.name, order[0].name());
         }
     }

@@ -70,7 +70,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
-    use crate::auth::secret::{SECRET_BYTES, assemble};
+    use crate::auth::secret::{ID_BYTES, SECRET_BYTES, assemble};
     use crate::domain::access::PreviousSecret;
     use crate::domain::change::EnvironmentId;
 
@@ -177,7 +177,7 @@ mod tests {
             format!("halyard_server_0{}0", "é".repeat(44)),
             format!("h{}", "é".repeat(52)),
         ] {
-            assert_eq!(text.len(), TEXT_CHARS);
+            assert_eq!(text.len(), sample().secret.expose_secret().len());
             assert_eq!(parse(&text), None);
         }
     }
@@ -206,7 +206,7 @@ mod tests {
 
         #[test]
         fn every_key_is_read_back(id: [u8; ID_BYTES], secret: [u8; SECRET_BYTES]) {
-            let key = assemble(KeyKind::Client, id, &secret);
+            let key = assemble(CLIENT_PREFIX, &hex::encode(id), &secret);
             let presented = parse(key.secret.expose_secret()).unwrap();
             prop_assert_eq!(presented.id, key.id.as_str());
             prop_assert_eq!(presented.hash, key.hash);

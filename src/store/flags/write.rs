@@ -11,7 +11,7 @@ use crate::domain::access::Permission;
 use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata};
 use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::invalid::Violations;
-use crate::domain::{check, key, limits};
+use crate::domain::{check, draft, key, limits};
 use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
 use crate::store::journal::{Item, Journal};
@@ -45,7 +45,7 @@ pub(super) async fn create(
         lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
     // Off everywhere, it still alters answers: what was unknown is now the off variant.
     locked.require_change()?;
-    check_flag(&definition, &metadata)?;
+    let definition = check_flag(&(&definition).into(), &metadata)?;
     if !existing.is_empty() {
         return Err(Error::AlreadyExists {
             entity: Entity::Flag,
@@ -230,7 +230,7 @@ async fn write(
     written.try_map(|()| Ok(after))
 }
 
-/// The flag after the change, checked.
+/// The flag as the patch makes it, or everything that is wrong with that.
 fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
     let FlagPatch {
         name,
@@ -245,8 +245,8 @@ fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
         client_visible,
     } = patch;
     let mut violations = Violations::new();
-    let mut after = before.clone();
-    let (definition, metadata) = (&mut after.definition, &mut after.metadata);
+    let mut definition = draft::Definition::from(&before.definition);
+    let mut metadata = before.metadata.clone();
     set(&mut metadata.name, name);
     set(&mut metadata.description, description);
     set(&mut metadata.tags, tags);
@@ -257,9 +257,15 @@ fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
     set(&mut definition.off_variant, off_variant);
     set(&mut definition.default_variant, default_variant);
     set(&mut definition.client_visible, client_visible);
-    after.metadata = tidy(after.metadata);
-    violations.take("", check_flag(&after.definition, &after.metadata));
-    violations.or(after)
+    let metadata = tidy(metadata);
+    match violations.take("", check_flag(&definition, &metadata)) {
+        Some(definition) => violations.or(Flag {
+            definition,
+            metadata,
+            ..before.clone()
+        }),
+        None => Err(violations),
+    }
 }
 
 fn lived(
@@ -282,11 +288,13 @@ fn tidy(mut metadata: Metadata) -> Metadata {
     metadata
 }
 
-fn check_flag(definition: &Definition, metadata: &Metadata) -> Result<(), Violations> {
+fn check_flag(definition: &draft::Definition, metadata: &Metadata) -> Result<Definition, Violations> {
     let mut violations = Violations::new();
     violations.take("flag", check::metadata(metadata));
-    violations.take("flag", check::definition(definition));
-    violations.or(())
+    match violations.take("flag", check::definition(definition)) {
+        Some(definition) => violations.or(definition),
+        None => Err(violations),
+    }
 }
 
 pub(super) fn definition_item(flag: &Flag, version: u64, form: Option<Bytes>) -> Item {
