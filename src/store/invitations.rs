@@ -274,7 +274,7 @@ async fn create(
         name: name.clone(),
         role,
         created_at: now,
-        expires_at,
+        expires_at: rows::kept(expires_at),
         revoked_at: None,
         accepted_at: None,
         accepted_by: None,

@@ -208,7 +208,7 @@ pub(super) fn made(new: &NewKey, now: Timestamp) -> Key {
         kind: *kind,
         name: name.clone(),
         created_at: now,
-        expires_at: *expires_at,
+        expires_at: expires_at.map(rows::kept),
         revoked_at: None,
         rotated_at: None,
         previous_expires_at: None,
@@ -315,7 +315,7 @@ async fn rotate(
         return Err(Error::blocked(Entity::Key, id, description));
     }
     let overlap = SignedDuration::try_from(rotation.overlap).unwrap_or(SignedDuration::MAX);
-    let ends_at = now.saturating_add(overlap).unwrap_or(Timestamp::MAX);
+    let ends_at = rows::kept(now.saturating_add(overlap).unwrap_or(Timestamp::MAX));
     let after = Key {
         rotated_at: Some(now),
         previous_expires_at: Some(ends_at),

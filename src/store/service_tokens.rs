@@ -168,7 +168,7 @@ async fn create(
         name,
         role,
         created_at: now,
-        expires_at,
+        expires_at: expires_at.map(rows::kept),
         revoked_at: None,
         last_used_at: None,
     };

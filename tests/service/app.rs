@@ -11,6 +11,7 @@ use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
+use halyard::pb::admin::v1::service_token_service_client::ServiceTokenServiceClient;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 use halyard::pb::evaluation::v1::watch_service_client::WatchServiceClient;
@@ -30,7 +31,7 @@ pub const EMAIL: &str = "ada@example.com";
 pub const PASSWORD: &str = "correct horse battery staple";
 /// How many writes a server can have on their way to PostgreSQL.
 pub const WRITERS: usize = 8;
-const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
+pub const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
 
 /// A service on a database of its own, with an administrator.
 pub struct App {
@@ -103,6 +104,10 @@ impl App {
 
     pub fn environments(&self) -> EnvironmentServiceClient<Client> {
         EnvironmentServiceClient::new(self.administrator())
+    }
+
+    pub fn service_tokens(&self) -> ServiceTokenServiceClient<Client> {
+        ServiceTokenServiceClient::new(self.administrator())
     }
 
     pub fn flags(&self) -> FlagServiceClient<Client> {

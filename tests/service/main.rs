@@ -17,6 +17,7 @@ mod support;
 
 mod app;
 mod follower;
+mod people;
 mod refusals;
 
 mod auth;
@@ -25,6 +26,10 @@ mod environments;
 mod evaluation;
 mod flags;
 mod front;
+mod invitations;
+mod machines;
+mod matrix;
+mod members;
 mod outage;
 mod projects;
 mod replicas;
