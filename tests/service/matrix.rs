@@ -231,7 +231,11 @@ struct World {
     machines: BTreeMap<(&'static str, char), String>,
     dead: BTreeMap<&'static str, String>,
     keys: crate::app::Keys,
+    uploads: Uploads,
 }
+
+/// An upload of the segment's keys by project, in the environment that is called there.
+type Uploads = BTreeMap<&'static str, String>;
 
 impl World {
     async fn new() -> Self {
@@ -264,8 +268,13 @@ impl World {
             machines,
             dead: BTreeMap::new(),
             keys,
+            uploads: Uploads::new(),
             app,
         };
+        for place in [Place::Own, Place::Protected] {
+            let upload = upload(&world.app, place).await;
+            world.uploads.insert(place.project(), upload);
+        }
         world.kill().await;
         world
     }
@@ -336,7 +345,7 @@ impl World {
     async fn call(&self, method: &Method, who: Who, place: Place) -> Result<(), Status> {
         let mut client = tonic::client::Grpc::new(self.app.channel.clone());
         within("the channel", client.ready()).await.unwrap();
-        let mut request = Request::new(method.request(place));
+        let mut request = Request::new(method.request(place, &self.uploads));
         if let Some(credential) = self.credential(who, place) {
             let header = format!("Bearer {credential}").parse().unwrap();
             request.metadata_mut().insert("authorization", header);
@@ -382,6 +391,17 @@ async fn furnish(app: &App, project: &str) {
     segments.create_segment(request).await.unwrap();
 }
 
+async fn upload(app: &App, place: Place) -> String {
+    let request = pb::CreateSegmentUploadRequest {
+        project: place.project().into(),
+        environment: place.environment().into(),
+        segment: "s".into(),
+    };
+    let mut segments = SegmentServiceClient::new(showing(&app.channel, &app.token));
+    let created = segments.create_segment_upload(request).await.unwrap();
+    created.into_inner().upload
+}
+
 /// A method, and the messages that its request is made of.
 struct Method {
     path: String,
@@ -422,7 +442,7 @@ fn methods() -> Vec<Method> {
 
 impl Method {
     /// A request that comes as far as the gate, and harms nothing if it passes.
-    fn request(&self, place: Place) -> Vec<u8> {
+    fn request(&self, place: Place, uploads: &Uploads) -> Vec<u8> {
         let (project, environment) = (place.project().to_owned(), place.environment().to_owned());
         match self.name.as_str() {
             // Whether answers change is what counts.
@@ -450,22 +470,22 @@ impl Method {
                 ..Default::default()
             }
             .encode_to_vec(),
-            _ => self.message(&self.input, place),
+            _ => self.message(&self.input, place, uploads),
         }
     }
 
-    fn message(&self, name: &str, place: Place) -> Vec<u8> {
+    fn message(&self, name: &str, place: Place, uploads: &Uploads) -> Vec<u8> {
         let mut bytes = Vec::new();
         let Some(message) = self.messages.get(name) else {
             return bytes;
         };
         for field in &message.field {
-            self.field(field, place, &mut bytes);
+            self.field(field, place, uploads, &mut bytes);
         }
         bytes
     }
 
-    fn field(&self, field: &FieldDescriptorProto, place: Place, bytes: &mut Vec<u8>) {
+    fn field(&self, field: &FieldDescriptorProto, place: Place, uploads: &Uploads, bytes: &mut Vec<u8>) {
         let number = u32::try_from(field.number()).unwrap();
         let create = self.name.contains("/Create");
         let text = match field.name() {
@@ -473,7 +493,7 @@ impl Method {
             "environment" => place.environment(),
             "flag" => "f",
             "segment" => "s",
-            "upload" => "00000000-0000-0000-0000-000000000000",
+            "upload" => uploads.get(place.project()).map_or("", String::as_str),
             "key" if create => "new",
             "key" if self.name.contains("Environment") => place.environment(),
             "key" if self.name.contains("Flag") => "f",
@@ -491,7 +511,7 @@ impl Method {
             }
             Type::Enum => prost::encoding::int32::encode(number, &1, bytes),
             Type::Message if ["project", "environment", "flag", "segment", "configuration"].contains(&field.name()) => {
-                let nested = self.message(field.type_name(), place);
+                let nested = self.message(field.type_name(), place, uploads);
                 prost::encoding::bytes::encode(number, &nested, bytes);
             }
             _ => {}
