@@ -1,4 +1,4 @@
-//! Verifying who is calling: environment keys, access tokens and passwords.
+//! Verifying who is calling: environment keys, access and refresh tokens, and passwords.
 //!
 //! Architecture invariant: nothing here does IO or reads a clock (`now` is an argument), and nothing here decides what a caller
 //! may do; that is [`access`](crate::domain::access)'s. Random numbers are drawn only where a secret is made.
@@ -6,6 +6,7 @@
 pub mod jwt;
 pub mod keys;
 pub mod password;
+pub mod refresh;
 
 /// A secret could not be made or read.
 #[derive(Debug, thiserror::Error)]

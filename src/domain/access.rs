@@ -1,6 +1,6 @@
 //! Who may do what: roles, the permission matrix, and what every replica knows of callers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -232,7 +232,7 @@ pub struct Environment {
 
 /// What access depends on, as of one revision of the installation's `access` head. Immutable; every replica holds the newest.
 ///
-/// Revoked keys and inactive users are not in it.
+/// Revoked keys and inactive users are not in it. Revoked sessions are, for as long as an access token of theirs could work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     /// The revision of the `access` head.
@@ -243,6 +243,8 @@ pub struct Directory {
     pub keys: HashMap<Arc<str>, EnvironmentKey>,
     /// Active users.
     pub users: HashMap<Uuid, User>,
+    /// Logins that were ended lately: their access tokens have not run out yet.
+    pub revoked_sessions: HashSet<Uuid>,
 }
 
 #[cfg(test)]

@@ -71,10 +71,19 @@ const fn streaming(path: &'static str, needs: Needs) -> Method {
 /// The table.
 pub const METHODS: &[Method] = {
     use Needs::{AnyKey, Nothing, Permission as May, ServerKey, User};
-    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, Read};
+    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageInstance, Read};
     &[
+        unary("/halyard.admin.v1.AuthService/SignUp", Nothing),
         unary("/halyard.admin.v1.AuthService/Login", Nothing),
+        unary("/halyard.admin.v1.AuthService/Refresh", Nothing),
+        unary("/halyard.admin.v1.AuthService/Logout", User),
+        unary("/halyard.admin.v1.AuthService/ChangePassword", User),
         unary("/halyard.admin.v1.AuthService/WhoAmI", User),
+        unary("/halyard.admin.v1.UserService/CreateUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/GetUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/ListUsers", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/UpdateUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/DeleteUser", May(ManageInstance)),
         unary("/halyard.admin.v1.ProjectService/CreateProject", May(CreateProjects)),
         unary("/halyard.admin.v1.ProjectService/GetProject", May(Read)),
         unary("/halyard.admin.v1.ProjectService/ListProjects", User),

@@ -22,7 +22,9 @@ use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
+use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
+use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -52,6 +54,8 @@ pub struct Options {
     pub watch: crate::watch::Options,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
+    /// How people come in.
+    pub accounts: accounts::Options,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the server stops.
@@ -90,6 +94,7 @@ pub struct Server {
     address: SocketAddr,
     hub: Arc<Hub>,
     store: Store,
+    accounts: Arc<Accounts>,
     workers: Workers,
     draining: CancellationToken,
     tasks: Tasks,
@@ -108,6 +113,7 @@ impl Server {
             feed,
             watch,
             tokens,
+            accounts,
             workers,
             drain_window,
             grace,
@@ -144,7 +150,9 @@ impl Server {
             "health",
             health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
         );
-        let routes = routes(&store, &hub, &tokens)?.add_service(health);
+        let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
+        tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
+        let routes = routes(&store, &hub, &accounts)?.add_service(health);
         let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
 
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
@@ -154,6 +162,7 @@ impl Server {
             address,
             hub,
             store,
+            accounts,
             workers,
             draining,
             tasks,
@@ -178,6 +187,11 @@ impl Server {
         &self.store
     }
 
+    /// Who may come in.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// Waits until every environment is loaded.
     pub async fn ready(&self) {
         self.hub.ready().await;
@@ -195,6 +209,7 @@ impl Server {
             address: _,
             hub,
             store,
+            accounts: _,
             workers,
             draining,
             tasks,
@@ -220,7 +235,7 @@ impl Server {
     }
 }
 
-/// Deletes what nobody asks for any more, now and then.
+/// Deletes what nobody asks for any more, now and then: nothing depends on it but the size of tables.
 async fn housekeep(store: Store, stop: CancellationToken) {
     let mut rounds = tokio::time::interval(HOUSEKEEPING);
     loop {
@@ -229,11 +244,14 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        if let Err(error) = store.purge_request_records().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old request records could not be deleted; next time"
-            );
+        for (what, purged) in [
+            ("request records", store.purge_request_records().await),
+            ("sessions", store.purge_sessions().await),
+        ] {
+            if let Err(error) = purged {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, what, "what is old could not be deleted; next time");
+            }
         }
     }
 }
@@ -247,7 +265,7 @@ async fn without_streams(hub: &Hub) {
 }
 
 /// Every service.
-fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Routes, tonic_reflection::server::Error> {
     macro_rules! compressed {
         ($service:expr) => {
             $service
@@ -266,8 +284,10 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     let projects = admin::Projects::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone());
-    let auth = admin::Auth::new(store.clone(), tokens.clone());
+    let auth = admin::Auth::new(accounts.clone());
+    let users = admin::Users::new(accounts.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
+        .add_service(compressed!(UserServiceServer::new(users)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))

@@ -31,6 +31,8 @@ pub enum Entity {
     Revision,
     /// A user.
     User,
+    /// A login.
+    Session,
 }
 
 impl Entity {
@@ -47,6 +49,7 @@ impl Entity {
             Self::SegmentUpload => "segment_upload",
             Self::Revision => "revision",
             Self::User => "user",
+            Self::Session => "session",
         }
     }
 }
@@ -193,6 +196,9 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("users_pkey", Meaning::Taken(Entity::User)),
     ("users_email_key", Meaning::Taken(Entity::User)),
     ("users_instance_role_check", Meaning::Impossible),
+    ("sessions_pkey", Meaning::Impossible),
+    ("sessions_user_fkey", Meaning::Gone(Entity::User)),
+    ("sessions_hash_check", Meaning::Impossible),
     ("projects_pkey", Meaning::Impossible),
     ("projects_key_key", Meaning::Taken(Entity::Project)),
     ("members_pkey", Meaning::Impossible),

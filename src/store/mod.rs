@@ -30,6 +30,7 @@ mod pipeline;
 pub mod projects;
 mod requests;
 mod rows;
+pub mod sessions;
 pub mod users;
 
 use deadpool_postgres::{Object, Pool, Transaction};

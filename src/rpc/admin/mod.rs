@@ -1,9 +1,11 @@
 //! The administrative services. What they have in common is here: how a request is taken apart, and how a mutation is answered.
 
+pub mod accounts;
 mod auth;
 mod environments;
 mod flags;
 mod projects;
+mod users;
 
 use std::net::IpAddr;
 
@@ -15,6 +17,7 @@ pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
+pub use users::Users;
 
 use super::convert::common;
 use super::front::Caller;
@@ -41,6 +44,16 @@ struct Call {
 impl Call {
     /// Takes a request apart.
     fn open<M: Message>(request: Request<M>) -> Result<(Self, M), Refusal> {
+        let (call, message, ()) = Self::open_without(request, |_| ())?;
+        Ok((call, message))
+    }
+
+    /// Takes a request apart, and out of it first what must not be hashed: the hash is kept for a day, and so quickly computed that
+    /// a password could be guessed from it.
+    fn open_without<M: Message, S>(
+        request: Request<M>,
+        take: impl FnOnce(&mut M) -> S,
+    ) -> Result<(Self, M, S), Refusal> {
         let caller = request
             .extensions()
             .get::<Caller>()
@@ -49,7 +62,8 @@ impl Call {
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
-        let message = request.into_inner();
+        let mut message = request.into_inner();
+        let secrets = take(&mut message);
         let hash = form_hash(&message.encode_to_vec());
         let call = Self {
             caller,
@@ -57,7 +71,7 @@ impl Call {
             reason,
             hash,
         };
-        Ok((call, message))
+        Ok((call, message, secrets))
     }
 
     /// Refuses unless the caller may call this method in the project that it names. A malformed key names no project, and the

@@ -84,12 +84,13 @@ impl Authenticator {
         if !directory.users.contains_key(&holder.user) {
             directory = self.newer().await?;
         }
-        if !directory.users.contains_key(&holder.user) {
+        if !directory.users.contains_key(&holder.user) || directory.revoked_sessions.contains(&holder.session) {
             return Err(Refusal::Unauthenticated);
         }
         request.extensions_mut().insert(Caller {
             user: holder.user,
             credential: holder.session.to_string(),
+            session: Some(holder.session),
             method,
             directory,
         });
