@@ -70,7 +70,7 @@ pub fn check_new(password: &SecretString, email: &Email) -> Result<(), Violation
     if plain == email.normalized() || plain == email.local() {
         violations.add("", "must not be the e-mail address or the part before its @");
     }
-    if is_common(&plain) {
+    if password.chars().count() >= limits::PASSWORD_MIN_CHARS && is_common(&plain) {
         violations.add("", "is one of those that are tried first; choose another");
     }
     violations.or(())

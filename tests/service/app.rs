@@ -32,7 +32,7 @@ pub const EMAIL: &str = "ada@example.com";
 pub const PASSWORD: &str = "correct horse battery staple";
 /// How many writes a server can have on their way to PostgreSQL.
 pub const WRITERS: usize = 8;
-const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
+pub const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
 
 /// A service on a database of its own, with an administrator.
 pub struct App {

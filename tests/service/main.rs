@@ -19,6 +19,7 @@ mod app;
 mod follower;
 mod refusals;
 
+mod accounts;
 mod auth;
 mod conventions;
 mod environments;
@@ -28,4 +29,5 @@ mod front;
 mod outage;
 mod projects;
 mod replicas;
+mod users;
 mod watching;
