@@ -233,7 +233,9 @@ async fn of_callers_that_refresh_together_exactly_one_wins() {
     let answers = within("the answers", futures_util::future::join_all(calls)).await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 9));
-    lost.into_iter().for_each(|lost| drop(refused(lost, Code::Aborted)));
+    for lost in lost {
+        refused(lost, Code::Aborted);
+    }
     replica.stop().await.unwrap();
 }
 
@@ -339,7 +341,10 @@ async fn only_who_knows_the_password_changes_it_and_to_a_good_one() {
     };
     invalid(me.change_password(unconfirmed).await, &["password_confirmation"]);
     assert_eq!(entries(&app, "user.change_password").await.len(), 0);
-    assert_eq!(entries(&app, "user.login_refused").await.len(), 1);
+    eventually("the failure's entry", async || {
+        (entries(&app, "user.login_refused").await.len() == 1).then_some(())
+    })
+    .await;
     login(&app.channel, EMAIL, PASSWORD).await.unwrap();
 }
 
@@ -399,15 +404,19 @@ async fn failed_logins_are_audited_together_and_without_what_was_typed() {
     })
     .await;
     let guess = "a guess at the password";
-    for _ in 0..25 {
+    let nobody = |n| format!("secret-{n}@example.com");
+    for email in [EMAIL, &nobody(0)] {
+        login(&app.channel, email, guess).await.unwrap_err();
+    }
+    let first_of_each = || entries(&app, "user.login_refused");
+    eventually("the entries", async || (first_of_each().await.len() == 2).then_some(())).await;
+    for _ in 1..25 {
         login(&app.channel, EMAIL, guess).await.unwrap_err();
     }
-    for n in 0..5 {
-        login(&app.channel, &format!("secret-{n}@example.com"), guess)
-            .await
-            .unwrap_err();
+    for n in 1..5 {
+        login(&app.channel, &nobody(n), guess).await.unwrap_err();
     }
-    assert_eq!(entries(&app, "user.login_refused").await.len(), 2, "the first of each");
+    assert_eq!(first_of_each().await.len(), 2);
     let (database, server) = (app.database, app.server);
     server.stop().await.unwrap();
     let app = App::start_on(database).await;
@@ -419,7 +428,9 @@ async fn failed_logins_are_audited_together_and_without_what_was_typed() {
     let count =
         |refused, throttled| format!(r#"{{"refused":{refused},"throttled":{throttled},"peers":["127.0.0.1"]}}"#);
     assert_eq!(counts.len(), 4, "{counts:?}");
-    assert_eq!(counts[..2], [(false, count(1, 0)), (true, count(1, 0))]);
+    for unknown in [false, true] {
+        assert!(counts[..2].contains(&(unknown, count(1, 0))), "{counts:?}");
+    }
     assert!(counts[2..].contains(&(false, count(18, 6))), "{counts:?}");
     assert!(counts[2..].contains(&(true, count(4, 0))), "{counts:?}");
     let all = format!("{written:?}");

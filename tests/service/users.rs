@@ -467,7 +467,7 @@ async fn what_is_only_validated_changes_nothing() {
         validate_only: true,
         ..create_user("eve@example.com", pb::InstanceRole::Unspecified)
     };
-    let user = app
+    let made = app
         .users()
         .create_user(create.clone())
         .await
@@ -475,7 +475,7 @@ async fn what_is_only_validated_changes_nothing() {
         .into_inner()
         .user
         .unwrap();
-    assert_eq!((user.email.as_str(), user.etag.as_str()), ("eve@example.com", ""));
+    assert_eq!((made.email.as_str(), made.etag.as_str()), ("eve@example.com", ""));
     refused(get(&app, "eve@example.com").await, Code::NotFound);
     let taken = pb::CreateUserRequest {
         validate_only: true,

@@ -149,7 +149,10 @@ fn a_foreign_key_is_refused_even_under_our_key_id() {
 #[test]
 fn a_key_that_signed_before_or_will_sign_next_verifies() {
     let (ours, other) = (SigningKey::new(KEY).unwrap(), other_key());
-    let (before, after) = (Tokens::new(&ours, &[]), Tokens::new(&other, &[ours.clone()]));
+    let (before, after) = (
+        Tokens::new(&ours, &[]),
+        Tokens::new(&other, std::slice::from_ref(&ours)),
+    );
     let old = before.issue(holder(), at(NOW)).unwrap();
     assert!(after.verify(old.token.expose_secret(), at(NOW)).is_ok());
     let new = after.issue(holder(), at(NOW)).unwrap();

@@ -143,10 +143,8 @@ impl AuthService for Auth {
         let wrong = || Refusal::Invalid(Violations::one("current_password", "is not the current password"));
         let verified = self.accounts.verified(&email, Some(&known), current, call.peer).await?;
         let Some((user, verified_hash)) = verified else {
-            return match self.accounts.refuse(Some(&known), call.peer).await {
-                Err(Refusal::Unauthenticated) | Ok(()) => Err(wrong().into()),
-                Err(refusal) => Err(refusal.into()),
-            };
+            self.accounts.refuse(Some(&known), call.peer);
+            return Err(wrong().into());
         };
         let change = PasswordChange {
             user,

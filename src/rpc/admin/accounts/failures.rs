@@ -2,6 +2,9 @@
 //! it together, and so on. So a server writes an entry a minute for an account at most, however many guess at it; all the accounts
 //! that do not exist count as one.
 //!
+//! Whoever failed does not wait for the entry: how long it takes would tell whether it is the first of its account, and so whether
+//! there is such an account.
+//!
 //! `now` is an argument. What is kept is bounded by the number of accounts.
 
 use std::collections::HashMap;
@@ -21,8 +24,18 @@ pub struct Failures {
 
 /// What failed since the last entry.
 struct Counted {
-    written_at: Instant,
+    /// `None`: there is none yet.
+    written_at: Option<Instant>,
     failed: FailedLogins,
+}
+
+/// Whether there is something to be written at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// It is the first for a while.
+    AtOnce,
+    /// With others, later.
+    Later,
 }
 
 impl Failures {
@@ -34,40 +47,26 @@ impl Failures {
         }
     }
 
-    /// Counts a login that was refused. Returns what is to be written now.
-    pub fn refused(&self, user: Option<&User>, peer: Option<IpAddr>, now: Instant) -> Option<FailedLogins> {
+    /// Counts a login that was refused.
+    pub fn refused(&self, user: Option<&User>, peer: Option<IpAddr>) -> Urgency {
         let key = user.map(|user| user.email.to_lowercase()).unwrap_or_default();
         let mut counted = self.lock();
-        let Some(counted) = counted.get_mut(&key) else {
-            let mut failed = nothing(user.cloned());
-            count(&mut failed, peer, |failed| &mut failed.refused);
-            let written_at = now;
-            counted.insert(
-                key,
-                Counted {
-                    written_at,
-                    failed: nothing(user.cloned()),
-                },
-            );
-            return Some(failed);
-        };
-        count(&mut counted.failed, peer, |failed| &mut failed.refused);
-        None
+        let counted = counted.entry(key).or_insert_with(|| Counted::new(user.cloned()));
+        counted.failed.refused += 1;
+        counted.came_from(peer)
     }
 
     /// Counts a login that was refused unseen. Whose account it was is known if somebody failed there lately.
-    pub fn throttled(&self, email: &Email, peer: Option<IpAddr>, now: Instant) {
+    pub fn throttled(&self, email: &Email, peer: Option<IpAddr>) -> Urgency {
         let mut counted = self.lock();
         let key = if counted.contains_key(email.normalized()) {
             email.normalized()
         } else {
             ""
         };
-        let counted = counted.entry(key.to_owned()).or_insert_with(|| Counted {
-            written_at: now,
-            failed: nothing(None),
-        });
-        count(&mut counted.failed, peer, |failed| &mut failed.throttled);
+        let counted = counted.entry(key.to_owned()).or_insert_with(|| Counted::new(None));
+        counted.failed.throttled += 1;
+        counted.came_from(peer)
     }
 
     /// Counts again what could not be written.
@@ -86,7 +85,9 @@ impl Failures {
 
     /// What is to be written now, and forgets the accounts at which nobody failed for a while.
     pub fn due(&self, now: Instant) -> Vec<FailedLogins> {
-        self.take(now, |since| since >= self.window)
+        self.take(now, |written_at| {
+            written_at.is_none_or(|written_at| now.saturating_duration_since(written_at) >= self.window)
+        })
     }
 
     /// What was not written yet: for the end.
@@ -94,10 +95,10 @@ impl Failures {
         self.take(now, |_| true)
     }
 
-    fn take(&self, now: Instant, is_due: impl Fn(Duration) -> bool) -> Vec<FailedLogins> {
+    fn take(&self, now: Instant, is_due: impl Fn(Option<Instant>) -> bool) -> Vec<FailedLogins> {
         let mut due = Vec::new();
         self.lock().retain(|_, counted| {
-            if !is_due(now.saturating_duration_since(counted.written_at)) {
+            if !is_due(counted.written_at) {
                 return true;
             }
             if counted.failed.refused == 0 && counted.failed.throttled == 0 {
@@ -105,7 +106,7 @@ impl Failures {
             }
             let next = nothing(counted.failed.user.clone());
             due.push(std::mem::replace(&mut counted.failed, next));
-            counted.written_at = now;
+            counted.written_at = Some(now);
             true
         });
         due
@@ -126,10 +127,23 @@ fn nothing(user: Option<User>) -> FailedLogins {
     }
 }
 
-fn count(failed: &mut FailedLogins, peer: Option<IpAddr>, number: impl FnOnce(&mut FailedLogins) -> &mut u64) {
-    *number(failed) += 1;
-    if let Some(peer) = peer {
-        add(&mut failed.peers, peer.to_string());
+impl Counted {
+    fn new(user: Option<User>) -> Self {
+        Self {
+            written_at: None,
+            failed: nothing(user),
+        }
+    }
+
+    /// Notes where the last one came from.
+    fn came_from(&mut self, peer: Option<IpAddr>) -> Urgency {
+        if let Some(peer) = peer {
+            add(&mut self.failed.peers, peer.to_string());
+        }
+        match self.written_at {
+            None => Urgency::AtOnce,
+            Some(_) => Urgency::Later,
+        }
     }
 }
 
@@ -170,16 +184,15 @@ mod tests {
     fn the_first_is_written_at_once_and_the_others_of_the_minute_together() {
         let (failures, start) = (Failures::new(WINDOW), Instant::now());
         let peer = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
-        let first = failures.refused(Some(&ada()), peer(1), start).unwrap();
-        assert_eq!(
-            (first.refused, first.peers.as_slice()),
-            (1, ["192.0.2.1".to_owned()].as_slice())
-        );
+        assert_eq!(failures.refused(Some(&ada()), peer(1)), Urgency::AtOnce);
+        let first = failures.due(start);
+        assert_eq!(counts(&first), [(true, 1, 0)]);
+        assert_eq!(first[0].peers, ["192.0.2.1"]);
         for n in 0..50 {
-            assert_eq!(failures.refused(Some(&ada()), peer(n), start + WINDOW / 2), None);
+            assert_eq!(failures.refused(Some(&ada()), peer(n)), Urgency::Later);
         }
         let email = Email::new("ADA@example.com").unwrap();
-        failures.throttled(&email, peer(1), start + WINDOW / 2);
+        failures.throttled(&email, peer(1));
         assert!(failures.due(start + WINDOW / 2).is_empty());
         let due = failures.due(start + WINDOW);
         assert_eq!(counts(&due), [(true, 50, 1)]);
@@ -187,16 +200,15 @@ mod tests {
         assert!(failures.due(start + WINDOW).is_empty());
         assert!(failures.due(start + 2 * WINDOW).is_empty());
         assert!(failures.lock().is_empty(), "forgotten");
-        assert!(failures.refused(Some(&ada()), None, start + 2 * WINDOW).is_some());
+        assert_eq!(failures.refused(Some(&ada()), None), Urgency::AtOnce);
     }
 
     #[test]
     fn accounts_that_do_not_exist_count_as_one_and_are_not_remembered() {
         let (failures, start) = (Failures::new(WINDOW), Instant::now());
-        assert!(failures.refused(None, None, start).is_some());
         for n in 0..100 {
-            assert!(failures.refused(None, None, start).is_none());
-            failures.throttled(&Email::new(&format!("{n}@example.com")).unwrap(), None, start);
+            failures.refused(None, None);
+            failures.throttled(&Email::new(&format!("{n}@example.com")).unwrap(), None);
         }
         assert_eq!(failures.lock().len(), 1);
         assert_eq!(counts(&failures.rest(start)), [(false, 100, 100)]);
@@ -205,8 +217,12 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_counted_again() {
         let (failures, start) = (Failures::new(WINDOW), Instant::now());
-        let first = failures.refused(Some(&ada()), None, start).unwrap();
-        failures.put_back(first);
+        failures.refused(Some(&ada()), None);
+        failures
+            .due(start)
+            .into_iter()
+            .for_each(|failed| failures.put_back(failed));
+        assert!(failures.due(start).is_empty(), "not before its time");
         assert_eq!(counts(&failures.due(start + WINDOW)), [(true, 1, 0)]);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::rpc::Refusal;
 use crate::store::Store;
 use crate::store::sessions::{NewSession, Refresh, Refreshed, Session, TokenHashes};
 use crate::store::users::{Credentials, FailedLogins, NewAccount};
-use failures::Failures;
+use failures::{Failures, Urgency};
 use hashing::Hashing;
 use throttle::Throttle;
 
@@ -61,6 +62,8 @@ pub struct Accounts {
     tokens: Arc<jwt::Tokens>,
     throttle: Throttle,
     failures: Failures,
+    /// Told that there is something to record at once.
+    urgent: Notify,
     sign_up: SignUp,
     failures_window: Duration,
 }
@@ -95,6 +98,7 @@ impl Accounts {
             hashing: Hashing::default(),
             throttle: Throttle::new(rates),
             failures: Failures::new(failures_window),
+            urgent: Notify::new(),
             sign_up,
             failures_window,
         })
@@ -114,16 +118,14 @@ impl Accounts {
                 biased;
                 () = stop.cancelled() => break,
                 _ = rounds.tick() => {}
+                () = self.urgent.notified() => {}
             }
             for failed in self.failures.due(Instant::now()) {
-                if self.record(failed).await.is_err() {
-                    break;
-                }
+                self.record(failed).await;
             }
         }
         for failed in self.failures.rest(Instant::now()) {
-            // What cannot be written is in the log.
-            let _ = self.record(failed).await;
+            self.record(failed).await;
         }
     }
 
@@ -163,7 +165,7 @@ impl Accounts {
     ) -> Result<LoggedIn, Refusal> {
         let known = self.store.find_for_login(email).await?;
         let Some((user, password_hash)) = self.verified(email, known.as_ref(), password, peer).await? else {
-            return self.refuse(known.as_ref(), peer).await;
+            return Err(self.refuse(known.as_ref(), peer));
         };
         let id = Uuid::now_v7();
         let refresh = match wanted {
@@ -179,7 +181,7 @@ impl Accounts {
         };
         match self.store.open_session(&new).await? {
             Some(session) => self.logged_in(id, session, refresh),
-            None => self.refuse(known.as_ref(), peer).await,
+            None => Err(self.refuse(known.as_ref(), peer)),
         }
     }
 
@@ -221,18 +223,22 @@ impl Accounts {
         Ok(user.zip(hash).filter(|_| matches))
     }
 
-    /// Counts a failure, and refuses.
-    pub(super) async fn refuse<T>(&self, known: Option<&Credentials>, peer: Option<IpAddr>) -> Result<T, Refusal> {
-        let user = known.map(|known| &known.user);
-        if let Some(failed) = self.failures.refused(user, peer, Instant::now()) {
-            self.record(failed).await?;
-        }
-        Err(Refusal::Unauthenticated)
+    /// Counts a failure, and says how it is answered.
+    pub(super) fn refuse(&self, known: Option<&Credentials>, peer: Option<IpAddr>) -> Refusal {
+        self.note(self.failures.refused(known.map(|known| &known.user), peer));
+        Refusal::Unauthenticated
     }
 
     fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let admitted = self.throttle.check(email, peer);
-        admitted.inspect_err(|_| self.failures.throttled(email, peer, Instant::now()))
+        admitted.inspect_err(|_| self.note(self.failures.throttled(email, peer)))
+    }
+
+    fn note(&self, urgency: Urgency) {
+        match urgency {
+            Urgency::AtOnce => self.urgent.notify_one(),
+            Urgency::Later => {}
+        }
     }
 
     fn logged_in(&self, id: Uuid, session: Session, refresh: Option<refresh::Generated>) -> Result<LoggedIn, Refusal> {
@@ -249,16 +255,14 @@ impl Accounts {
         })
     }
 
-    async fn record(&self, failed: FailedLogins) -> Result<(), Refusal> {
-        let recorded = self.store.record_failed_logins(&failed).await;
-        recorded.map_err(|error| {
+    async fn record(&self, failed: FailedLogins) {
+        if let Err(error) = self.store.record_failed_logins(&failed).await {
             tracing::warn!(
                 error = error.summary(),
                 "failed logins could not be recorded; counted with the next"
             );
             self.failures.put_back(failed);
-            Refusal::Store(error)
-        })
+        }
     }
 }
 

@@ -131,11 +131,11 @@ mod tests {
         Email::new(text).unwrap()
     }
 
-    fn wait(refused: Result<(), Refusal>) -> Duration {
-        let Err(Refusal::Throttled { retry_after }) = refused else {
-            panic!("should be throttled: {refused:?}");
+    fn wait(outcome: &Result<(), Refusal>) -> Duration {
+        let Err(Refusal::Throttled { retry_after }) = outcome else {
+            panic!("should be throttled: {outcome:?}");
         };
-        retry_after
+        *retry_after
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let elsewhere = Some("192.0.2.1".parse().unwrap());
         assert!(throttle.check(&email("ADA@example.com"), elsewhere).is_ok());
         let refused = throttle.check(&email("Ada@example.com"), None);
-        assert_eq!(wait(refused), Duration::from_secs(10));
+        assert_eq!(wait(&refused), Duration::from_secs(10));
         assert!(throttle.check(&email("eve@example.com"), None).is_ok());
         clock.advance(Duration::from_secs(10));
         assert!(throttle.check(&email("ada@example.com"), None).is_ok());
@@ -162,7 +162,7 @@ mod tests {
             throttle.check(&email(&format!("user-{n}@example.com")), peer)
         };
         assert!((0..3).all(|n| try_from(n, "192.0.2.1").is_ok()));
-        assert_eq!(wait(try_from(3, "::ffff:192.0.2.1")), Duration::from_secs(1));
+        assert_eq!(wait(&try_from(3, "::ffff:192.0.2.1")), Duration::from_secs(1));
         assert!(try_from(4, "192.0.2.2").is_ok());
         assert!((5..8).all(|n| try_from(n, &format!("2001:db8::{n}")).is_ok()));
         assert!(try_from(8, "2001:db8::8").is_err());
