@@ -1,6 +1,6 @@
 //! Who may do what: roles, the permission matrix, and what every replica knows of callers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -335,7 +335,7 @@ pub struct Environment {
 
 /// What access depends on, as of one revision of the installation's `access` head. Immutable; every replica holds the newest.
 ///
-/// What is revoked is not in it, nor are inactive users.
+/// What is revoked is not in it, nor are inactive users. Revoked sessions are, for as long as an access token of theirs could work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     /// The revision of the `access` head.
@@ -346,6 +346,8 @@ pub struct Directory {
     pub keys: HashMap<Arc<str>, EnvironmentKey>,
     /// Active users.
     pub users: HashMap<Uuid, User>,
+    /// Logins that were ended lately: their access tokens have not run out yet.
+    pub revoked_sessions: HashSet<Uuid>,
     /// Service tokens.
     pub tokens: HashMap<TokenId, ServiceToken>,
 }

@@ -107,5 +107,15 @@ pub const REASON_CHARS: usize = 500;
 pub const PASSWORD_BYTES: usize = 1_024;
 /// Characters that a new password must have at least.
 pub const PASSWORD_MIN_CHARS: usize = 12;
+/// Seconds for which an access token works.
+pub const ACCESS_TOKEN_SECONDS: u32 = 15 * 60;
+/// Seconds after its last use for which a session can be refreshed.
+pub const SESSION_IDLE_SECONDS: u32 = 14 * 24 * 60 * 60;
+/// Seconds after its login for which a session can be refreshed.
+pub const SESSION_SECONDS: u32 = 90 * 24 * 60 * 60;
+/// Seconds within which a refresh token that was used already is taken for a race of two clients, not for theft.
+pub const REFRESH_RACE_SECONDS: u32 = 10;
+/// Sessions of a user; the one least recently used makes room for a new one.
+pub const SESSIONS: usize = 100;
 /// Bytes in an e-mail address: what RFC 5321 leaves of a path.
 pub const EMAIL_BYTES: usize = 254;

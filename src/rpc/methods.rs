@@ -74,12 +74,23 @@ const fn streaming(path: &'static str, needs: Needs) -> Method {
 
 /// The table.
 pub const METHODS: &[Method] = {
-    use Needs::{AnyKey, MaybeUser, Nothing, Permission as May, Principal, ServerKey};
-    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageMembers, Read};
+    use Needs::{AnyKey, MaybeUser, Nothing, Permission as May, Principal, ServerKey, User};
+    use Permission::{
+        Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageInstance, ManageMembers, Read,
+    };
     &[
+        unary("/halyard.admin.v1.AuthService/SignUp", Nothing),
         unary("/halyard.admin.v1.AuthService/Login", Nothing),
+        unary("/halyard.admin.v1.AuthService/Refresh", Nothing),
+        unary("/halyard.admin.v1.AuthService/Logout", User),
+        unary("/halyard.admin.v1.AuthService/ChangePassword", User),
         unary("/halyard.admin.v1.AuthService/WhoAmI", Principal),
         unary("/halyard.admin.v1.AuthService/AcceptInvitation", MaybeUser),
+        unary("/halyard.admin.v1.UserService/CreateUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/GetUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/ListUsers", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/UpdateUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/DeleteUser", May(ManageInstance)),
         unary("/halyard.admin.v1.ProjectService/CreateProject", May(CreateProjects)),
         unary("/halyard.admin.v1.ProjectService/GetProject", May(Read)),
         unary("/halyard.admin.v1.ProjectService/ListProjects", Principal),

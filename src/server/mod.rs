@@ -25,7 +25,9 @@ use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
 use crate::pb::admin::v1::segment_service_server::SegmentServiceServer;
 use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServer;
+use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
+use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -55,6 +57,8 @@ pub struct Options {
     pub watch: crate::watch::Options,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
+    /// How people come in.
+    pub accounts: accounts::Options,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the server stops.
@@ -93,6 +97,7 @@ pub struct Server {
     address: SocketAddr,
     hub: Arc<Hub>,
     store: Store,
+    accounts: Arc<Accounts>,
     workers: Workers,
     draining: CancellationToken,
     tasks: Tasks,
@@ -111,6 +116,7 @@ impl Server {
             feed,
             watch,
             tokens,
+            accounts,
             workers,
             drain_window,
             grace,
@@ -147,7 +153,9 @@ impl Server {
             "health",
             health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
         );
-        let routes = routes(&store, &hub, &tokens)?.add_service(health);
+        let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
+        tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
+        let routes = routes(&store, &hub, &accounts)?.add_service(health);
         let authenticator = Authenticator::new(hub.clone(), tokens);
         let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
         tasks.spawn("uses", uses);
@@ -160,6 +168,7 @@ impl Server {
             address,
             hub,
             store,
+            accounts,
             workers,
             draining,
             tasks,
@@ -184,6 +193,11 @@ impl Server {
         &self.store
     }
 
+    /// Who may come in.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// Waits until every environment is loaded.
     pub async fn ready(&self) {
         self.hub.ready().await;
@@ -201,6 +215,7 @@ impl Server {
             address: _,
             hub,
             store,
+            accounts: _,
             workers,
             draining,
             tasks,
@@ -226,7 +241,7 @@ impl Server {
     }
 }
 
-/// Deletes what nobody asks for any more, now and then.
+/// Deletes what nobody asks for any more, now and then: nothing depends on it but the size of tables.
 async fn housekeep(store: Store, stop: CancellationToken) {
     let mut rounds = tokio::time::interval(HOUSEKEEPING);
     loop {
@@ -235,17 +250,15 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        if let Err(error) = store.purge_request_records().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old request records could not be deleted; next time"
-            );
-        }
-        if let Err(error) = store.purge_uses().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "uses of credentials that are gone could not be deleted; next time"
-            );
+        for (what, purged) in [
+            ("request records", store.purge_request_records().await),
+            ("sessions", store.purge_sessions().await),
+            ("uses of credentials", store.purge_uses().await),
+        ] {
+            if let Err(error) = purged {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, what, "what is old could not be deleted; next time");
+            }
         }
     }
 }
@@ -259,7 +272,7 @@ async fn without_streams(hub: &Hub) {
 }
 
 /// Every service.
-fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Routes, tonic_reflection::server::Error> {
     macro_rules! compressed {
         ($service:expr) => {
             $service
@@ -280,8 +293,10 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone(), hub.clone());
     let segments = admin::Segments::new(store.clone());
-    let auth = admin::Auth::new(store.clone(), tokens.clone());
+    let auth = admin::Auth::new(accounts.clone());
+    let users = admin::Users::new(accounts.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
+        .add_service(compressed!(UserServiceServer::new(users)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))
         .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))

@@ -1,6 +1,5 @@
 //! The audit log: hash-chained entries, appended with what they are about, in the same transaction.
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -16,7 +15,9 @@ pub const INSTANCE: &str = "instance";
 
 /// Entries read at a time when a chain is verified.
 const BATCH: i64 = 1_000;
-const LOCK_INSTANCE: &str = "select chain, sequence, hash from audit_heads where chain = 'instance' for update";
+/// Locks the installation's chain.
+pub(super) const LOCK_INSTANCE: &str =
+    "select chain, sequence, hash from audit_heads where chain = 'instance' for update";
 const HEAD: &str = "select chain, sequence, hash from audit_heads where chain = $1";
 const ENTRIES: &str = "
     select sequence, id, at, actor, actor_name, credential, action, entity, entity_key, project, environment, before, after,
@@ -109,11 +110,6 @@ fn entry(mutation: &Mutation, at: jiff::Timestamp, record: &Record) -> Entry {
         peer: caller.peer.clone(),
         reason: caller.reason.clone(),
     }
-}
-
-/// Locks the installation's chain.
-pub(super) async fn lock_instance(client: &impl GenericClient) -> Result<Head, Error> {
-    head_from_row(&pipeline::row(client, (LOCK_INSTANCE, &[])).await?)
 }
 
 pub(super) fn head_from_row(row: &Row) -> Result<Head, Error> {

@@ -37,6 +37,8 @@ pub enum Entity {
     Invitation,
     /// A service token.
     ServiceToken,
+    /// A login.
+    Session,
 }
 
 impl Entity {
@@ -56,6 +58,7 @@ impl Entity {
             Self::Member => "member",
             Self::Invitation => "invitation",
             Self::ServiceToken => "service_token",
+            Self::Session => "session",
         }
     }
 }
@@ -202,6 +205,9 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("users_pkey", Meaning::Taken(Entity::User)),
     ("users_email_key", Meaning::Taken(Entity::User)),
     ("users_instance_role_check", Meaning::Impossible),
+    ("sessions_pkey", Meaning::Impossible),
+    ("sessions_user_fkey", Meaning::Gone(Entity::User)),
+    ("sessions_hash_check", Meaning::Impossible),
     ("projects_pkey", Meaning::Impossible),
     ("projects_key_key", Meaning::Taken(Entity::Project)),
     ("members_pkey", Meaning::Impossible),

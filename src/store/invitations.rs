@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::audit::{self, Record};
 use super::error::{Entity, Error};
 use super::journal::Journal;
-use super::lock::{self, Locked, Scope};
+use super::lock::{self, Installation, Locked, Scope};
 use super::members::{self, Member};
 use super::mutation::{Actor, Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, etag};
-use super::users::User;
+use super::users::{self, User};
 use super::{Store, pipeline, projects, rows};
 use crate::domain::access::{Permission, Role};
 use crate::domain::change::Digest;
@@ -48,7 +48,7 @@ const FIND_BY_SECRET: &str = "
 const ACCEPT: &str = "update invitations set accepted_at = $2, accepted_by = $3 where id = $1";
 /// An account that would join a project; `for share`, so that it is not deactivated meanwhile.
 const FIND_ACCOUNT: &str = "
-    select u.id, u.email, u.active, u.instance_role, u.created_at, m.role, (
+    select u.id, u.email, u.password_hash, u.active, u.instance_role, u.version, u.created_at, u.updated_at, m.role, (
         select count(*) from members other join projects o on o.id = other.project_id where o.key = $1
     ) as members
     from users u
@@ -378,7 +378,7 @@ async fn accept(
 async fn known(transaction: &Transaction<'_>, project: &key::Project, id: Uuid) -> Result<(User, Option<Role>), Error> {
     let found = pipeline::one(transaction, (FIND_ACCOUNT, &[&project.as_str(), &id])).await?;
     let row = found.first().ok_or(Error::Denied)?;
-    let user = super::users::from_columns(row)?;
+    let user = users::credentials(row)?.user;
     if !user.active {
         return Err(Error::Denied);
     }
@@ -407,16 +407,18 @@ async fn open_account(
     newcomer: &Newcomer,
     now: Timestamp,
 ) -> Result<User, Error> {
-    let head = audit::lock_instance(transaction).await?;
+    let (Installation { audit, now: _ }, []) = lock::installation(transaction, []).await?;
     let user = User {
         id: newcomer.id,
         email: newcomer.email.given().to_owned(),
         role: None,
         active: true,
         created_at: now,
+        updated_at: now,
+        etag: etag([1]),
     };
-    let mut journal = Journal::of_chain(mutation, head, now);
-    journal.record(super::users::record("user.create", None, Some(&user)));
+    let mut journal = Journal::of_chain(mutation, audit, now);
+    journal.record(users::record("user.create", None, Some(&user)));
     let Newcomer {
         id,
         email,

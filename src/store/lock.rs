@@ -42,6 +42,8 @@ const STANDING_OF_TOKEN: &str = "
     left join service_tokens t on t.project_id = p.id and t.id = $2
         and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())";
 
+const NOW: &str = "select clock_timestamp() as now";
+
 /// What is locked.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope<'a> {
@@ -146,6 +148,55 @@ fn locked_environment(row: &Row) -> Result<LockedEnvironment, Error> {
         environment: environments::from_row(row)?,
         digest: rows::digest(row, "digest")?,
     })
+}
+
+/// What a mutation of the installation stands on: its audit chain, whose lock lets one at a time through.
+pub(super) struct Installation {
+    /// Where the chain stands.
+    pub audit: audit::Head,
+    /// The time of everything that this transaction writes, by the database's clock, read under the lock.
+    pub now: jiff::Timestamp,
+}
+
+/// Locks the installation's chain, and reads under the lock: one round trip. For callers who prove otherwise who they are.
+pub(super) async fn installation<const N: usize>(
+    transaction: &Transaction<'_>,
+    reads: [pipeline::Query<'_>; N],
+) -> Result<(Installation, [Vec<Row>; N]), Error> {
+    let ground: [pipeline::Query<'_>; 2] = [(audit::LOCK_INSTANCE, &[]), (NOW, &[])];
+    let queries: Vec<_> = ground.into_iter().chain(reads).collect();
+    let mut answers = pipeline::run(transaction, &queries).await?.into_iter();
+    let mut next = || answers.next().unwrap_or_default();
+    let (heads, times) = (next(), next());
+    let missing = || Error::Bug(super::error::Cause::NoRow);
+    let installation = Installation {
+        audit: audit::head_from_row(heads.first().ok_or_else(missing)?)?,
+        now: rows::get(times.first().ok_or_else(missing)?, "now")?,
+    };
+    Ok((installation, std::array::from_fn(|_| next())))
+}
+
+/// The same for an administrator of the installation; anyone else is refused. `before` locks what comes before the chain.
+pub(super) async fn administration<const B: usize, const N: usize>(
+    transaction: &Transaction<'_>,
+    caller: &Caller,
+    before: [pipeline::Query<'_>; B],
+    reads: [pipeline::Query<'_>; N],
+) -> Result<(Installation, [Vec<Row>; N]), Error> {
+    let who = Who::of(caller);
+    let standing: pipeline::Query<'_> = (who.statement(), &[&"", who.parameter()]);
+    let lock: pipeline::Query<'_> = (audit::LOCK_INSTANCE, &[]);
+    let queries: Vec<_> = before.into_iter().chain([lock, standing]).chain(reads).collect();
+    let mut answers = pipeline::run(transaction, &queries).await?.into_iter().skip(B);
+    let mut next = || answers.next().unwrap_or_default();
+    let (heads, standings) = (next(), next());
+    let (now, standing) = read_standing(caller, standings.first())?;
+    if !Permission::ManageInstance.granted_to(standing) {
+        return Err(Error::Denied);
+    }
+    let head = heads.first().ok_or(Error::Bug(super::error::Cause::NoRow))?;
+    let audit = audit::head_from_row(head)?;
+    Ok((Installation { audit, now }, std::array::from_fn(|_| next())))
 }
 
 /// Who the caller is outside of any project, and the database's time.

@@ -35,6 +35,7 @@ mod requests;
 mod rows;
 pub mod segments;
 pub mod service_tokens;
+pub mod sessions;
 pub mod users;
 mod uses;
 

@@ -20,6 +20,7 @@ mod follower;
 mod people;
 mod refusals;
 
+mod accounts;
 mod auth;
 mod conventions;
 mod environments;
@@ -33,4 +34,5 @@ mod members;
 mod outage;
 mod projects;
 mod replicas;
+mod users;
 mod watching;

@@ -53,9 +53,18 @@ const OWN: Gate = Gate::Roles("o", "o");
 
 /// The table.
 const ROWS: &[(&str, Gate)] = &[
+    ("admin.v1.AuthService/SignUp", Gate::Open),
     ("admin.v1.AuthService/Login", Gate::Open),
+    ("admin.v1.AuthService/Refresh", Gate::Open),
+    ("admin.v1.AuthService/Logout", Gate::People),
+    ("admin.v1.AuthService/ChangePassword", Gate::People),
     ("admin.v1.AuthService/WhoAmI", Gate::Administrating),
     ("admin.v1.AuthService/AcceptInvitation", Gate::PeopleAndStrangers),
+    ("admin.v1.UserService/CreateUser", Gate::Administrators),
+    ("admin.v1.UserService/GetUser", Gate::Administrators),
+    ("admin.v1.UserService/ListUsers", Gate::Administrators),
+    ("admin.v1.UserService/UpdateUser", Gate::Administrators),
+    ("admin.v1.UserService/DeleteUser", Gate::Administrators),
     ("admin.v1.ProjectService/CreateProject", Gate::People),
     ("admin.v1.ProjectService/GetProject", READ),
     ("admin.v1.ProjectService/ListProjects", Gate::Administrating),
@@ -224,7 +233,7 @@ fn letter(role: ProjectRole) -> char {
 /// Everyone, with a role in `shop` and `vault` where they have one.
 struct World {
     app: App,
-    administrator: String,
+    administrator: Person,
     stranger: Person,
     members: Vec<Person>,
     /// By project and role.
@@ -262,7 +271,7 @@ impl World {
             }
         }
         let mut world = Self {
-            administrator: app.token.clone(),
+            administrator: Person::administrator(&app).await,
             stranger: Person::new(&app, "eve@example.com").await,
             members,
             machines,
@@ -327,7 +336,7 @@ impl World {
         match who {
             Who::Nobody => None,
             Who::Gibberish => Some("gibberish".into()),
-            Who::Administrator => Some(self.administrator.clone()),
+            Who::Administrator => Some(self.administrator.token()),
             Who::Stranger => Some(self.stranger.token()),
             Who::Member(role) => Some(member(role).token()),
             Who::Machine(role) => Some(self.machines[&(project, letter(role))].clone()),

@@ -33,6 +33,14 @@ impl Person {
         Self { id, email }
     }
 
+    /// The administrator of every test.
+    pub async fn administrator(app: &App) -> Self {
+        let me = app.auth().who_am_i(pb::WhoAmIRequest {}).await.unwrap().into_inner();
+        let pb::User { id, email, .. } = me.user.unwrap();
+        let id = id.parse().unwrap();
+        Self { id, email }
+    }
+
     /// A new account with a role.
     pub async fn member(app: &App, email: &str, project: &str, role: pb::ProjectRole) -> Self {
         let person = Self::new(app, email).await;
@@ -64,7 +72,7 @@ impl Person {
             session: Uuid::now_v7(),
             token: Uuid::now_v7(),
         };
-        let tokens = Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap());
+        let tokens = Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap(), &[]);
         tokens.issue(holder, time).unwrap().token.expose_secret().to_owned()
     }
 

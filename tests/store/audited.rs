@@ -6,10 +6,11 @@ use halyard::store::configurations::{ConfigurationPatch, Toggle};
 use halyard::store::environments::EnvironmentPatch;
 use halyard::store::flags::FlagPatch;
 use halyard::store::projects::{NewProject, ProjectPatch};
-use halyard::store::users::{LoginAttempt, NewAdministrator};
+use halyard::store::users::{FailedLogins, NewAdministrator, UserPatch};
 use halyard::store::{Actor, Caller, Error, Outcome};
 use uuid::Uuid;
 
+use crate::people::*;
 use crate::world::*;
 
 const BREAK_AUDIT: &str = "
@@ -141,10 +142,64 @@ async fn accounts_and_logins_are_not_written_unaudited() {
         let created = store.create_administrator(caller, &new).await;
         assert!(matches!(created, Err(Error::Bug(_))), "{created:?}");
     }
-    for (user, accepted) in [(Some(&user), true), (Some(&user), false), (None, false)] {
-        let peer = String::new();
-        let recorded = store.record_login(&LoginAttempt { user, accepted, peer }).await;
+    for user in [Some(user), None] {
+        let failed = FailedLogins {
+            user,
+            refused: 1,
+            throttled: 0,
+            peers: Vec::new(),
+        };
+        let recorded = store.record_failed_logins(&failed).await;
         assert!(matches!(recorded, Err(Error::Bug(_))), "{recorded:?}");
     }
+    assert_eq!(everything(&world).await, before);
+}
+
+#[tokio::test]
+async fn accounts_are_not_managed_unaudited() {
+    let world = world().await;
+    let store = &world.store;
+    let (root, other) = (administrator(&world).await, world.user("other@example.com", None).await);
+    world.sql.batch_execute(BREAK_AUDIT).await.unwrap();
+    let before = everything(&world).await;
+
+    let created = store.create_user(&root, &new_user("new@example.com"), respond).await;
+    unaudited("create user", created);
+    let inactive = UserPatch {
+        active: Some(false),
+        ..UserPatch::default()
+    };
+    let updated = store.update_user(&root, other, inactive, "", respond).await;
+    unaudited("update user", updated);
+    unaudited("delete user", store.delete_user(&root, other, "", respond).await);
+    for email in ["owner@example.com", "new@example.com"] {
+        let signed_up = store.sign_up(&new_account(email)).await;
+        assert!(matches!(signed_up, Err(Error::Bug(_))), "{signed_up:?}");
+    }
+    assert_eq!(everything(&world).await, before);
+}
+
+#[tokio::test]
+async fn sessions_are_not_written_unaudited() {
+    let world = world().await;
+    let store = &world.store;
+    set_password(&world, "hash").await;
+    let session = new_session(&world, "hash");
+    store.open_session(&session).await.unwrap().unwrap();
+    world.sql.batch_execute(BREAK_AUDIT).await.unwrap();
+    let before = everything(&world).await;
+
+    let opened = store.open_session(&new_session(&world, "hash")).await;
+    assert!(matches!(opened, Err(Error::Bug(_))), "{opened:?}");
+    for shown in [token(1), stolen()] {
+        let refreshed = store.refresh_session(&refresh(session.id, shown)).await;
+        assert!(matches!(refreshed, Err(Error::Bug(_))), "{refreshed:?}");
+    }
+    let closed = store.close_session(&world.by_owner(), session.id).await;
+    assert!(matches!(closed, Err(Error::Bug(_))), "{closed:?}");
+    let changed = store
+        .change_password(&world.by_owner(), &password_change(&world, "hash"))
+        .await;
+    assert!(matches!(changed, Err(Error::Bug(_))), "{changed:?}");
     assert_eq!(everything(&world).await, before);
 }

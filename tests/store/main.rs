@@ -7,6 +7,7 @@
 )]
 
 mod generate;
+mod people;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
@@ -26,4 +27,5 @@ mod migrations;
 mod mixture;
 mod projects;
 mod requests;
+mod sessions;
 mod users;

@@ -6,7 +6,7 @@ use halyard::store::configurations::{ConfigurationPatch, Toggle};
 use halyard::store::environments::EnvironmentPatch;
 use halyard::store::flags::FlagPatch;
 use halyard::store::projects::ProjectPatch;
-use halyard::store::users::LoginAttempt;
+use halyard::store::users::FailedLogins;
 use halyard::store::{Error, Mutation, Store};
 
 use crate::journal::{chain, verify_log};
@@ -80,12 +80,13 @@ async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Res
             .await
             .map(drop),
         _ => {
-            let attempt = LoginAttempt {
+            let failed = FailedLogins {
                 user: None,
-                accepted: false,
-                peer: String::new(),
+                refused: 1,
+                throttled: 0,
+                peers: Vec::new(),
             };
-            store.record_login(&attempt).await
+            store.record_failed_logins(&failed).await
         }
     };
     match outcome {

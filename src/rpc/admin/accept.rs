@@ -6,10 +6,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tonic::Request;
 use uuid::Uuid;
 
-use super::auth::{write_membership, write_stored_user};
+use super::auth::{check_new, write_membership};
+use super::users::write_user;
 use super::{Auth, REASON, answer};
 use crate::auth::invitations::{self, Presented};
-use crate::auth::password;
 use crate::domain::email::Email;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
@@ -65,17 +65,20 @@ impl Auth {
             None => Invitee::Account(visitor.person()?),
         };
         let mutation = visitor.mutation(&invitee);
-        let joined = self.store.accept_invitation(&mutation, shown, &invitee, |_| Vec::new());
+        let joined = self
+            .accounts
+            .store
+            .accept_invitation(&mutation, shown, &invitee, |_| Vec::new());
         answer(joined.await.map_err(Refusal::Store)?, response)
     }
 
     /// An account to be, once it is clear that there is an invitation: nobody else makes us hash.
     async fn admit(&self, shown: Shown<'_>, wanted: Wanted) -> Result<Newcomer, Refusal> {
-        self.store.check_invitation(shown).await?;
+        self.accounts.store.check_invitation(shown).await?;
         Ok(Newcomer {
             id: Uuid::now_v7(),
             email: wanted.email,
-            password_hash: self.hash(wanted.password).await?,
+            password_hash: self.accounts.hashing.hash(wanted.password).await?,
         })
     }
 }
@@ -124,9 +127,9 @@ impl Visitor {
 
 /// Reads the account that a newcomer asks for.
 fn read_account(violations: &mut Violations, email: &str, password: SecretString) -> Option<Wanted> {
-    let email = violations.take("email", Email::new(email))?;
-    violations.take("password", password::check_new(&password, &email))?;
-    Some(Wanted { email, password })
+    let email = violations.take("email", Email::new(email));
+    check_new(violations, "password", email.as_ref(), &password);
+    email.map(|email| Wanted { email, password })
 }
 
 /// Whoever is logged in has an account.
@@ -148,7 +151,7 @@ fn refuse_account(violations: &mut Violations, email: &str, password: &SecretStr
 fn response(written: &Written<Joined>) -> pb::AcceptInvitationResponse {
     let Joined { project, user, role } = &written.entity;
     pb::AcceptInvitationResponse {
-        user: Some(write_stored_user(user)),
+        user: Some(write_user(user)),
         membership: Some(write_membership(project, *role)),
     }
 }

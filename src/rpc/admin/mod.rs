@@ -1,6 +1,7 @@
 //! The administrative services. What they have in common is here: how a request is taken apart, and how a mutation is answered.
 
 mod accept;
+pub mod accounts;
 mod auth;
 mod environments;
 mod flags;
@@ -11,6 +12,7 @@ mod projects;
 mod roles;
 mod segments;
 mod service_tokens;
+mod users;
 
 use std::net::IpAddr;
 
@@ -24,6 +26,7 @@ pub use flags::Flags;
 pub use projects::Projects;
 pub use segments::Segments;
 pub use service_tokens::ServiceTokens;
+pub use users::Users;
 
 use self::paging::Paging;
 use super::convert::common::PageSizes;
@@ -53,6 +56,16 @@ struct Call {
 impl Call {
     /// Takes a request apart.
     fn open<M: Message>(request: Request<M>) -> Result<(Self, M), Refusal> {
+        let (call, message, ()) = Self::open_without(request, |_| ())?;
+        Ok((call, message))
+    }
+
+    /// Takes a request apart, and out of it first what must not be hashed: the hash is kept for a day, and so quickly computed that
+    /// a password could be guessed from it.
+    fn open_without<M: Message, S>(
+        request: Request<M>,
+        take: impl FnOnce(&mut M) -> S,
+    ) -> Result<(Self, M, S), Refusal> {
         let caller = request
             .extensions()
             .get::<Caller>()
@@ -62,7 +75,8 @@ impl Call {
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
-        let message = request.into_inner();
+        let mut message = request.into_inner();
+        let secrets = take(&mut message);
         let hash = form_hash(&message.encode_to_vec());
         let call = Self {
             caller,
@@ -71,7 +85,7 @@ impl Call {
             deadline,
             hash,
         };
-        Ok((call, message))
+        Ok((call, message, secrets))
     }
 
     /// Refuses unless the caller may call this method in the project that it names. A malformed key names no project, and the

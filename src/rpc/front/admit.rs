@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::Request;
 use tonic::body::Body;
+use uuid::Uuid;
 
 use super::caller::{Application, Caller, bearer};
 use super::uses::Uses;
@@ -28,6 +29,14 @@ pub(super) struct Who {
     pub principal: Option<Principal>,
     /// An application's key, by its id.
     pub key: Option<Arc<str>>,
+}
+
+/// Whoever administrates, and the directory that knows them.
+struct Admitted {
+    principal: Principal,
+    credential: String,
+    session: Option<Uuid>,
+    directory: Arc<Directory>,
 }
 
 /// What a credential turned out to be.
@@ -93,7 +102,12 @@ impl Authenticator {
     /// Lets in whoever administrates: a person or a service token.
     async fn administrator(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
         let text = bearer(request).ok_or(Refusal::Unauthenticated)?;
-        let (principal, credential, directory) = if service_tokens::is_meant(text) {
+        let Admitted {
+            principal,
+            credential,
+            session,
+            directory,
+        } = if service_tokens::is_meant(text) {
             self.machine(text).await?
         } else {
             self.person(text).await?
@@ -101,6 +115,7 @@ impl Authenticator {
         request.extensions_mut().insert(Caller {
             principal,
             credential,
+            session,
             method,
             directory,
             hub: self.hub.clone(),
@@ -111,7 +126,7 @@ impl Authenticator {
         })
     }
 
-    async fn machine(&self, text: &str) -> Result<(Principal, String, Arc<Directory>), Refusal> {
+    async fn machine(&self, text: &str) -> Result<Admitted, Refusal> {
         let presented = service_tokens::parse(text).ok_or(Refusal::Unauthenticated)?;
         let mut directory = self.hub.directory().clone();
         if !directory.tokens.contains_key(&presented.id) {
@@ -123,14 +138,15 @@ impl Authenticator {
             return Err(Refusal::Unauthenticated);
         }
         self.uses.mark_token(presented.id);
-        Ok((
-            Principal::ServiceToken(presented.id),
-            presented.id.to_string(),
+        Ok(Admitted {
+            principal: Principal::ServiceToken(presented.id),
+            credential: presented.id.to_string(),
+            session: None,
             directory,
-        ))
+        })
     }
 
-    async fn person(&self, text: &str) -> Result<(Principal, String, Arc<Directory>), Refusal> {
+    async fn person(&self, text: &str) -> Result<Admitted, Refusal> {
         let verified = self.tokens.verify(text, jiff::Timestamp::now()).map_err(|rejected| {
             tracing::debug!(reason = rejected.reason.name(), "an access token was refused");
             Refusal::Unauthenticated
@@ -140,10 +156,15 @@ impl Authenticator {
         if !directory.users.contains_key(&holder.user) {
             directory = self.newer().await?;
         }
-        if !directory.users.contains_key(&holder.user) {
+        if !directory.users.contains_key(&holder.user) || directory.revoked_sessions.contains(&holder.session) {
             return Err(Refusal::Unauthenticated);
         }
-        Ok((Principal::User(holder.user), holder.session.to_string(), directory))
+        Ok(Admitted {
+            principal: Principal::User(holder.user),
+            credential: holder.session.to_string(),
+            session: Some(holder.session),
+            directory,
+        })
     }
 
     /// What access depends on, as of now. A credential made a moment ago at another replica is known then; and while the database

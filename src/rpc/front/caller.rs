@@ -34,6 +34,8 @@ pub struct Caller {
     pub principal: Principal,
     /// The credential's id, for the audit log.
     pub credential: String,
+    /// The login that the credential comes from. `None`: it comes from none of ours.
+    pub session: Option<Uuid>,
     /// The method that is called.
     pub method: &'static Method,
     /// What access depends on, as of this request.

@@ -231,7 +231,7 @@ mod tests {
 
     async fn code(path: &str, credential: Option<&str>) -> Code {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
-        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap()));
+        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
         let mut front = FrontLayer::new(Authenticator::new(hub, tokens), Handle::current()).layer(Panics);
         let mut request = Request::builder().uri(path);
         if let Some(credential) = credential {

@@ -1,10 +1,11 @@
 //! Reading what access depends on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use tokio_postgres::types::Type;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
@@ -15,7 +16,10 @@ use crate::domain::access::{
     Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, PreviousSecret, Role, ServiceToken, TokenId, User,
 };
 use crate::domain::change::EnvironmentId;
-use crate::domain::key;
+use crate::domain::{key, limits};
+
+/// By how much the clocks of the database and of the replicas may differ.
+const CLOCKS_DIFFER_SECONDS: u32 = 60;
 
 /// Reads the directory, all of one moment.
 pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Error> {
@@ -62,7 +66,17 @@ async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
         keys: collect(transaction, keys, environment_key).await?,
         users: users(transaction).await?,
         tokens: collect(transaction, tokens, service_token).await?,
+        revoked_sessions: revoked_sessions(transaction).await?,
     })
+}
+
+/// The sessions that were revoked since the oldest access token that still works was made, and a little before that: clocks of
+/// replicas differ.
+async fn revoked_sessions(transaction: &Transaction<'_>) -> Result<HashSet<Uuid>, Error> {
+    let seconds = f64::from(limits::ACCESS_TOKEN_SECONDS + CLOCKS_DIFFER_SECONDS);
+    let sessions = "select id from sessions where revoked_at > now() - $1 * interval '1 second'";
+    let sessions = transaction.query_typed(sessions, &[(&seconds, Type::FLOAT8)]).await?;
+    sessions.iter().map(|row| Ok(row.try_get("id")?)).collect()
 }
 
 async fn users(transaction: &Transaction<'_>) -> Result<HashMap<Uuid, User>, Error> {
