@@ -99,7 +99,7 @@ create table segment_upload_pieces (
 );
 
 -- Who depends on whom, written with the forms that say so: what is in use cannot be deleted, and nothing of another project can
--- be depended on.
+-- be depended on. That is looked at when a transaction commits, since a project goes with both, and in no certain order.
 create table flag_prerequisites (
     project_id bigint not null,
     environment_id bigint not null,
@@ -109,6 +109,7 @@ create table flag_prerequisites (
     constraint flag_prerequisites_configuration_fkey foreign key (environment_id, flag_id)
         references flag_configurations (environment_id, flag_id) on delete cascade,
     constraint flag_prerequisites_prerequisite_fkey foreign key (project_id, prerequisite_id) references flags (project_id, id)
+        deferrable initially deferred
 );
 create index flag_prerequisites_prerequisite_idx on flag_prerequisites (prerequisite_id);
 
@@ -121,6 +122,7 @@ create table flag_segments (
     constraint flag_segments_configuration_fkey foreign key (environment_id, flag_id)
         references flag_configurations (environment_id, flag_id) on delete cascade,
     constraint flag_segments_segment_fkey foreign key (project_id, segment_id) references segments (project_id, id)
+        deferrable initially deferred
 );
 create index flag_segments_segment_idx on flag_segments (segment_id);
 
@@ -133,6 +135,7 @@ create table segment_parts (
     constraint segment_parts_configuration_fkey foreign key (environment_id, segment_id)
         references segment_configurations (environment_id, segment_id) on delete cascade,
     constraint segment_parts_part_fkey foreign key (project_id, part_id) references segments (project_id, id)
+        deferrable initially deferred
 );
 create index segment_parts_part_idx on segment_parts (part_id);
 

@@ -16,6 +16,11 @@ pub const TAG_CHARS: usize = 63;
 pub const PREREQUISITES: usize = 20;
 /// Flags that the prerequisites of one flag ask, theirs included: what one evaluation may cost.
 pub const PREREQUISITE_EVALUATIONS: usize = 256;
+/// Flags after each other that an explanation tells, each the prerequisite of the one before: readers of protobuf go no deeper than
+/// 100 messages within each other.
+pub const EXPLANATION_DEPTH: usize = 16;
+/// Bytes of a context that an explanation repeats.
+pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
 /// Variants of a flag.
 pub const VARIANTS: usize = 100;
 /// Rules of a configuration.
@@ -40,11 +45,6 @@ pub const SEGMENT_NAMED_KEYS: usize = 1_000;
 pub const SEGMENT_PARTS: usize = 50;
 /// Segments that asking for one asks, theirs included: what one evaluation may cost.
 pub const SEGMENT_EVALUATIONS: usize = 256;
-/// Flags after each other that an explanation tells, each the prerequisite of the one before: readers of protobuf go no deeper than
-/// 100 messages within each other.
-pub const EXPLANATION_DEPTH: usize = 16;
-/// Bytes of a context that an explanation repeats.
-pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
 /// Targeting keys in the uploaded list of a segment.
 pub const SEGMENT_KEYS: usize = 1_000_000;
 /// Bytes of all targeting keys in the uploaded list of a segment.

@@ -23,7 +23,7 @@ pub(super) enum Strings {
     /// So few that comparing with each is faster than hashing.
     Few(Box<[Box<str>]>),
     /// The set is seeded by the process, so that nobody can choose values that collide. No answer depends on the seed.
-    Many(Box<HashSet<Box<str>, RandomState>>),
+    Many(HashSet<Box<str>, RandomState>),
 }
 
 /// From how many strings on they are hashed.
@@ -74,7 +74,7 @@ impl Strings {
         if strings.len() < MANY_STRINGS {
             Self::Few(strings.collect())
         } else {
-            Self::Many(Box::new(strings.collect()))
+            Self::Many(strings.collect())
         }
     }
 

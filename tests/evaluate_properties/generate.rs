@@ -334,9 +334,10 @@ pub fn condition() -> impl Strategy<Value = Condition> {
     let operator = prop_oneof![8 => select(&Operator::ALL[..]), 2 => Just(Operator::InSegment)];
     operator.prop_flat_map(|operator| {
         let (usual, values) = values(operator);
-        let attribute = match operator {
-            Operator::InSegment => prop_oneof![60 => Just(String::new()), 1 => Just("x".to_owned())].boxed(),
-            _ => prop_oneof![3 => Just(usual.to_owned()), 2 => attribute_name()].boxed(),
+        let attribute = if operator == Operator::InSegment {
+            prop_oneof![60 => Just(String::new()), 1 => Just("x".to_owned())].boxed()
+        } else {
+            prop_oneof![3 => Just(usual.to_owned()), 2 => attribute_name()].boxed()
         };
         let values = prop_oneof![60 => values, 1 => vec(operand(), 0..3)];
         (Just(operator), attribute, values, any::<bool>()).prop_map(|(operator, attribute, values, negated)| {

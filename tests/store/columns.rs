@@ -148,8 +148,8 @@ async fn toggle(world: &World, toggles: &[(&str, bool)]) {
     done(world.store.toggle_flags(&mutation, shop(&dev), &toggles, respond).await);
 }
 
-fn redefining(definition: Definition) -> FlagPatch {
-    let definition = draft::Definition::from(&definition);
+fn redefining(definition: &Definition) -> FlagPatch {
+    let definition = draft::Definition::from(definition);
     FlagPatch {
         variants: Some(definition.variants),
         off_variant: Some(definition.off_variant),
@@ -159,8 +159,8 @@ fn redefining(definition: Definition) -> FlagPatch {
     }
 }
 
-fn saying(configuration: Configuration) -> ConfigurationPatch {
-    let configuration = draft::Configuration::from(&configuration);
+fn saying(configuration: &Configuration) -> ConfigurationPatch {
+    let configuration = draft::Configuration::from(configuration);
     ConfigurationPatch {
         enabled: Some(configuration.enabled),
         prerequisites: Some(configuration.prerequisites),
@@ -262,12 +262,12 @@ async fn every_write_of_a_flag_writes_its_columns() {
         value: Value::Bool(true),
         description: "perhaps".into(),
     });
-    update(&world, redefining(definition.clone())).await;
+    update(&world, redefining(&definition)).await;
     check(&world, [1, 3, 0]).await;
     definition.variants.truncate(1);
     (definition.off_variant, definition.default_variant) = (None, None);
     definition.client_visible = true;
-    update(&world, redefining(definition)).await;
+    update(&world, redefining(&definition)).await;
     check(&world, [1, 1, 0]).await;
     let owned = FlagPatch {
         owner: Some("team".into()),
@@ -277,7 +277,7 @@ async fn every_write_of_a_flag_writes_its_columns() {
     check(&world, [1, 1, 0]).await;
     archive(&world).await;
     check(&world, [1, 1, 0]).await;
-    update(&world, redefining(bool_flag("f").definition)).await;
+    update(&world, redefining(&bool_flag("f").definition)).await;
     check(&world, [1, 2, 0]).await;
     let (mutation, shop, f) = (world.by_owner(), project("shop"), flag("f"));
     done(world.store.delete_flag(&mutation, &shop, &f, "", respond).await);
@@ -299,7 +299,7 @@ async fn every_write_of_a_configuration_writes_its_columns() {
     check(&world, [2, 4, 1]).await;
     toggle(&world, &[("g", true), ("f", true)]).await;
     check(&world, [2, 4, 2]).await;
-    configure(&world, saying(Configuration::default())).await;
+    configure(&world, saying(&Configuration::default())).await;
     check(&world, [2, 4, 2]).await;
 }
 
@@ -325,13 +325,13 @@ fn random_lives_of_flags_leave_columns_that_say_what_the_forms_say() {
         let variants = [definition.variants.len(), life.second.variants.len()];
         create(&world, NewFlag { definition, metadata }).await;
         check(&world, [3, 4 + variants[0], 0]).await;
-        update(&world, redefining(life.second)).await;
+        update(&world, redefining(&life.second)).await;
         check(&world, [3, 4 + variants[1], 0]).await;
         let enabled = life.configuration.enabled;
-        configure(&world, saying(life.configuration)).await;
+        configure(&world, saying(&life.configuration)).await;
         toggle(&world, &[("f", !enabled)]).await;
         check(&world, [3, 4 + variants[1], 1]).await;
-        configure(&world, saying(Configuration::default())).await;
+        configure(&world, saying(&Configuration::default())).await;
         check(&world, [3, 4 + variants[1], 1]).await;
         archive(&world).await;
         check(&world, [3, 4 + variants[1], 1]).await;

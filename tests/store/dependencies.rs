@@ -85,19 +85,21 @@ async fn delete(world: &World, key: &str) -> Result<Outcome<Flag>, Error> {
 /// What was in the way.
 #[track_caller]
 fn blocked<T>(outcome: Result<Outcome<T>, Error>) -> String {
-    match refused(outcome) {
-        Error::Blocked { key, description, .. } => format!("{key} {description}"),
-        other => panic!("{other:?}"),
-    }
+    let error = refused(outcome);
+    let Error::Blocked { key, description, .. } = &error else {
+        panic!("{error:?}");
+    };
+    format!("{key} {description}")
 }
 
 /// Everything that was wrong.
 #[track_caller]
 fn wrong<T>(outcome: Result<Outcome<T>, Error>) -> String {
-    match refused(outcome) {
-        Error::Invalid(violations) => violations.to_string(),
-        other => panic!("{other:?}"),
-    }
+    let error = refused(outcome);
+    let Error::Invalid(violations) = &error else {
+        panic!("{error:?}");
+    };
+    violations.to_string()
 }
 
 #[tokio::test]

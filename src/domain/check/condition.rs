@@ -94,19 +94,17 @@ impl<'a> Conditions<'a> {
         } = draft;
         let mut violations = Violations::new();
         check_attribute(&mut violations, attribute, *operator);
-        let checked = operator.map(|operator| Condition {
+        let Some(operator) = *operator else {
+            violations.add("operator", "is not an operator that this version knows");
+            return Err(violations);
+        };
+        let values = self.values(&mut violations, operator, values);
+        violations.or(Condition {
             attribute: attribute.clone(),
             operator,
-            values: self.values(&mut violations, operator, values),
+            values,
             negated: *negated,
-        });
-        match checked {
-            Some(condition) => violations.or(condition),
-            None => {
-                violations.add("operator", "is not an operator that this version knows");
-                Err(violations)
-            }
-        }
+        })
     }
 
     fn values(&mut self, violations: &mut Violations, operator: Operator, values: &[Option<Operand>]) -> Vec<Operand> {

@@ -48,7 +48,8 @@ pub fn definition(draft: &draft::Definition) -> Result<Definition, Violations> {
     if value_type.is_none() {
         violations.add("type", "is not a type that flags can have");
     }
-    if drafts.is_empty() {
+    // Of a type that is not known, nobody can say whether none will do: a flag of type bool is given its own.
+    if drafts.is_empty() && value_type.is_some() {
         violations.add("variants", "is empty; a flag needs at least one variant");
     }
     let mut seen = HashSet::new();

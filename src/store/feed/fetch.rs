@@ -133,7 +133,11 @@ async fn next(pool: &Pool, options: &Options, environment: EnvironmentId, applie
                 Ok::<_, Error>((first, rows))
             };
             let (first, rest) = timeout(quick, begun).await.map_err(|_| Error::TimedOut)??;
-            let mut rows: Vec<_> = first.into_iter().collect();
+            // A stream that has ended must not be asked again.
+            let Some(first) = first else {
+                return Ok(Vec::new());
+            };
+            let mut rows = vec![first];
             rows.extend(rest.try_collect::<Vec<_>>().await?);
             Ok(rows)
         })

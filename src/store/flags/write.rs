@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
 
 use super::held::{Held, hold};
 use super::table::{self, Redefinition};
@@ -251,7 +250,13 @@ fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
     set(&mut metadata.description, description);
     set(&mut metadata.tags, tags);
     set(&mut metadata.owner, owner);
-    let lifecycle = lived(metadata.lifecycle, lifespan, expected_removal);
+    let lifespan = lifespan.unwrap_or(metadata.lifecycle.lifespan());
+    // What becomes permanent loses its date.
+    let kept = match lifespan {
+        Lifespan::Temporary => metadata.lifecycle.expected_removal(),
+        Lifespan::Permanent => None,
+    };
+    let lifecycle = Lifecycle::new(lifespan, expected_removal.unwrap_or(kept));
     set(&mut metadata.lifecycle, violations.take("flag", lifecycle));
     set(&mut definition.variants, variants);
     set(&mut definition.off_variant, off_variant);
@@ -266,19 +271,6 @@ fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
         }),
         None => Err(violations),
     }
-}
-
-fn lived(
-    before: Lifecycle,
-    lifespan: Option<Lifespan>,
-    expected_removal: Option<Option<Timestamp>>,
-) -> Result<Lifecycle, Violations> {
-    let lifespan = lifespan.unwrap_or(before.lifespan());
-    let kept = match lifespan {
-        Lifespan::Temporary => before.expected_removal(),
-        Lifespan::Permanent => None,
-    };
-    Lifecycle::new(lifespan, expected_removal.unwrap_or(kept))
 }
 
 /// Tags are sorted and without repetition.

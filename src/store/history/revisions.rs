@@ -102,7 +102,7 @@ impl Store {
             self.get_flag(at.project, flag).await?;
         }
         let next = match found.last() {
-            Some(last) if rows::get(last, "more")? => Some(rows::number(last, "revision")?.to_string()),
+            Some(row) if rows::get(row, "more")? => Some(rows::number(row, "revision")?.to_string()),
             Some(_) | None => None,
         };
         Ok(Page {

@@ -110,7 +110,7 @@ impl<'a> Gathered<'a> {
 
     /// Takes items, and wants what they depend on.
     fn take(&mut self, found: &[Row]) -> Result<(), Error> {
-        let mut taken = Vec::with_capacity(found.len());
+        let mut taken: Vec<(ItemId, Vec<u8>)> = Vec::with_capacity(found.len());
         for row in found {
             let id = ItemId {
                 kind: rows::named(row, "kind", Kind::from_name)?,
@@ -120,9 +120,9 @@ impl<'a> Gathered<'a> {
             taken.push((id, rows::get(row, "form")?));
         }
         // After all of them are known: of a whole environment's flags none is wanted again.
-        taken
-            .iter()
-            .for_each(|(id, form): &(ItemId, Vec<u8>)| self.follow(id, form));
+        for (id, form) in &taken {
+            self.follow(id, form);
+        }
         self.items.extend(taken);
         Ok(())
     }

@@ -59,6 +59,7 @@ pub fn compare(operator: Operator, attribute: &Attribute, value: &Operand) -> bo
 }
 
 #[expect(clippy::float_cmp, reason = "people who ask for equality mean equality")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others compare for equality")]
 fn numbers(operator: Operator, attribute: f64, value: f64) -> bool {
     match operator {
         Operator::NumberLess => attribute < value,
@@ -70,6 +71,7 @@ fn numbers(operator: Operator, attribute: f64, value: f64) -> bool {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others compare for equality")]
 fn texts(operator: Operator, attribute: &str, value: &str) -> bool {
     let versions = || version(attribute).unwrap().cmp(&version(value).unwrap());
     let moments = || moment(attribute).unwrap().cmp(&moment(value).unwrap());

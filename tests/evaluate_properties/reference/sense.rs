@@ -55,7 +55,7 @@ fn serve(serve: &Serve, definition: &Definition) -> bool {
 }
 
 pub fn segment(segment: &segment::Configuration) -> bool {
-    let list = segment.key_list.is_none_or(|list| list.chunks.count_ones() == 1);
+    let list = segment.key_list.is_none_or(|list| list.chunks.is_power_of_two());
     list && segment.conditions.iter().all(condition)
 }
 

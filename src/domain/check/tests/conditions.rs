@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::limits;
 
-fn check(condition: Condition, expected: &[&str]) {
+fn check(condition: &Condition, expected: &[&str]) {
     let told = told(World::new().check(&with_rules(vec![rule("a", vec![condition.clone()])])));
     let told: Vec<_> = told
         .iter()
@@ -67,7 +67,7 @@ fn takes_many(operator: Operator) -> bool {
 #[test]
 fn every_operator_has_values_that_it_takes() {
     for operator in Operator::ALL {
-        check(of(operator, &sensible(operator)), &[]);
+        check(&of(operator, &sensible(operator)), &[]);
     }
 }
 
@@ -76,12 +76,12 @@ fn values_must_be_there_unless_nothing_is_compared() {
     for operator in Operator::ALL {
         if operator == Operator::Exists {
             check(
-                of(operator, &[string("x")]),
+                &of(operator, &[string("x")]),
                 &["values: is not empty; this operator compares with nothing"],
             );
         } else {
             check(
-                of(operator, &[]),
+                &of(operator, &[]),
                 &["values: is empty; there is nothing to compare with"],
             );
         }
@@ -97,7 +97,7 @@ fn only_some_operators_take_many_values() {
         } else {
             &["values: has more than the one value that this operator compares with"]
         };
-        check(of(operator, &[value.clone(), value].concat()), expected);
+        check(&of(operator, &[value.clone(), value].concat()), expected);
     }
 }
 
@@ -109,7 +109,7 @@ fn values_of_another_type_are_refused() {
         if !takes_many(operator) {
             values.truncate(1);
         }
-        check(of(operator, &values), &[expected]);
+        check(&of(operator, &values), &[expected]);
     };
     for operator in [Operator::Contains, Operator::StartsWith, Operator::EndsWith] {
         wrong(
@@ -158,16 +158,16 @@ fn values_that_cannot_be_parsed_say_why() {
         "values[0]: is not a date and time of RFC 3339; write one with its offset, such as 2026-01-31T09:30:00Z";
     let network =
         "values[0]: is neither a network nor an address; write one such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1";
-    check(of(Operator::VersionLess, &[string("v1.2")]), &[version]);
-    check(of(Operator::VersionCaret, &[string("^1.2.3")]), &[version]);
-    check(of(Operator::After, &[string("2026-01-31")]), &[moment]);
-    check(of(Operator::IpInRange, &[string("10.0.0.0/64")]), &[network]);
+    check(&of(Operator::VersionLess, &[string("v1.2")]), &[version]);
+    check(&of(Operator::VersionCaret, &[string("^1.2.3")]), &[version]);
+    check(&of(Operator::After, &[string("2026-01-31")]), &[moment]);
+    check(&of(Operator::IpInRange, &[string("10.0.0.0/64")]), &[network]);
     check(
-        of(Operator::Matches, &[string("(")]),
+        &of(Operator::Matches, &[string("(")]),
         &["values[0]: is not a regular expression: unclosed group"],
     );
     check(
-        of(Operator::InSegment, &[string("gamma"), string("Beta")]),
+        &of(Operator::InSegment, &[string("gamma"), string("Beta")]),
         &[
             "values[0]: names gamma, which is not a segment of the project",
             "values[1]: must begin with one of the lower-case letters a to z or a digit, and hold only those, dots, \
@@ -179,7 +179,7 @@ fn values_that_cannot_be_parsed_say_why() {
 #[test]
 fn what_no_operator_compares_with_is_refused() {
     check(
-        asking(
+        &asking(
             "x",
             Operator::OneOf,
             [None, text("a\0"), Some(Operand::Number(f64::NAN)), text("\n")],
@@ -195,20 +195,20 @@ fn what_no_operator_compares_with_is_refused() {
 #[test]
 fn attributes_have_names_except_where_segments_are_asked() {
     check(
-        asking("beta", Operator::InSegment, [text("beta")]),
+        &asking("beta", Operator::InSegment, [text("beta")]),
         &["attribute: is not empty; whether someone is in a segment is asked of no attribute"],
     );
     let long = "a".repeat(limits::ATTRIBUTE_CHARS + 1);
     check(
-        asking(&long, Operator::Exists, []),
+        &asking(&long, Operator::Exists, []),
         &["attribute: is longer than 256 characters"],
     );
     check(
-        asking("a\0b", Operator::Exists, []),
+        &asking("a\0b", Operator::Exists, []),
         &["attribute: holds a control character"],
     );
     check(
-        asking("", Operator::Exists, [None]),
+        &asking("", Operator::Exists, [None]),
         &[
             "attribute: is empty; name an attribute of the context",
             "values: is not empty; this operator compares with nothing",
@@ -223,7 +223,7 @@ fn an_operator_must_be_named() {
         ..Condition::default()
     };
     check(
-        condition,
+        &condition,
         &[
             "attribute: is empty; name an attribute of the context",
             "operator: is not an operator that this version knows",
@@ -238,7 +238,7 @@ fn values_have_their_limits() {
         values: many,
         ..asking("x", Operator::OneOf, [])
     };
-    check(condition, &["values: has more entries than the limit of 10000"]);
+    check(&condition, &["values: has more entries than the limit of 10000"]);
 }
 
 #[test]

@@ -44,7 +44,8 @@ fn targeting_keys_come_back_sorted_and_once() {
 
 #[test]
 fn a_segment_may_say_nothing() {
-    assert_eq!(check(&draft::Segment::default()).unwrap().value, Default::default());
+    let nobody = crate::domain::segment::Configuration::default();
+    assert_eq!(check(&draft::Segment::default()).unwrap().value, nobody);
 }
 
 #[test]

@@ -211,3 +211,33 @@ impl Found {
         left.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_to_compare_goes_unmentioned() {
+        let condition = Condition {
+            attribute: "x".to_owned(),
+            operator: Operator::Contains,
+            values: (0..100).map(|n| Operand::String(format!("text {n}"))).collect(),
+            negated: false,
+        };
+        let rule = Rule {
+            key: "r".parse().unwrap(),
+            description: String::new(),
+            conditions: vec![condition],
+            serve: Serve::Variant("on".parse().unwrap()),
+        };
+        // Each with each is 10 000 comparisons.
+        let told = |patience| {
+            let mut found = Found {
+                patience,
+                ..Found::default()
+            };
+            found.covers(&Prepared::new(&rule), &Prepared::new(&rule))
+        };
+        assert!(told(20_000) && !told(5_000));
+    }
+}

@@ -53,7 +53,8 @@ fn read(violations: &mut Violations, flag: pb::Flag) -> Described {
         .map(stored);
     Described {
         metadata: Metadata {
-            name: name_or(name, Some(&key)),
+            // What is wrong with the key is not wrong with the name too.
+            name: name_or(name, key.parse::<key::Flag>().ok().as_ref()),
             description,
             tags,
             owner,
