@@ -1,5 +1,5 @@
 //! The secrets of invitations, which their links carry: `halyard_invitation_<id>_<secret>_<checksum>`; see
-//! [`secret`](super::secret).
+//! [`secret`].
 
 use super::Error;
 use super::secret;

@@ -1,5 +1,5 @@
 //! The secrets of environment keys: `halyard_server_<id>_<secret>_<checksum>`, with `client` in place of `server` for client keys;
-//! see [`secret`](super::secret).
+//! see [`secret`].
 
 use super::Error;
 use super::secret;

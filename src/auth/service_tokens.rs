@@ -1,4 +1,4 @@
-//! The secrets of service tokens: `halyard_service_<id>_<secret>_<checksum>`; see [`secret`](super::secret).
+//! The secrets of service tokens: `halyard_service_<id>_<secret>_<checksum>`; see [`secret`].
 
 use super::Error;
 use super::secret;

@@ -31,15 +31,15 @@ pub(super) async fn keep(store: Store, hub: Arc<Hub>, uses: Arc<Uses>, stop: Can
 }
 
 async fn flush(store: &Store, hub: &Hub, uses: &Uses) {
-    let used = uses.take(&hub.directory());
-    if used.is_empty() {
+    let taken = uses.take(&hub.directory());
+    if taken.is_empty() {
         return;
     }
-    if let Err(error) = store.record_uses(&used.keys, &used.tokens).await {
+    if let Err(error) = store.record_uses(&taken.keys, &taken.tokens).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "uses of credentials could not be written down; next time"
         );
-        uses.put_back(&used);
+        uses.put_back(&taken);
     }
 }

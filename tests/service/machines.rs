@@ -77,7 +77,7 @@ async fn a_service_token_is_made_shown_once_listed_and_revoked() {
         (replayed.service_token, replayed.secret, replayed.secret_omitted),
         (Some(token.clone()), String::new(), true)
     );
-    assert_eq!(tokens(&app).await, [token.clone()]);
+    assert_eq!(tokens(&app).await, std::slice::from_ref(&token));
 
     let revoked = app.service_tokens().revoke_service_token(revoke_token(&token.id)).await;
     let revoked = revoked.unwrap().into_inner();

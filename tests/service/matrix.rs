@@ -411,6 +411,9 @@ async fn upload(app: &App, place: Place) -> String {
     created.into_inner().upload
 }
 
+/// Fields that say what a request is about.
+const NESTED: [&str; 5] = ["project", "environment", "flag", "segment", "configuration"];
+
 /// A method, and the messages that its request is made of.
 struct Method {
     path: String,
@@ -498,7 +501,6 @@ impl Method {
         let number = u32::try_from(field.number()).unwrap();
         let create = self.name.contains("/Create");
         let text = match field.name() {
-            "project" => place.project(),
             "environment" => place.environment(),
             "flag" => "f",
             "segment" => "s",
@@ -507,23 +509,23 @@ impl Method {
             "key" if self.name.contains("Environment") => place.environment(),
             "key" if self.name.contains("Flag") => "f",
             "key" if self.name.contains("Segment") => "s",
-            "key" => place.project(),
+            "project" | "key" => place.project(),
             _ => "",
         };
-        match field.r#type() {
-            Type::String if !text.is_empty() => prost::encoding::string::encode(number, &text.to_owned(), bytes),
-            Type::Bool if field.name() == "validate_only" => prost::encoding::bool::encode(number, &true, bytes),
-            Type::Uint64 => prost::encoding::uint64::encode(number, &1, bytes),
+        let kind = field.r#type();
+        if kind == Type::String && !text.is_empty() {
+            prost::encoding::string::encode(number, &text.to_owned(), bytes);
+        } else if kind == Type::Bool && field.name() == "validate_only" {
+            prost::encoding::bool::encode(number, &true, bytes);
+        } else if kind == Type::Uint64 {
+            prost::encoding::uint64::encode(number, &1, bytes);
+        } else if kind == Type::Enum {
             // Of roles the second is that of admins, whom admins may make.
-            Type::Enum if field.type_name().ends_with("ProjectRole") => {
-                prost::encoding::int32::encode(number, &Admin.into(), bytes);
-            }
-            Type::Enum => prost::encoding::int32::encode(number, &1, bytes),
-            Type::Message if ["project", "environment", "flag", "segment", "configuration"].contains(&field.name()) => {
-                let nested = self.message(field.type_name(), place, uploads);
-                prost::encoding::bytes::encode(number, &nested, bytes);
-            }
-            _ => {}
+            let is_role = field.type_name().ends_with("ProjectRole");
+            prost::encoding::int32::encode(number, &if is_role { Admin.into() } else { 1 }, bytes);
+        } else if kind == Type::Message && NESTED.contains(&field.name()) {
+            let nested = self.message(field.type_name(), place, uploads);
+            prost::encoding::bytes::encode(number, &nested, bytes);
         }
     }
 }

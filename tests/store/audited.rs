@@ -1,11 +1,15 @@
 //! No mutation of the store, whichever, is made without its audit entry.
 
-use halyard::domain::access::KeyKind;
+use halyard::domain::access::{KeyKind, Role, TokenId};
 use halyard::domain::email::Email;
 use halyard::store::configurations::{ConfigurationPatch, Toggle};
 use halyard::store::environments::EnvironmentPatch;
 use halyard::store::flags::FlagPatch;
+use halyard::store::invitations::{Invitee, NewInvitation, Newcomer, Shown};
+use halyard::store::keys::Rotation;
+use halyard::store::members::Account;
 use halyard::store::projects::{NewProject, ProjectPatch};
+use halyard::store::service_tokens::NewServiceToken;
 use halyard::store::users::{FailedLogins, NewAdministrator, UserPatch};
 use halyard::store::{Actor, Caller, Error, Outcome};
 use uuid::Uuid;
@@ -117,6 +121,101 @@ async fn flags_and_configurations_are_not_written_unaudited() {
     let toggles = [Toggle { flag: f, enabled: true }];
     let outcome = store.toggle_flags(&by, shop(&dev), &toggles, respond).await;
     unaudited("toggle", outcome);
+    assert_eq!(everything(&world).await, before);
+}
+
+#[tokio::test]
+async fn people_and_machines_are_let_in_by_nobody_unaudited() {
+    let world = world().await;
+    let (store, by, shop_key, dev) = (&world.store, world.by_owner(), project("shop"), environment("dev"));
+    let [key, invited, token] = [
+        new_key(KeyKind::Client),
+        new_key(KeyKind::Client),
+        new_key(KeyKind::Client),
+    ];
+    let key_id = key.id.clone();
+    done(store.create_key(&by, shop(&dev), key, respond).await);
+    let viewer = Account::Id(world.member(Role::Viewer).await);
+    let stranger = world.user("stranger@example.com", None).await;
+    let invitation = |id: &str| NewInvitation {
+        id: id.to_owned(),
+        name: String::new(),
+        role: Role::Viewer,
+        secret_hash: invited.secret_hash,
+        expires_at: jiff::Timestamp::MAX,
+    };
+    let service_token = |id: &str| NewServiceToken {
+        id: TokenId::parse(id).unwrap(),
+        name: String::new(),
+        role: Role::Viewer,
+        secret_hash: token.secret_hash,
+        expires_at: None,
+    };
+    let id = "00000000000000aa";
+    done(store.create_invitation(&by, &shop_key, invitation(id), respond).await);
+    done(
+        store
+            .create_service_token(&by, &shop_key, service_token(id), respond)
+            .await,
+    );
+    world.sql.batch_execute(BREAK_AUDIT).await.unwrap();
+    let before = everything(&world).await;
+
+    let rotation = Rotation {
+        server_hash: token.secret_hash,
+        client_hash: token.secret_hash,
+        overlap: std::time::Duration::ZERO,
+    };
+    let outcome = store.rotate_key(&by, shop(&dev), &key_id, &rotation, respond).await;
+    unaudited("rotate key", outcome);
+    let outcome = store
+        .set_member(&by, &shop_key, &viewer, Role::Admin, "", respond)
+        .await;
+    unaudited("set member", outcome);
+    let newcomer = Account::Id(stranger);
+    let outcome = store
+        .set_member(&by, &shop_key, &newcomer, Role::Admin, "", respond)
+        .await;
+    unaudited("add member", outcome);
+    unaudited(
+        "remove member",
+        store.remove_member(&by, &shop_key, &viewer, "", respond).await,
+    );
+    let outcome = store
+        .create_invitation(&by, &shop_key, invitation("00000000000000bb"), respond)
+        .await;
+    unaudited("create invitation", outcome);
+    unaudited(
+        "revoke invitation",
+        store.revoke_invitation(&by, &shop_key, id, respond).await,
+    );
+    let shown = Shown {
+        id,
+        secret_hash: invited.secret_hash,
+    };
+    let account = Invitee::Account(stranger);
+    let outcome = store
+        .accept_invitation(&self::by(stranger), shown, &account, respond)
+        .await;
+    unaudited("accept as an account", outcome);
+    let newcomer = Newcomer {
+        id: Uuid::new_v4(),
+        email: Email::new("new@example.com").unwrap(),
+        password_hash: "h".into(),
+    };
+    let as_newcomer = self::by(newcomer.id);
+    let newcomer = Invitee::Newcomer(newcomer);
+    let outcome = store.accept_invitation(&as_newcomer, shown, &newcomer, respond).await;
+    unaudited("accept as a newcomer", outcome);
+    let outcome = store
+        .create_service_token(&by, &shop_key, service_token("00000000000000bb"), respond)
+        .await;
+    unaudited("create service token", outcome);
+    let id = TokenId::parse(id).unwrap();
+    unaudited(
+        "revoke service token",
+        store.revoke_service_token(&by, &shop_key, id, respond).await,
+    );
     assert_eq!(everything(&world).await, before);
 }
 

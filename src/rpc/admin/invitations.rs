@@ -1,8 +1,9 @@
 //! Invitations: the part of the service for projects that makes them. Accepting one is [`Auth`](super::Auth)'s.
 
 use std::mem::take;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response};
 
@@ -17,10 +18,9 @@ use crate::rpc::{Answer, Refusal};
 use crate::store::Written;
 use crate::store::invitations::{Invitation, NewInvitation};
 
-const HOURS_A_DAY: i64 = 24;
 /// How long an invitation lasts when nobody says.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * HOURS_A_DAY);
-const LONGEST: SignedDuration = SignedDuration::from_hours(limits::INVITATION_DAYS as i64 * HOURS_A_DAY);
+const LIFETIME: Duration = Duration::from_hours(7 * 24);
+const LONGEST: Duration = Duration::from_hours(limits::INVITATION_DAYS as u64 * 24);
 
 impl Projects {
     pub(super) async fn invite(
@@ -45,7 +45,8 @@ impl Projects {
         let expires_at = read_end(&mut violations, expire_time);
         let ((project, role), expires_at) =
             finish(violations, project.zip(role).zip(expires_at)).map_err(Refusal::Invalid)?;
-        let invitations::Generated { id, secret, hash } = invitations::generate().map_err(super::unmade)?;
+        let invitations::Generated { id, secret, hash } =
+            invitations::generate().map_err(|error| super::unmade(&error))?;
         let new = NewInvitation {
             id,
             name,
@@ -130,8 +131,7 @@ fn read_end(violations: &mut Violations, given: Option<prost_types::Timestamp>) 
     let end = read_timestamp(violations, "expire_time", given)?;
     if end <= now {
         violations.add("expire_time", "is in the past");
-    }
-    if end.duration_since(now) > LONGEST {
+    } else if end.duration_since(now).unsigned_abs() > LONGEST {
         let description = format!("is more than {} days from now", limits::INVITATION_DAYS);
         violations.add("expire_time", description);
     }

@@ -174,8 +174,8 @@ fn decode<R: Message + Default>(stored: &[u8]) -> Result<R, Refusal> {
 }
 
 /// A secret could not be made.
-fn unmade(error: crate::auth::Error) -> Refusal {
-    tracing::error!(error = &error as &dyn std::error::Error, "a secret could not be made");
+fn unmade(error: &crate::auth::Error) -> Refusal {
+    tracing::error!(error = error as &dyn std::error::Error, "a secret could not be made");
     Refusal::Internal
 }
 

@@ -56,7 +56,8 @@ impl ServiceTokenService for ServiceTokens {
             violations.add("expire_time", "is in the past");
         }
         let (project, role) = finish(violations, project.zip(role)).map_err(Refusal::Invalid)?;
-        let service_tokens::Generated { id, secret, hash } = service_tokens::generate().map_err(super::unmade)?;
+        let service_tokens::Generated { id, secret, hash } =
+            service_tokens::generate().map_err(|error| super::unmade(&error))?;
         let new = NewServiceToken {
             id: TokenId::parse(&id).ok_or(Refusal::Internal)?,
             name,

@@ -58,8 +58,12 @@ impl Uses {
     /// Puts back what could not be written down, for the next time.
     pub fn put_back(&self, used: &Used) {
         let Used { keys, tokens } = used;
-        keys.iter().for_each(|id| self.keys.mark(id));
-        tokens.iter().for_each(|id| self.tokens.mark(id));
+        for id in keys {
+            self.keys.mark(id);
+        }
+        for id in tokens {
+            self.tokens.mark(id);
+        }
     }
 }
 
@@ -129,9 +133,9 @@ mod tests {
     }
 
     fn taken(uses: &Uses, keys: &[&str]) -> Vec<String> {
-        let used = uses.take(&directory(keys));
-        assert!(used.tokens.is_empty());
-        let mut ids: Vec<_> = used.keys.iter().map(ToString::to_string).collect();
+        let taken = uses.take(&directory(keys));
+        assert!(taken.tokens.is_empty());
+        let mut ids: Vec<_> = taken.keys.iter().map(ToString::to_string).collect();
         ids.sort();
         ids
     }
@@ -152,8 +156,8 @@ mod tests {
     fn what_was_put_back_is_taken_out_again() {
         let uses = Uses::default();
         uses.mark_key(&"a".into());
-        let used = uses.take(&directory(&["a"]));
-        uses.put_back(&used);
+        let first = uses.take(&directory(&["a"]));
+        uses.put_back(&first);
         assert_eq!(taken(&uses, &["a"]), ["a"]);
     }
 

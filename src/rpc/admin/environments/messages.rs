@@ -66,7 +66,7 @@ pub(super) fn new_key(
     name: String,
     expires_at: Option<jiff::Timestamp>,
 ) -> Result<(NewKey, SecretString), Refusal> {
-    let keys::Generated { id, secret, hash } = keys::generate(kind).map_err(unmade)?;
+    let keys::Generated { id, secret, hash } = keys::generate(kind).map_err(|error| unmade(&error))?;
     let new = NewKey {
         id,
         kind,
@@ -87,8 +87,8 @@ pub(super) struct NewSecrets {
 impl NewSecrets {
     /// Secrets for the key of this id.
     pub(super) fn new(id: &str, overlap: Duration) -> Result<Self, Refusal> {
-        let server = keys::renew(KeyKind::Server, id).map_err(unmade)?;
-        let client = keys::renew(KeyKind::Client, id).map_err(unmade)?;
+        let server = keys::renew(KeyKind::Server, id).map_err(|error| unmade(&error))?;
+        let client = keys::renew(KeyKind::Client, id).map_err(|error| unmade(&error))?;
         let rotation = Rotation {
             server_hash: server.hash,
             client_hash: client.hash,
