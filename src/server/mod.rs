@@ -22,6 +22,7 @@ use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
+use crate::pb::admin::v1::segment_service_server::SegmentServiceServer;
 use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
@@ -283,7 +284,8 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
     };
     let projects = admin::Projects::new(store.clone());
     let environments = admin::Environments::new(store.clone());
-    let flags = admin::Flags::new(store.clone());
+    let flags = admin::Flags::new(store.clone(), hub.clone());
+    let segments = admin::Segments::new(store.clone());
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
@@ -291,6 +293,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
         .add_service(compressed!(ProjectServiceServer::new(projects)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))
+        .add_service(compressed!(SegmentServiceServer::new(segments)))
         .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
         .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
         .add_service(reflection().build_v1()?)

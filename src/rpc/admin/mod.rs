@@ -4,7 +4,9 @@ pub mod accounts;
 mod auth;
 mod environments;
 mod flags;
+mod paging;
 mod projects;
+mod segments;
 mod users;
 
 use std::net::IpAddr;
@@ -17,17 +19,19 @@ pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
+pub use segments::Segments;
 pub use users::Users;
 
-use super::convert::common;
-use super::front::Caller;
+use self::paging::Paging;
+use super::convert::common::PageSizes;
+use super::front::{Caller, Deadline};
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::store::environments::Address;
-use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, Page, PageRequest, RequestId, Written};
+use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
 
 /// The metadata with which a caller says why.
 const REASON: &str = "x-halyard-reason";
@@ -37,6 +41,8 @@ struct Call {
     caller: Caller,
     peer: Option<IpAddr>,
     reason: String,
+    /// By when it must be answered.
+    deadline: Deadline,
     /// Of the message, for telling a replay from another request with the same id.
     hash: Digest,
 }
@@ -59,6 +65,7 @@ impl Call {
             .get::<Caller>()
             .cloned()
             .ok_or(Refusal::Unauthenticated)?;
+        let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
@@ -69,6 +76,7 @@ impl Call {
             caller,
             peer,
             reason,
+            deadline,
             hash,
         };
         Ok((call, message, secrets))
@@ -81,6 +89,22 @@ impl Call {
             Some(project) => self.caller.authorise(Some(project)),
             None => Ok(()),
         }
+    }
+
+    /// Which page of a list of entities a request asks for: `page` is its size and its token, taken out of `asked`.
+    fn page<M: Message>(&self, violations: &mut Violations, page: (i32, String), asked: &M) -> Paging {
+        self.page_of(PageSizes::ENTITIES, violations, page, asked)
+    }
+
+    /// The same of a list whose pages have other sizes.
+    fn page_of<M: Message>(
+        &self,
+        sizes: PageSizes,
+        violations: &mut Violations,
+        page: (i32, String),
+        asked: &M,
+    ) -> Paging {
+        Paging::read(violations, self.caller.method.path, sizes, page, asked)
     }
 
     /// What the store is told of the caller, and of the request if it has an id.
@@ -123,26 +147,20 @@ fn answer<T, R: Message + Default>(outcome: Outcome<T>, response: impl FnOnce(&W
     Ok(Response::new(response))
 }
 
-/// Which page a request asks for.
-fn page(violations: &mut Violations, size: i32, token: String) -> PageRequest {
-    let size = common::page_size(violations, size);
-    if token.len() > limits::ATTRIBUTE_CHARS || token.contains(char::is_control) {
-        violations.add("page_token", "is not a token of a page before");
-    }
-    PageRequest { size, after: token }
-}
-
-/// A page's messages and the token of the next.
-fn write_page<T, M>(page: Page<T>, write: impl Fn(&T) -> M) -> (Vec<M>, String) {
-    (page.items.iter().map(write).collect(), page.next.unwrap_or_default())
-}
-
 fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevision> {
     let write = |revision: &EnvironmentRevision| pb::EnvironmentRevision {
         environment: revision.environment.to_string(),
         revision: revision.revision,
     };
     revisions.iter().map(write).collect()
+}
+
+fn write_warning(warning: &check::Warning) -> pb::Warning {
+    let check::Warning { field, description } = warning;
+    pb::Warning {
+        field: field.clone(),
+        description: description.clone(),
+    }
 }
 
 /// A name, or the key where none is given.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::accounts::Accounts;
 use super::auth::check_new;
-use super::{Call, answer, page, recorded, write_page};
+use super::{Call, answer, recorded};
 use crate::domain::access::InstanceRole;
 use crate::domain::email::Email;
 use crate::domain::invalid::Violations;
@@ -98,19 +98,24 @@ impl UserService for Users {
     }
 
     async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
-        let (call, message) = Call::open(request)?;
+        let (call, mut message) = Call::open(request)?;
+        call.caller.authorise(None)?;
+        let page = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let mut violations = Violations::new();
+        let paging = call.page(&mut violations, page, &message);
         let pb::ListUsersRequest {
-            page_size,
-            page_token,
+            page_size: _,
+            page_token: _,
             filter,
         } = message;
-        call.caller.authorise(None)?;
-        let mut violations = Violations::new();
-        let page = page(&mut violations, page_size, page_token);
         check::text(&mut violations, "filter", &filter, limits::EMAIL_BYTES);
-        let page = violations.or(page).map_err(Refusal::Invalid)?;
-        let found = self.accounts.store.list_users(&filter.to_lowercase(), &page).await;
-        let (users, next_page_token) = write_page(found.map_err(Refusal::Store)?, write_user);
+        let paging = violations.or(paging).map_err(Refusal::Invalid)?;
+        let filter = filter.to_lowercase();
+        let found = self.accounts.store.list_users(&filter, &paging.request).await;
+        let (users, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write_user);
         Ok(Response::new(pb::ListUsersResponse { users, next_page_token }))
     }
 
