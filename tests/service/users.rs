@@ -477,18 +477,18 @@ async fn what_is_only_validated_changes_nothing() {
         .unwrap();
     assert_eq!((made.email.as_str(), made.etag.as_str()), ("eve@example.com", ""));
     refused(get(&app, "eve@example.com").await, Code::NotFound);
-    let taken = pb::CreateUserRequest {
+    let again = pb::CreateUserRequest {
         validate_only: true,
         ..create_user(EMAIL, pb::InstanceRole::Unspecified)
     };
-    refused(app.users().create_user(taken).await, Code::AlreadyExists);
+    refused(app.users().create_user(again).await, Code::AlreadyExists);
     let (eve, token) = app.user("eve@example.com").await;
-    let update = pb::UpdateUserRequest {
+    let change = pb::UpdateUserRequest {
         password: OTHER_PASSWORD.into(),
         validate_only: true,
         ..update(&eve, &["password"])
     };
-    assert!(app.users().update_user(update).await.unwrap().into_inner().changed);
+    assert!(app.users().update_user(change).await.unwrap().into_inner().changed);
     let delete = pb::DeleteUserRequest {
         validate_only: true,
         ..delete(&eve)

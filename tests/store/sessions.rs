@@ -91,16 +91,19 @@ async fn who_guesses_ends_nothing() {
 #[tokio::test]
 async fn of_callers_that_show_one_token_together_exactly_one_wins() {
     let (world, session) = logged_in().await;
-    let shows = (0..8).map(|n| {
+    let calls = (0..8).map(|n| {
         let store = world.store.clone();
         let mut refresh = refresh(session, token(1));
         refresh.next.0[1] = n;
         tokio::spawn(async move { store.refresh_session(&refresh).await.unwrap() })
     });
-    let shown = futures_util::future::join_all(shows).await;
-    let shown: Vec<_> = shown.into_iter().map(Result::unwrap).collect();
-    assert_eq!(shown.iter().filter(|outcome| rotated(outcome)).count(), 1);
-    assert_eq!(shown.iter().filter(|outcome| **outcome == Refreshed::Raced).count(), 7);
+    let answers = futures_util::future::join_all(calls).await;
+    let outcomes: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| rotated(outcome)).count(), 1);
+    assert_eq!(
+        outcomes.iter().filter(|outcome| **outcome == Refreshed::Raced).count(),
+        7
+    );
 }
 
 #[tokio::test]

@@ -351,7 +351,10 @@ async fn of_two_administrators_who_remove_each_other_exactly_one_succeeds() {
             })
         };
         let (one, other) = futures_util::future::join(remove(a, b), remove(b, a)).await;
-        let succeeded = [one.unwrap(), other.unwrap()].into_iter().filter(Result::is_ok).count();
+        let succeeded = [one.unwrap(), other.unwrap()]
+            .iter()
+            .filter(|outcome| outcome.is_ok())
+            .count();
         assert_eq!(succeeded, 1);
         assert_eq!(
             world
