@@ -159,6 +159,7 @@ impl Administrator {
         let login = admin::LoginRequest {
             email: EMAIL.into(),
             password: PASSWORD.into(),
+            access_only: true,
         };
         let login = AuthServiceClient::new(channel.clone()).login(login).await?;
         let token = format!("Bearer {}", login.into_inner().access_token).parse()?;

@@ -3,6 +3,9 @@
 //! A token says who, in which session, and until when. It says nothing of roles: those are looked up at every call, so that a
 //! change bites at once.
 //!
+//! One key signs; others, which signed before or will sign next, only verify. A key is found by the id in the token's header, so
+//! that keys can be changed while tokens are out.
+//!
 //! The algorithm is the key's, never the header's: a header that names another algorithm, another key or none is refused before
 //! anything is verified. `now` is an argument, so the times are checked here and not by the library, which reads the clock.
 
@@ -18,9 +21,10 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::Error;
+use crate::domain::limits;
 
 /// How long a token works.
-pub const LIFETIME: Duration = Duration::from_mins(15);
+pub const LIFETIME: Duration = Duration::from_secs(limits::ACCESS_TOKEN_SECONDS as u64);
 /// How far in the future a token may begin: the clocks of two replicas differ a little. Its end is exact.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// The fewest bytes of a signing key: as many as HMAC-SHA-256 puts out.
@@ -98,11 +102,12 @@ pub enum Reason {
 
 /// Makes and verifies tokens.
 pub struct Tokens {
-    /// Names the key in the token's header, so that one key can follow another.
+    /// Names the key that signs in the token's header.
     key_id: String,
     algorithm: Algorithm,
     signing: EncodingKey,
-    verifying: DecodingKey,
+    /// The keys that verify, by their ids: few, so a list.
+    verifying: Vec<(String, DecodingKey)>,
     validation: Validation,
 }
 
@@ -146,8 +151,8 @@ impl SigningKey {
 }
 
 impl Tokens {
-    /// Tokens signed with one key.
-    pub fn new(key: &SigningKey) -> Self {
+    /// Tokens signed with one key, and verified with it or one of the others.
+    pub fn new(key: &SigningKey, others: &[SigningKey]) -> Self {
         let algorithm = Algorithm::HS256;
         let mut validation = Validation::new(algorithm);
         validation.set_issuer(&[ISSUER]);
@@ -155,11 +160,12 @@ impl Tokens {
         validation.set_required_spec_claims(&["iss", "aud", "sub", "nbf", "exp"]);
         validation.validate_exp = false;
         validation.validate_nbf = false;
+        let verifying = |key: &SigningKey| (key.id(), DecodingKey::from_secret(key.0.expose_secret()));
         Self {
             key_id: key.id(),
             algorithm,
             signing: EncodingKey::from_secret(key.0.expose_secret()),
-            verifying: DecodingKey::from_secret(key.0.expose_secret()),
+            verifying: std::iter::once(key).chain(others).map(verifying).collect(),
             validation,
         }
     }
@@ -203,10 +209,10 @@ impl Tokens {
         if header.alg != self.algorithm || header.crit.is_some() {
             return Err(Reason::Algorithm);
         }
-        if header.kid.as_deref() != Some(self.key_id.as_str()) {
-            return Err(Reason::UnknownKey);
-        }
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation)
+        let key_id = header.kid.ok_or(Reason::UnknownKey)?;
+        let known = self.verifying.iter().find(|(id, _)| *id == key_id);
+        let (_, key) = known.ok_or(Reason::UnknownKey)?;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation)
             .map_err(|error| Reason::of(error.kind()))?
             .claims;
         verified(&claims, now)

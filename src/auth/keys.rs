@@ -1,39 +1,14 @@
-//! The secrets of environment keys: `halyard_server_<id>_<secret>_<checksum>`, with `client` in place of `server` for client keys.
-//!
-//! The id is 64 random bits and the secret 256, both in lower-case hexadecimal digits; the checksum is the CRC-32 of everything
-//! before the last underscore. So the prefix tells people and secret scanners what they have found, the id tells which key is
-//! meant, and a typo or a random string is refused without looking anything up: a CRC-32 catches every single wrong character.
-//!
-//! What is stored is SHA-256 of the whole text. No slow hash: there is nothing to guess in 256 random bits, and a slow hash per
-//! request would be a lever for denial of service.
-
-use secrecy::SecretString;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
+//! The secrets of environment keys: `halyard_server_<id>_<secret>_<checksum>`, with `client` in place of `server` for client keys;
+//! see [`secret`].
 
 use super::Error;
-use crate::domain::access::KeyKind;
+use super::secret;
+pub use super::secret::{Generated, verify};
+use crate::domain::access::{EnvironmentKey, KeyKind, Term};
 use crate::domain::change::Digest;
 
 const SERVER_PREFIX: &str = "halyard_server_";
 const CLIENT_PREFIX: &str = "halyard_client_";
-const ID_BYTES: usize = 8;
-const SECRET_BYTES: usize = 32;
-/// Both prefixes have one length, and so do all keys.
-const TEXT_CHARS: usize = SERVER_PREFIX.len() + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES + 1 + CHECKSUM_CHARS;
-const CHECKSUM_CHARS: usize = 8;
-
-/// A key just made. This is the only time at which its secret is known.
-#[derive(Debug)]
-pub struct Generated {
-    /// Names the key; not secret.
-    pub id: String,
-    /// What applications send.
-    pub secret: SecretString,
-    /// What is stored of the secret.
-    pub hash: Digest,
-}
 
 /// What a caller shows, well formed but not yet verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,67 +23,45 @@ pub struct Presented<'a> {
 
 /// Makes a key.
 pub fn generate(kind: KeyKind) -> Result<Generated, Error> {
-    let mut id = [0; ID_BYTES];
-    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-    getrandom::fill(&mut id)?;
-    getrandom::fill(secret.as_mut_slice())?;
-    Ok(assemble(kind, id, &secret))
+    secret::generate(prefix(kind))
+}
+
+/// Makes another secret of a key.
+pub fn renew(kind: KeyKind, id: &str) -> Result<Generated, Error> {
+    secret::renew(prefix(kind), id)
 }
 
 /// Reads what a caller shows. `None`: it is not a key, whatever is stored.
 ///
 /// Takes one SHA-256 at most, no allocation, and no longer for a longer text.
 pub fn parse(text: &str) -> Option<Presented<'_>> {
-    if text.len() != TEXT_CHARS {
-        return None;
-    }
-    let (kind, rest) = match text.strip_prefix(SERVER_PREFIX) {
-        Some(rest) => (KeyKind::Server, rest),
-        None => (KeyKind::Client, text.strip_prefix(CLIENT_PREFIX)?),
+    let kind = if text.starts_with(SERVER_PREFIX) {
+        KeyKind::Server
+    } else {
+        KeyKind::Client
     };
-    let (id, rest) = rest.split_at_checked(2 * ID_BYTES)?;
-    let (secret, checksum) = rest.strip_prefix('_')?.split_at_checked(2 * SECRET_BYTES)?;
-    let checksum = checksum.strip_prefix('_')?;
-    let all_digits = [id, secret, checksum].into_iter().all(is_lower_hex);
-    let (covered, _) = text.split_at_checked(TEXT_CHARS - CHECKSUM_CHARS - 1)?;
-    if !all_digits || u32::from_str_radix(checksum, 16).ok()? != crc32fast::hash(covered.as_bytes()) {
-        return None;
+    let (id, hash) = secret::read(prefix(kind), text)?;
+    Some(Presented { kind, id, hash })
+}
+
+/// How long a secret of this hash opens what the key does: as long as the key lives, or as the overlap of its rotation lasts.
+/// `None`: it is no secret of the key's.
+pub fn term(key: &EnvironmentKey, presented: &Digest) -> Option<Term> {
+    let life = Term::from(key.expires_at);
+    if verify(presented, &key.secret_hash) {
+        return Some(life);
     }
-    Some(Presented {
-        kind,
-        id,
-        hash: hash(text),
-    })
+    let previous = key
+        .previous
+        .filter(|previous| verify(presented, &previous.secret_hash))?;
+    Some(life.min(Term::Until(previous.expires_at)))
 }
 
-/// Whether the secret that was shown is the stored one, in a time that does not tell how much of it is.
-pub fn verify(presented: &Digest, stored: &Digest) -> bool {
-    presented.0.ct_eq(&stored.0).into()
-}
-
-fn assemble(kind: KeyKind, id: [u8; ID_BYTES], secret: &[u8; SECRET_BYTES]) -> Generated {
-    let prefix = match kind {
+fn prefix(kind: KeyKind) -> &'static str {
+    match kind {
         KeyKind::Server => SERVER_PREFIX,
         KeyKind::Client => CLIENT_PREFIX,
-    };
-    let id = hex::encode(id);
-    let secret = Zeroizing::new(hex::encode(secret));
-    let covered = Zeroizing::new(format!("{prefix}{id}_{}", secret.as_str()));
-    let checksum = crc32fast::hash(covered.as_bytes());
-    let text = format!("{}_{checksum:08x}", covered.as_str());
-    Generated {
-        id,
-        hash: hash(&text),
-        secret: text.into(),
     }
-}
-
-fn hash(text: &str) -> Digest {
-    Digest(Sha256::digest(text).into())
-}
-
-fn is_lower_hex(text: &str) -> bool {
-    text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -117,9 +70,44 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
+    use crate::auth::secret::{ID_BYTES, SECRET_BYTES, assemble};
+    use crate::domain::access::PreviousSecret;
+    use crate::domain::change::EnvironmentId;
 
     fn sample() -> Generated {
-        assemble(KeyKind::Server, [0xa5; ID_BYTES], &[0x3c; SECRET_BYTES])
+        assemble(SERVER_PREFIX, "a5a5a5a5a5a5a5a5", &[0x3c; SECRET_BYTES])
+    }
+
+    #[test]
+    fn a_replaced_secret_works_for_as_long_as_it_was_given() {
+        let (now, later) = (jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::MAX);
+        let check = |expires_at: Option<jiff::Timestamp>, hash: u8, expected: Option<Term>| {
+            let key = EnvironmentKey {
+                environment: EnvironmentId(1),
+                kind: KeyKind::Server,
+                secret_hash: Digest([1; 32]),
+                expires_at,
+                previous: Some(PreviousSecret {
+                    secret_hash: Digest([2; 32]),
+                    expires_at: later,
+                }),
+            };
+            assert_eq!(term(&key, &Digest([hash; 32])), expected);
+        };
+        check(None, 1, Some(Term::Endless));
+        check(None, 2, Some(Term::Until(later)));
+        check(Some(now), 1, Some(Term::Until(now)));
+        check(Some(now), 2, Some(Term::Until(now)));
+        check(None, 3, None);
+    }
+
+    #[test]
+    fn a_renewed_key_keeps_its_id_alone() {
+        let one = generate(KeyKind::Client).unwrap();
+        let other = renew(KeyKind::Client, &one.id).unwrap();
+        let presented = parse(other.secret.expose_secret()).unwrap();
+        assert_eq!((presented.kind, presented.id), (KeyKind::Client, one.id.as_str()));
+        assert!(verify(&presented.hash, &other.hash) && !verify(&presented.hash, &one.hash));
     }
 
     #[test]
@@ -189,7 +177,7 @@ mod tests {
             format!("halyard_server_0{}0", "é".repeat(44)),
             format!("h{}", "é".repeat(52)),
         ] {
-            assert_eq!(text.len(), TEXT_CHARS);
+            assert_eq!(text.len(), sample().secret.expose_secret().len());
             assert_eq!(parse(&text), None);
         }
     }
@@ -218,7 +206,7 @@ mod tests {
 
         #[test]
         fn every_key_is_read_back(id: [u8; ID_BYTES], secret: [u8; SECRET_BYTES]) {
-            let key = assemble(KeyKind::Client, id, &secret);
+            let key = assemble(CLIENT_PREFIX, &hex::encode(id), &secret);
             let presented = parse(key.secret.expose_secret()).unwrap();
             prop_assert_eq!(presented.id, key.id.as_str());
             prop_assert_eq!(presented.hash, key.hash);

@@ -1,11 +1,15 @@
-//! Verifying who is calling: environment keys, access tokens and passwords.
+//! Verifying who is calling: environment keys, service tokens, access and refresh tokens, and passwords; and invitations.
 //!
 //! Architecture invariant: nothing here does IO or reads a clock (`now` is an argument), and nothing here decides what a caller
 //! may do; that is [`access`](crate::domain::access)'s. Random numbers are drawn only where a secret is made.
 
+pub mod invitations;
 pub mod jwt;
 pub mod keys;
 pub mod password;
+pub mod refresh;
+mod secret;
+pub mod service_tokens;
 
 /// A secret could not be made or read.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,9 @@
 //!
 //! Hashing takes tens of milliseconds and 19 MiB on purpose. These functions block: call them on a thread for blocking work, and
 //! only so many at a time.
+//!
+//! The bundled passwords are from `@zxcvbn-ts/language-common` 4.1.3 (MIT; Dan Wheeler, Dropbox and the zxcvbn-ts authors): all
+//! with twelve characters or more, and the two thousand commonest shorter ones that begin and end with a letter.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -22,6 +25,9 @@ const LANES: u32 = 1;
 /// knows a password for it, and [`verify`] would not believe them.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$F5imxxM4gSRa/ZDbnX+0Iw$5VTzcPUkqpjdBBSxQwqqYj4u0jK/NVbc3+lIiGKcev0";
+
+/// What too many people chose already, in lower case, sorted, one a line.
+const COMMON: &str = include_str!("common_passwords.txt");
 
 /// Hashes a password with a salt of its own. Blocks.
 pub fn hash(password: &SecretString) -> Result<String, Error> {
@@ -60,10 +66,30 @@ pub fn check_new(password: &SecretString, email: &Email) -> Result<(), Violation
     if password.len() > limits::PASSWORD_BYTES {
         violations.add("", format!("must have at most {} bytes", limits::PASSWORD_BYTES));
     }
-    if password.trim().to_lowercase() == email.normalized() {
-        violations.add("", "must not be the e-mail address");
+    let plain = password.trim().to_lowercase();
+    if plain == email.normalized() || plain == email.local() {
+        violations.add("", "must not be the e-mail address or the part before its @");
+    }
+    if password.chars().count() >= limits::PASSWORD_MIN_CHARS && is_common(&plain) {
+        violations.add("", "is one of those that are tried first; choose another");
     }
     violations.or(())
+}
+
+/// Whether a password in lower case is a common one, a common one again and again, or a common word that hides behind digits and
+/// punctuation no longer than itself.
+fn is_common(password: &str) -> bool {
+    let word = password.trim_matches(|c: char| !c.is_alphabetic());
+    let hides = 2 * word.len() >= password.len();
+    // A text of some period is the same when it is moved by the period.
+    let period = password
+        .char_indices()
+        .skip(1)
+        .map(|(at, _)| at)
+        .find(|&at| password.len().is_multiple_of(at) && password.get(at..) == password.get(..password.len() - at));
+    let once = period.and_then(|at| password.get(..at));
+    let is_listed = |text: &str| COMMON.lines().any(|common| common == text);
+    is_listed(password) || (hides && is_listed(word)) || once.is_some_and(|once| is_listed(once) || once.len() < 4)
 }
 
 fn parameters() -> Result<Params, Error> {
@@ -144,10 +170,52 @@ mod tests {
         check("ünïcödé pаß", 1);
         check("ünïcödé pаßw", 0);
         check("", 1);
-        check(&"a".repeat(limits::PASSWORD_BYTES), 0);
-        check(&"a".repeat(limits::PASSWORD_BYTES + 1), 1);
+        check(&"ünïcödé ".repeat(limits::PASSWORD_BYTES / 12), 0);
+        check(&"ünïcödé ".repeat(limits::PASSWORD_BYTES / 11), 1);
         check("ada.lovelace@example.com", 1);
         check(" ADA.LOVELACE@EXAMPLE.COM ", 1);
+        check("Ada.Lovelace", 1);
+    }
+
+    #[test]
+    fn common_passwords_are_refused_in_their_usual_disguises() {
+        let is_refused = |password: &str| {
+            let email = Email::new("ada@example.com").unwrap();
+            check_new(&secret(password), &email).is_err()
+        };
+        for password in [
+            "1qaz2wsx3edc",
+            "Administrator",
+            "Password1234",
+            "!!password!!",
+            "123iloveyou321",
+            "passwordpassword",
+            "monkeymonkeymonkey",
+            "aaaaaaaaaaaa",
+            "121212121212",
+        ] {
+            assert!(is_refused(password), "{password}");
+        }
+        for password in [
+            "correct horse battery staple",
+            "monkey-8392018475635",
+            "passwort für Ada",
+            "3.14159265358",
+            "überlänge überlänge",
+        ] {
+            assert!(!is_refused(password), "{password}");
+        }
+    }
+
+    #[test]
+    fn the_bundled_list_can_be_compared_with() {
+        assert!(COMMON.lines().count() > 2_000);
+        assert!(COMMON.lines().is_sorted_by(|a, b| a < b));
+        assert!(
+            COMMON
+                .lines()
+                .all(|line| line == line.trim().to_lowercase() && line.len() >= 4)
+        );
     }
 
     #[test]

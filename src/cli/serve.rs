@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::database::Opened;
 use crate::auth::jwt::{SigningKey, Tokens};
 use crate::config::{Serve, Service, Shutdown, Streams};
+use crate::rpc::admin::accounts::{self, SignUp};
 use crate::server::{Options, Server};
 use crate::{store, watch};
 
@@ -55,6 +56,8 @@ pub async fn until_stopped(server: Server, stop: &CancellationToken) -> anyhow::
 /// What a server is made of, from what it is configured with.
 pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -> Options {
     let Service {
+        ref previous_signing_keys,
+        sign_up,
         listen,
         worker_threads,
         database_pool_size,
@@ -73,7 +76,11 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             drain_window,
             ..watch::Options::default()
         },
-        tokens: Tokens::new(signing_key),
+        tokens: Tokens::new(signing_key, previous_signing_keys),
+        accounts: accounts::Options {
+            sign_up: if sign_up { SignUp::On } else { SignUp::Off },
+            ..accounts::Options::default()
+        },
         workers: worker_threads.get(),
         drain_window,
         grace: grace.saturating_sub(drain_window),

@@ -57,6 +57,7 @@ async fn identify(caller: Caller, credential: Credential) -> Result<Caller, Erro
             let request = LoginRequest {
                 email: email.given().to_owned(),
                 password: password.expose_secret().to_owned(),
+                access_only: true,
             };
             let mut client = AuthServiceClient::new(caller.channel.clone());
             let answer = caller.answer(client.login(caller.bounded_request(request))).await?;

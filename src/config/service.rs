@@ -54,6 +54,10 @@ pub struct Embedded {
 /// How a server serves.
 #[derive(Debug, Clone)]
 pub struct Service {
+    /// What access tokens may be signed with besides: what signed before, or will next.
+    pub previous_signing_keys: Vec<SigningKey>,
+    /// Whether people may open accounts for themselves.
+    pub sign_up: bool,
     /// Where it listens.
     pub listen: SocketAddr,
     /// How many threads evaluate, each with a runtime of its own.
@@ -106,6 +110,12 @@ const SIGNING_KEY: Setting = Setting::secret(
     "KEY",
     "What access tokens are signed with, at least 32 bytes",
 );
+const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
+    "previous-signing-key",
+    "KEYS",
+    "Further keys whose access tokens are accepted while keys are changed, one a line",
+);
+const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
 const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
@@ -142,6 +152,8 @@ pub(super) const DATABASE: &[Setting] = &[DATABASE_URL, EMBEDDED, DATA_DIR, POST
 /// The settings of `serve` beside [`DATABASE`].
 pub(super) const SERVE: &[Setting] = &[
     SIGNING_KEY,
+    PREVIOUS_SIGNING_KEY,
+    SIGN_UP,
     SERVE_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
@@ -155,6 +167,8 @@ pub(super) const DEV: &[Setting] = &[
     DATA_DIR,
     POSTGRES_BIN_DIR,
     SIGNING_KEY,
+    PREVIOUS_SIGNING_KEY,
+    SIGN_UP,
     DEV_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
@@ -264,7 +278,23 @@ fn signing_key(reader: &mut Reader<'_>) -> Result<Option<SigningKey>, Noted> {
     })
 }
 
+fn previous_signing_keys(reader: &mut Reader<'_>) -> Result<Vec<SigningKey>, Noted> {
+    let Some(secret) = reader.secret(PREVIOUS_SIGNING_KEY)? else {
+        return Ok(Vec::new());
+    };
+    let lines = secret.expose().lines().map(str::trim_end);
+    let keys = lines
+        .filter(|line| !line.is_empty())
+        .map(|line| SigningKey::new(line.as_bytes()));
+    keys.collect::<Result<_, _>>().map_err(|error| {
+        let description = format!("holds a line that is too short: {error}");
+        reader.refuse(PREVIOUS_SIGNING_KEY.argument(), description)
+    })
+}
+
 fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Setting) -> Result<Service, Noted> {
+    let previous_signing_keys = previous_signing_keys(reader);
+    let sign_up = reader.switch(SIGN_UP);
     let listen = reader.required(listen, values::address);
     let worker_threads = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS));
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
@@ -275,6 +305,8 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
+        previous_signing_keys: previous_signing_keys?,
+        sign_up: sign_up?,
         listen: listen?,
         worker_threads: worker_threads?.unwrap_or_else(cores),
         database_pool_size: database_pool_size?,

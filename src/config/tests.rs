@@ -51,12 +51,15 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     let serve = serve("serve", &[("DATABASE_URL", URL), ("HALYARD_SIGNING_KEY", KEY)]);
     assert!(matches!(&serve.database, Database::Url(url) if url.expose() == URL));
     let Service {
+        previous_signing_keys,
+        sign_up,
         listen,
         worker_threads: _,
         database_pool_size,
         streams,
         shutdown,
     } = serve.service;
+    assert!(previous_signing_keys.is_empty() && !sign_up);
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
@@ -72,6 +75,8 @@ fn every_option_has_a_variable() {
         ("HALYARD_DATA_DIR", "/data"),
         ("HALYARD_POSTGRES_BIN_DIR", "/pg"),
         ("HALYARD_SIGNING_KEY", KEY),
+        ("HALYARD_PREVIOUS_SIGNING_KEY", KEY),
+        ("HALYARD_SIGN_UP", "true"),
         ("HALYARD_LISTEN", "[::1]:1"),
         ("HALYARD_WORKER_THREADS", "3"),
         ("HALYARD_DATABASE_POOL_SIZE", "4"),
@@ -88,6 +93,8 @@ fn every_option_has_a_variable() {
         postgres_bin_dir: Some("/pg".into()),
     };
     assert!(matches!(serve.database, Database::Embedded(embedded) if embedded == expected));
+    assert_eq!(serve.service.previous_signing_keys.len(), 1);
+    assert!(serve.service.sign_up);
     assert_eq!(serve.service.listen.to_string(), "[::1]:1");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
@@ -190,6 +197,22 @@ fn a_short_signing_key_is_refused_without_being_shown() {
     let text = said(SERVE, &[("HALYARD_SIGNING_KEY", &KEY[1..])]);
     assert!(text.contains("has 31 bytes; at least 32 are required"), "{text}");
     assert!(!text.contains(&KEY[1..]), "{text}");
+}
+
+#[test]
+fn keys_that_signed_before_are_read_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = file(&folder, "keys", format!("{KEY}\r\n\n{KEY}x\n").as_bytes());
+    let line = format!("{SERVE} --previous-signing-key-file {keys}");
+    let serve = serve(&line, &[("HALYARD_SIGNING_KEY", KEY)]);
+    assert_eq!(serve.service.previous_signing_keys.len(), 2);
+    let short = ("HALYARD_PREVIOUS_SIGNING_KEY", "too short a key");
+    let text = said(SERVE, &[("HALYARD_SIGNING_KEY", KEY), short]);
+    assert!(
+        text.contains("--previous-signing-key holds a line that is too short"),
+        "{text}"
+    );
+    assert!(!text.contains("too short a key"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who may do what: roles, the permission matrix, and what every replica knows of callers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -62,6 +63,66 @@ pub struct Standing {
     pub instance: Option<InstanceRole>,
     /// The role in the project at hand; `None` also when there is no project at hand.
     pub project: Option<Role>,
+    /// Whether it is a machine: one is bound to its project, and creates none.
+    pub machine: bool,
+}
+
+/// Names a service token; not secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(u64);
+
+/// Whose credential it is that administrates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// A person, by the account.
+    User(Uuid),
+    /// A machine.
+    ServiceToken(TokenId),
+}
+
+/// How long a credential lets its bearer in. The shorter is the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Term {
+    /// Until this moment, which is not part of it.
+    Until(jiff::Timestamp),
+    /// For as long as it is not taken away.
+    Endless,
+}
+
+impl From<Option<jiff::Timestamp>> for Term {
+    /// `None`: it does not expire.
+    fn from(expires_at: Option<jiff::Timestamp>) -> Self {
+        expires_at.map_or(Self::Endless, Self::Until)
+    }
+}
+
+impl Term {
+    /// Whether it has ended.
+    pub fn is_over(self, now: jiff::Timestamp) -> bool {
+        match self {
+            Self::Until(end) => end <= now,
+            Self::Endless => false,
+        }
+    }
+}
+
+impl TokenId {
+    const DIGITS: usize = 16;
+
+    /// Reads an id: 16 hexadecimal digits in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == Self::DIGITS && digits)
+            .then(|| u64::from_str_radix(text, 16).ok())
+            .flatten()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 impl Permission {
@@ -97,13 +158,17 @@ impl Permission {
         }
     }
 
-    /// The permission matrix: whether a standing includes this permission. Any active user may create a project.
+    /// The permission matrix: whether a standing includes this permission. Any active user may create a project; a machine has
+    /// nothing outside of its own.
     pub fn granted_to(self, standing: Standing) -> bool {
         if standing.instance == Some(InstanceRole::Administrator) {
             return true;
         }
+        if self == Self::CreateProjects {
+            return !standing.machine;
+        }
         let Some(role) = standing.project else {
-            return self == Self::CreateProjects;
+            return false;
         };
         let (owner, admin, developer, viewer) = match self {
             Self::CreateProjects | Self::Read => (true, true, true, true),
@@ -194,6 +259,43 @@ pub struct EnvironmentKey {
     pub secret_hash: Digest,
     /// When it stops working. `None`: never.
     pub expires_at: Option<jiff::Timestamp>,
+    /// The secret that was replaced last. `None`: there was none before.
+    pub previous: Option<PreviousSecret>,
+}
+
+/// A secret that was replaced, and works on for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// SHA-256 of it.
+    pub secret_hash: Digest,
+    /// When it stops working.
+    pub expires_at: jiff::Timestamp,
+}
+
+/// What a replica knows of a service token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceToken {
+    /// For people.
+    pub name: String,
+    /// Its project.
+    pub project: key::Project,
+    /// Its role there.
+    pub role: Role,
+    /// SHA-256 of its secret.
+    pub secret_hash: Digest,
+    /// When it stops working. `None`: never.
+    pub expires_at: Option<jiff::Timestamp>,
+}
+
+impl ServiceToken {
+    /// What the token is, in a project or outside of any.
+    pub fn standing(&self, project: Option<&key::Project>) -> Standing {
+        Standing {
+            instance: None,
+            project: (project == Some(&self.project)).then_some(self.role),
+            machine: true,
+        }
+    }
 }
 
 /// What a replica knows of a user.
@@ -215,6 +317,7 @@ impl User {
         Standing {
             instance: self.role,
             project: project.and_then(|project| self.memberships.get(project).copied()),
+            machine: false,
         }
     }
 }
@@ -232,7 +335,7 @@ pub struct Environment {
 
 /// What access depends on, as of one revision of the installation's `access` head. Immutable; every replica holds the newest.
 ///
-/// Revoked keys and inactive users are not in it.
+/// What is revoked is not in it, nor are inactive users. Revoked sessions are, for as long as an access token of theirs could work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     /// The revision of the `access` head.
@@ -243,6 +346,20 @@ pub struct Directory {
     pub keys: HashMap<Arc<str>, EnvironmentKey>,
     /// Active users.
     pub users: HashMap<Uuid, User>,
+    /// Logins that were ended lately: their access tokens have not run out yet.
+    pub revoked_sessions: HashSet<Uuid>,
+    /// Service tokens.
+    pub tokens: HashMap<TokenId, ServiceToken>,
+}
+
+impl Directory {
+    /// What a principal is, in a project or outside of any. `None`: it is not known.
+    pub fn standing(&self, principal: Principal, project: Option<&key::Project>) -> Option<Standing> {
+        match principal {
+            Principal::User(id) => self.users.get(&id).map(|user| user.standing(project)),
+            Principal::ServiceToken(id) => self.tokens.get(&id).map(|token| token.standing(project)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -269,8 +386,8 @@ mod tests {
         for (permission, granted) in rows {
             for role in Role::ALL {
                 let standing = Standing {
-                    instance: None,
                     project: Some(role),
+                    ..Standing::default()
                 };
                 let initial = role.name().get(..1).unwrap();
                 assert_eq!(
@@ -289,9 +406,63 @@ mod tests {
             assert_eq!(stranger, permission == Permission::CreateProjects, "{permission:?}");
             let administrator = Standing {
                 instance: Some(InstanceRole::Administrator),
-                project: None,
+                ..Standing::default()
             };
             assert!(permission.granted_to(administrator), "{permission:?}");
         }
+    }
+
+    fn shop() -> key::Project {
+        key::Project::new("shop").unwrap()
+    }
+
+    #[test]
+    fn a_service_token_may_in_its_project_what_a_member_may_but_make_no_other() {
+        let other = key::Project::new("other").unwrap();
+        for role in Role::ALL {
+            let token = ServiceToken {
+                name: String::new(),
+                project: shop(),
+                role,
+                secret_hash: Digest::default(),
+                expires_at: None,
+            };
+            for permission in Permission::ALL {
+                let person = Standing {
+                    project: Some(role),
+                    ..Standing::default()
+                };
+                let expected = permission != Permission::CreateProjects && permission.granted_to(person);
+                assert_eq!(
+                    permission.granted_to(token.standing(Some(&shop()))),
+                    expected,
+                    "{permission:?}"
+                );
+                assert!(!permission.granted_to(token.standing(Some(&other))), "{permission:?}");
+                assert!(!permission.granted_to(token.standing(None)), "{permission:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_of_tokens_are_read_as_they_are_written() {
+        let check = |text: &str, valid: bool| {
+            let read = TokenId::parse(text);
+            assert_eq!(read.map(|id| id.to_string()).as_deref(), valid.then_some(text));
+        };
+        check("00000000000000ff", true);
+        check("ffffffffffffffff", true);
+        check("ff", false);
+        check("00000000000000FF", false);
+        check("+0000000000000ff", false);
+        check("00000000000000ff0", false);
+    }
+
+    #[test]
+    fn the_shorter_term_is_the_smaller_and_ends_at_its_moment() {
+        let (now, later) = (jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::MAX);
+        assert!(Term::Until(now) < Term::Until(later) && Term::Until(later) < Term::Endless);
+        assert!(Term::Until(now).is_over(now) && !Term::Until(later).is_over(now));
+        assert!(!Term::from(None).is_over(later));
     }
 }

@@ -24,8 +24,11 @@ impl Email {
         if given.len() > limits::EMAIL_BYTES {
             violations.add("", format!("is longer than {} bytes", limits::EMAIL_BYTES));
         }
-        if given.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            violations.add("", "must hold neither white space nor control characters");
+        if given
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || is_invisible(c))
+        {
+            violations.add("", "must hold neither white space nor control or invisible characters");
         }
         let two_parts = given
             .split_once('@')
@@ -47,10 +50,37 @@ impl Email {
         &self.given
     }
 
+    /// What is before the @, in lower case.
+    pub fn local(&self) -> &str {
+        self.normalized.split_once('@').map_or("", |(local, _)| local)
+    }
+
     /// In lower case: what accounts are found by, and unique by.
     pub fn normalized(&self) -> &str {
         &self.normalized
     }
+}
+
+/// Whether a character shows nothing of itself, so that two addresses which differ in it alone look the same: soft hyphens, zero
+/// widths, marks of direction, invisible operators, variation selectors, tags.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 impl fmt::Display for Email {
@@ -81,6 +111,8 @@ mod tests {
         check("ada lovelace@example.com", false);
         check("ada@exa\u{7}mple.com", false);
         check("ada\u{a0}@example.com", false);
+        check("ada\u{200b}@example.com", false);
+        check("\u{202e}ada@example.com", false);
     }
 
     #[test]

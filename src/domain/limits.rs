@@ -85,6 +85,16 @@ pub const FLAGS: usize = 10_000;
 pub const ENVIRONMENTS: usize = 100;
 /// Keys of an environment that are neither revoked nor expired.
 pub const KEYS: usize = 100;
+/// Hours that both secrets of a rotated key work, at most.
+pub const ROTATION_OVERLAP_HOURS: usize = 30 * 24;
+/// Members of a project.
+pub const MEMBERS: usize = 1_000;
+/// Invitations to a project that can still be accepted.
+pub const INVITATIONS: usize = 100;
+/// Days until an invitation expires, at most.
+pub const INVITATION_DAYS: usize = 30;
+/// Service tokens of a project that are neither revoked nor expired.
+pub const SERVICE_TOKENS: usize = 100;
 /// Entries of a page.
 pub const PAGE_SIZE: usize = 1_000;
 /// Entries of a page when the caller does not say.
@@ -107,5 +117,15 @@ pub const REASON_CHARS: usize = 500;
 pub const PASSWORD_BYTES: usize = 1_024;
 /// Characters that a new password must have at least.
 pub const PASSWORD_MIN_CHARS: usize = 12;
+/// Seconds for which an access token works.
+pub const ACCESS_TOKEN_SECONDS: u32 = 15 * 60;
+/// Seconds after its last use for which a session can be refreshed.
+pub const SESSION_IDLE_SECONDS: u32 = 14 * 24 * 60 * 60;
+/// Seconds after its login for which a session can be refreshed.
+pub const SESSION_SECONDS: u32 = 90 * 24 * 60 * 60;
+/// Seconds within which a refresh token that was used already is taken for a race of two clients, not for theft.
+pub const REFRESH_RACE_SECONDS: u32 = 10;
+/// Sessions of a user; the one least recently used makes room for a new one.
+pub const SESSIONS: usize = 100;
 /// Bytes in an e-mail address: what RFC 5321 leaves of a path.
 pub const EMAIL_BYTES: usize = 254;

@@ -15,6 +15,8 @@ use crate::watch::{Hub, Status};
 
 const ADMINISTRATION: &[&str] = &[
     "halyard.admin.v1.AuthService",
+    "halyard.admin.v1.ServiceTokenService",
+    "halyard.admin.v1.UserService",
     "halyard.admin.v1.ProjectService",
     "halyard.admin.v1.EnvironmentService",
     "halyard.admin.v1.FlagService",

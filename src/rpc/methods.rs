@@ -11,9 +11,13 @@ use crate::domain::access::Permission;
 pub enum Needs {
     /// Nothing.
     Nothing,
-    /// An access token of an active user.
+    /// Nothing, or an access token of an active user.
+    MaybeUser,
+    /// An access token of an active user. A service token does not do.
     User,
-    /// An access token of a user with this permission, in the project that the request names.
+    /// An access token of an active user, or a service token.
+    Principal,
+    /// One of these with this permission, in the project that the request names.
     Permission(Permission),
     /// An environment key of either kind.
     AnyKey,
@@ -70,19 +74,47 @@ const fn streaming(path: &'static str, needs: Needs) -> Method {
 
 /// The table.
 pub const METHODS: &[Method] = {
-    use Needs::{AnyKey, Nothing, Permission as May, ServerKey, User};
-    use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, Read};
+    use Needs::{AnyKey, MaybeUser, Nothing, Permission as May, Principal, ServerKey, User};
+    use Permission::{
+        Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageInstance, ManageMembers, Read,
+    };
     &[
+        unary("/halyard.admin.v1.AuthService/SignUp", Nothing),
         unary("/halyard.admin.v1.AuthService/Login", Nothing),
-        unary("/halyard.admin.v1.AuthService/WhoAmI", User),
+        unary("/halyard.admin.v1.AuthService/Refresh", Nothing),
+        unary("/halyard.admin.v1.AuthService/Logout", User),
+        unary("/halyard.admin.v1.AuthService/ChangePassword", User),
+        unary("/halyard.admin.v1.AuthService/WhoAmI", Principal),
+        unary("/halyard.admin.v1.AuthService/AcceptInvitation", MaybeUser),
+        unary("/halyard.admin.v1.UserService/CreateUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/GetUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/ListUsers", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/UpdateUser", May(ManageInstance)),
+        unary("/halyard.admin.v1.UserService/DeleteUser", May(ManageInstance)),
         unary("/halyard.admin.v1.ProjectService/CreateProject", May(CreateProjects)),
         unary("/halyard.admin.v1.ProjectService/GetProject", May(Read)),
-        unary("/halyard.admin.v1.ProjectService/ListProjects", User),
+        unary("/halyard.admin.v1.ProjectService/ListProjects", Principal),
         unary(
             "/halyard.admin.v1.ProjectService/UpdateProject",
             May(ManageEnvironments),
         ),
         unary("/halyard.admin.v1.ProjectService/DeleteProject", May(DeleteProject)),
+        unary("/halyard.admin.v1.ProjectService/ListMembers", May(Read)),
+        unary("/halyard.admin.v1.ProjectService/SetMember", May(ManageMembers)),
+        // Whoever may read may leave; removing others asks for more, and is the store's to refuse.
+        unary("/halyard.admin.v1.ProjectService/RemoveMember", May(Read)),
+        unary("/halyard.admin.v1.ProjectService/CreateInvitation", May(ManageMembers)),
+        unary("/halyard.admin.v1.ProjectService/ListInvitations", May(ManageMembers)),
+        unary("/halyard.admin.v1.ProjectService/RevokeInvitation", May(ManageMembers)),
+        unary(
+            "/halyard.admin.v1.ServiceTokenService/CreateServiceToken",
+            May(ManageMembers),
+        ),
+        unary("/halyard.admin.v1.ServiceTokenService/ListServiceTokens", May(Read)),
+        unary(
+            "/halyard.admin.v1.ServiceTokenService/RevokeServiceToken",
+            May(ManageMembers),
+        ),
         unary(
             "/halyard.admin.v1.EnvironmentService/CreateEnvironment",
             May(ManageEnvironments),
@@ -102,6 +134,10 @@ pub const METHODS: &[Method] = {
             May(ManageEnvironments),
         ),
         unary("/halyard.admin.v1.EnvironmentService/ListKeys", May(Read)),
+        unary(
+            "/halyard.admin.v1.EnvironmentService/RotateKey",
+            May(ManageEnvironments),
+        ),
         unary(
             "/halyard.admin.v1.EnvironmentService/RevokeKey",
             May(ManageEnvironments),

@@ -50,6 +50,17 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Too many tries: wait.
+    Throttled {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// This installation does not let people open accounts for themselves: ask an administrator for one.
+    SignUpOff,
+    /// The account has no password to be changed.
+    NoPassword,
+    /// Use the tokens that another caller got for the same refresh token.
+    RefreshRaced,
     /// The message is larger than the limit.
     TooLarge,
     /// The caller's deadline is over.
@@ -152,6 +163,23 @@ impl From<Refusal> for Status {
             Refusal::Store(error) => stored(error),
             Refusal::Unavailable { what, retry_after } => retry(Code::Unavailable, "UNAVAILABLE", what, retry_after),
             Refusal::Busy { what, retry_after } => retry(Code::ResourceExhausted, "BUSY", what, retry_after),
+            Refusal::Throttled { retry_after } => retry(
+                Code::ResourceExhausted,
+                "THROTTLED",
+                "too many tries; wait before the next",
+                retry_after,
+            ),
+            Refusal::SignUpOff => precondition(
+                "SIGN_UP_OFF",
+                "sign-up",
+                "is switched off here; ask an administrator for an account",
+            ),
+            Refusal::NoPassword => precondition("NO_PASSWORD", "user", "has no password to be changed"),
+            Refusal::RefreshRaced => plain(
+                Code::Aborted,
+                "REFRESH_RACED",
+                "the refresh token was used a moment ago; use the tokens that its use gave",
+            ),
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,
                 "MESSAGE_TOO_LARGE",
@@ -190,12 +218,7 @@ fn stored(error: store::Error) -> Status {
             entity,
             key,
             description,
-        } => {
-            let mut details = info("BLOCKED");
-            let subject = format!("{entity} {key}");
-            details.add_precondition_failure_violation("STATE", &subject, &description);
-            Status::with_error_details(Code::FailedPrecondition, format!("{subject} {description}"), details)
-        }
+        } => precondition("BLOCKED", &format!("{entity} {key}"), &description),
         Error::LimitReached { entity, limit } => plain(
             Code::ResourceExhausted,
             "LIMIT_REACHED",
@@ -286,6 +309,12 @@ fn retry(code: Code, reason: &str, message: &str, after: Duration) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(after));
     Status::with_error_details(code, message, details)
+}
+
+fn precondition(reason: &str, subject: &str, description: &str) -> Status {
+    let mut details = info(reason);
+    details.add_precondition_failure_violation("STATE", subject, description);
+    Status::with_error_details(Code::FailedPrecondition, format!("{subject} {description}"), details)
 }
 
 fn resource(code: Code, reason: &str, entity: &str, key: &str, message: &str) -> Status {

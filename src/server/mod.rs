@@ -4,6 +4,7 @@
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
 mod connection;
+mod uses;
 mod workers;
 
 use std::net::SocketAddr;
@@ -24,7 +25,10 @@ use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
 use crate::pb::admin::v1::segment_service_server::SegmentServiceServer;
+use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServer;
+use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
+use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -54,6 +58,8 @@ pub struct Options {
     pub watch: crate::watch::Options,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
+    /// How people come in.
+    pub accounts: accounts::Options,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the server stops.
@@ -92,6 +98,7 @@ pub struct Server {
     address: SocketAddr,
     hub: Arc<Hub>,
     store: Store,
+    accounts: Arc<Accounts>,
     workers: Workers,
     draining: CancellationToken,
     tasks: Tasks,
@@ -110,6 +117,7 @@ impl Server {
             feed,
             watch,
             tokens,
+            accounts,
             workers,
             drain_window,
             grace,
@@ -146,8 +154,13 @@ impl Server {
             "health",
             health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
         );
-        let routes = routes(&store, &hub, &tokens)?.add_service(health);
-        let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
+        let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
+        tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
+        let routes = routes(&store, &hub, &accounts)?.add_service(health);
+        let authenticator = Authenticator::new(hub.clone(), tokens);
+        let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
+        tasks.spawn("uses", uses);
+        let front = FrontLayer::new(authenticator, Handle::current());
 
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
@@ -156,6 +169,7 @@ impl Server {
             address,
             hub,
             store,
+            accounts,
             workers,
             draining,
             tasks,
@@ -180,6 +194,11 @@ impl Server {
         &self.store
     }
 
+    /// Who may come in.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// Waits until every environment is loaded.
     pub async fn ready(&self) {
         self.hub.ready().await;
@@ -197,6 +216,7 @@ impl Server {
             address: _,
             hub,
             store,
+            accounts: _,
             workers,
             draining,
             tasks,
@@ -222,7 +242,7 @@ impl Server {
     }
 }
 
-/// Deletes what nobody asks for any more, now and then.
+/// Deletes what nobody asks for any more, now and then: nothing depends on it but the size of tables.
 async fn housekeep(store: Store, stop: CancellationToken) {
     let mut rounds = tokio::time::interval(HOUSEKEEPING);
     loop {
@@ -231,11 +251,15 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        if let Err(error) = store.purge_request_records().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old request records could not be deleted; next time"
-            );
+        for (what, purged) in [
+            ("request records", store.purge_request_records().await),
+            ("sessions", store.purge_sessions().await),
+            ("uses of credentials", store.purge_uses().await),
+        ] {
+            if let Err(error) = purged {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, what, "what is old could not be deleted; next time");
+            }
         }
         // There may be gigabytes of them; that must not keep the server from stopping.
         if let Some(Err(error)) = stop.run_until_cancelled(store.drop_old_segment_uploads()).await {
@@ -256,7 +280,7 @@ async fn without_streams(hub: &Hub) {
 }
 
 /// Every service.
-fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Routes, tonic_reflection::server::Error> {
     macro_rules! compressed {
         ($service:expr) => {
             $service
@@ -274,12 +298,16 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
             })
     };
     let projects = admin::Projects::new(store.clone());
+    let service_tokens = admin::ServiceTokens::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone(), hub.clone());
     let segments = admin::Segments::new(store.clone());
-    let auth = admin::Auth::new(store.clone(), tokens.clone());
+    let auth = admin::Auth::new(accounts.clone());
+    let users = admin::Users::new(accounts.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
+        .add_service(compressed!(UserServiceServer::new(users)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))
+        .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))
         .add_service(compressed!(SegmentServiceServer::new(segments)))

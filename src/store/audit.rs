@@ -1,12 +1,12 @@
 //! The audit log: hash-chained entries, appended with what they are about, in the same transaction.
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::error::{Cause, Entity, Error};
 use super::mutation::Mutation;
 use super::{Store, pipeline, rows};
+use crate::domain::access::Role;
 use crate::domain::audit::Entry;
 use crate::domain::change::Digest;
 
@@ -15,7 +15,9 @@ pub const INSTANCE: &str = "instance";
 
 /// Entries read at a time when a chain is verified.
 const BATCH: i64 = 1_000;
-const LOCK_INSTANCE: &str = "select chain, sequence, hash from audit_heads where chain = 'instance' for update";
+/// Locks the installation's chain.
+pub(super) const LOCK_INSTANCE: &str =
+    "select chain, sequence, hash from audit_heads where chain = 'instance' for update";
 const HEAD: &str = "select chain, sequence, hash from audit_heads where chain = $1";
 const ENTRIES: &str = "
     select sequence, id, at, actor, actor_name, credential, action, entity, entity_key, project, environment, before, after,
@@ -110,11 +112,6 @@ fn entry(mutation: &Mutation, at: jiff::Timestamp, record: &Record) -> Entry {
     }
 }
 
-/// Locks the installation's chain.
-pub(super) async fn lock_instance(client: &impl GenericClient) -> Result<Head, Error> {
-    head_from_row(&pipeline::row(client, (LOCK_INSTANCE, &[])).await?)
-}
-
 pub(super) fn head_from_row(row: &Row) -> Result<Head, Error> {
     Ok(Head {
         chain: rows::get(row, "chain")?,
@@ -207,6 +204,17 @@ fn entry_from_row(row: &Row) -> Result<Entry, Error> {
 pub(super) fn json<T: serde::Serialize>(entity: &T) -> Result<String, Error> {
     // No entry without its content: what cannot be audited is not done.
     serde_json::to_string(entity).map_err(|error| Error::Bug(Cause::Unserialisable(error)))
+}
+
+/// A role as entries keep it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+pub(super) fn role<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(role.name())
+}
+
+/// Anything that is written as a text.
+pub(super) fn text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 #[cfg(test)]

@@ -31,6 +31,14 @@ pub enum Entity {
     Revision,
     /// A user.
     User,
+    /// A member of a project.
+    Member,
+    /// An invitation to a project.
+    Invitation,
+    /// A service token.
+    ServiceToken,
+    /// A login.
+    Session,
 }
 
 impl Entity {
@@ -47,6 +55,10 @@ impl Entity {
             Self::SegmentUpload => "segment_upload",
             Self::Revision => "revision",
             Self::User => "user",
+            Self::Member => "member",
+            Self::Invitation => "invitation",
+            Self::ServiceToken => "service_token",
+            Self::Session => "session",
         }
     }
 }
@@ -199,6 +211,9 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("users_pkey", Meaning::Taken(Entity::User)),
     ("users_email_key", Meaning::Taken(Entity::User)),
     ("users_instance_role_check", Meaning::Impossible),
+    ("sessions_pkey", Meaning::Impossible),
+    ("sessions_user_fkey", Meaning::Gone(Entity::User)),
+    ("sessions_hash_check", Meaning::Impossible),
     ("projects_pkey", Meaning::Impossible),
     ("projects_key_key", Meaning::Taken(Entity::Project)),
     ("members_pkey", Meaning::Impossible),
@@ -218,6 +233,19 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("environment_keys_environment_fkey", Meaning::Gone(Entity::Environment)),
     ("environment_keys_kind_check", Meaning::Impossible),
     ("environment_keys_secret_hash_check", Meaning::Impossible),
+    ("environment_keys_previous_check", Meaning::Impossible),
+    ("service_tokens_pkey", Meaning::Taken(Entity::ServiceToken)),
+    ("service_tokens_project_fkey", Meaning::Gone(Entity::Project)),
+    ("service_tokens_role_check", Meaning::Impossible),
+    ("service_tokens_secret_hash_check", Meaning::Impossible),
+    ("invitations_pkey", Meaning::Taken(Entity::Invitation)),
+    ("invitations_project_fkey", Meaning::Gone(Entity::Project)),
+    ("invitations_role_check", Meaning::Impossible),
+    ("invitations_secret_hash_check", Meaning::Impossible),
+    ("invitations_accepted_check", Meaning::Impossible),
+    ("invitations_spent_check", Meaning::Impossible),
+    ("credential_uses_pkey", Meaning::Impossible),
+    ("credential_uses_kind_check", Meaning::Impossible),
     ("flags_pkey", Meaning::Impossible),
     ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
     ("flags_project_id_key", Meaning::Impossible),
@@ -287,6 +315,15 @@ impl Error {
     pub(super) fn not_found(entity: Entity, key: impl fmt::Display) -> Self {
         let key = key.to_string();
         Self::NotFound { entity, key }
+    }
+
+    /// What the state forbids; the description is a sentence without its subject.
+    pub(super) fn blocked(entity: Entity, key: impl fmt::Display, description: impl Into<String>) -> Self {
+        Self::Blocked {
+            entity,
+            key: key.to_string(),
+            description: description.into(),
+        }
     }
 
     /// The whole story for the log: what went wrong and why, but of a refusal of PostgreSQL's only what tells where. Its detail

@@ -1,7 +1,9 @@
 //! Environment keys: the credentials of applications. The store knows the hash of a secret, never the secret.
 
+use std::time::Duration;
+
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -10,7 +12,7 @@ use super::audit::{self, Record};
 use super::environments::{Address, Environment};
 use super::error::{Entity, Error};
 use super::journal::Journal;
-use super::lock::{self, Scope};
+use super::lock::{self, Locked, Scope};
 use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest};
 use super::{Store, pipeline, rows};
@@ -31,17 +33,25 @@ const COUNT: &str = "
     join projects p on p.id = e.project_id
     where p.key = $1 and e.key = $2 and k.revoked_at is null and (k.expires_at is null or k.expires_at > clock_timestamp())";
 const FIND: &str = "
-    select k.id, k.kind, k.name, k.created_at, k.expires_at, k.revoked_at from environment_keys k
+    select k.id, k.kind, k.name, k.created_at, k.expires_at, k.revoked_at, k.rotated_at, k.previous_expires_at, u.used_at
+    from environment_keys k
     join environments e on e.id = k.environment_id
     join projects p on p.id = e.project_id
+    left join credential_uses u on u.kind = 'key' and u.id = k.id
     where p.key = $1 and e.key = $2 and k.id = $3";
 const LIST: &str = "
-    select k.id, k.kind, k.name, k.created_at, k.expires_at, k.revoked_at from environment_keys k
+    select k.id, k.kind, k.name, k.created_at, k.expires_at, k.revoked_at, k.rotated_at, k.previous_expires_at, u.used_at
+    from environment_keys k
     left join environment_keys a on a.environment_id = $1 and a.id = $2
+    left join credential_uses u on u.kind = 'key' and u.id = k.id
     where k.environment_id = $1
         and ($2 = '' or k.created_at < a.created_at or (k.created_at = a.created_at and k.id > a.id))
     order by k.created_at desc, k.id limit $3";
 const REVOKE: &str = "update environment_keys set revoked_at = $2 where id = $1";
+const ROTATE: &str = "
+    update environment_keys
+    set previous_secret_hash = secret_hash, previous_expires_at = $3, secret_hash = $4, rotated_at = $2
+    where id = $1";
 
 /// The credential of an application, without its secret. What serialises is what audit entries keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +70,25 @@ pub struct Key {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked. `None`: it was not.
     pub revoked_at: Option<Timestamp>,
+    /// When its secret was last replaced. `None`: never.
+    pub rotated_at: Option<Timestamp>,
+    /// Until when the secret before works. `None`: there was none.
+    pub previous_expires_at: Option<Timestamp>,
+    /// When it was last used, as far as replicas have told. `None`: never.
+    #[serde(skip)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// Another secret for a key. What kind of key it is, and so how its secret is written, is known only once it is found: there is
+/// one of each.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// SHA-256 of the secret, if it is a server key.
+    pub server_hash: Digest,
+    /// SHA-256 of the secret, if it is a client key.
+    pub client_hash: Digest,
+    /// How long the secret before works on.
+    pub overlap: Duration,
 }
 
 /// A key to be.
@@ -104,6 +133,21 @@ impl Store {
     ) -> Result<Outcome<Key>, Error> {
         self.mutate(mutation, respond, async |transaction| {
             revoke(transaction, mutation, at, id).await
+        })
+        .await
+    }
+
+    /// Gives a key another secret. The one before works on for the overlap; the one before that ends at once.
+    pub async fn rotate_key(
+        &self,
+        mutation: &Mutation,
+        at: Address<'_>,
+        id: &str,
+        rotation: &Rotation,
+        respond: impl FnOnce(&Written<Key>) -> Vec<u8>,
+    ) -> Result<Outcome<Key>, Error> {
+        self.mutate(mutation, respond, async |transaction| {
+            rotate(transaction, mutation, at, id, rotation).await
         })
         .await
     }
@@ -164,8 +208,11 @@ pub(super) fn made(new: &NewKey, now: Timestamp) -> Key {
         kind: *kind,
         name: name.clone(),
         created_at: now,
-        expires_at: *expires_at,
+        expires_at: expires_at.map(rows::kept),
         revoked_at: None,
+        rotated_at: None,
+        previous_expires_at: None,
+        last_used_at: None,
     }
 }
 
@@ -195,6 +242,9 @@ fn from_row(row: &Row) -> Result<Key, Error> {
         created_at: rows::get(row, "created_at")?,
         expires_at: rows::get(row, "expires_at")?,
         revoked_at: rows::get(row, "revoked_at")?,
+        rotated_at: rows::get(row, "rotated_at")?,
+        previous_expires_at: rows::get(row, "previous_expires_at")?,
+        last_used_at: rows::get(row, "used_at")?,
     })
 }
 
@@ -228,17 +278,73 @@ async fn create(
     written.map_err(|error| error.about(columns.ids.first().copied().unwrap_or_default()))
 }
 
+/// Locks the environment, and finds one of its keys.
+async fn hold(
+    transaction: &Transaction<'_>,
+    mutation: &Mutation,
+    at: Address<'_>,
+    id: &str,
+) -> Result<(Locked, Key), Error> {
+    let reads: [pipeline::Query<'_>; 1] = [(FIND, &[&at.project.as_str(), &at.environment.as_str(), &id])];
+    let (locked, [found]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
+    locked.require(Permission::ManageEnvironments)?;
+    locked.environment(at.environment)?;
+    let key = from_row(found.first().ok_or_else(|| Error::not_found(Entity::Key, id))?)?;
+    Ok((locked, key))
+}
+
+async fn rotate(
+    transaction: &Transaction<'_>,
+    mutation: &Mutation,
+    at: Address<'_>,
+    id: &str,
+    rotation: &Rotation,
+) -> Result<Written<Key>, Error> {
+    let (locked, before) = hold(transaction, mutation, at, id).await?;
+    let environment = &locked.environment(at.environment)?.environment;
+    let now = locked.now;
+    let is_dead = if before.revoked_at.is_some() {
+        Some("was revoked; create another key")
+    } else {
+        before
+            .expires_at
+            .is_some_and(|end| end <= now)
+            .then_some("has expired; create another key")
+    };
+    if let Some(description) = is_dead {
+        return Err(Error::blocked(Entity::Key, id, description));
+    }
+    let overlap = SignedDuration::try_from(rotation.overlap).unwrap_or(SignedDuration::MAX);
+    let ends_at = rows::kept(now.saturating_add(overlap).unwrap_or(Timestamp::MAX));
+    let after = Key {
+        rotated_at: Some(now),
+        previous_expires_at: Some(ends_at),
+        ..before.clone()
+    };
+    let hash = match before.kind {
+        KeyKind::Server => rotation.server_hash,
+        KeyKind::Client => rotation.client_hash,
+    };
+    let mut journal = Journal::new(mutation, &locked);
+    journal.record(record("key.rotate", environment, Some(&before), Some(&after))?);
+    journal.touch_access();
+    journal
+        .write(
+            transaction,
+            &[(ROTATE, &[&id, &now, &ends_at, &hash.0.as_slice()])],
+            after,
+        )
+        .await
+}
+
 async fn revoke(
     transaction: &Transaction<'_>,
     mutation: &Mutation,
     at: Address<'_>,
     id: &str,
 ) -> Result<Written<Key>, Error> {
-    let reads: [pipeline::Query<'_>; 1] = [(FIND, &[&at.project.as_str(), &at.environment.as_str(), &id])];
-    let (locked, [found]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
-    locked.require(Permission::ManageEnvironments)?;
+    let (locked, before) = hold(transaction, mutation, at, id).await?;
     let environment = &locked.environment(at.environment)?.environment;
-    let before = from_row(found.first().ok_or_else(|| Error::not_found(Entity::Key, id))?)?;
     if before.revoked_at.is_some() {
         return Ok(Written::unchanged(before));
     }

@@ -3,6 +3,7 @@
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::audit;
 use super::environments::{self, Environment};
@@ -34,6 +35,14 @@ const STANDING: &str = "
     left join users u on u.id = $2
     left join projects p on p.key = $1
     left join members m on m.project_id = p.id and m.user_id = u.id";
+/// The same of a service token. Null: it has no role in the project, or no longer.
+const STANDING_OF_TOKEN: &str = "
+    select clock_timestamp() as now, t.role from (values (1)) one
+    left join projects p on p.key = $1
+    left join service_tokens t on t.project_id = p.id and t.id = $2
+        and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())";
+
+const NOW: &str = "select clock_timestamp() as now";
 
 /// What is locked.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +51,8 @@ pub(super) enum Scope<'a> {
     Project(&'a key::Project),
     /// The project, and the head of one environment.
     Environment(environments::Address<'a>),
+    /// The project, and no environment: for what concerns who may do what in it.
+    People(&'a key::Project),
 }
 
 /// An environment whose head is locked.
@@ -66,8 +77,21 @@ pub(super) struct Locked {
     standing: Standing,
 }
 
-/// Locks, and reads under the locks: one round trip. `reads` may depend on anything that the scope protects.
+/// Locks, and reads under the locks: one round trip. `reads` may depend on anything that the scope protects. Refuses a caller who
+/// may not even read.
 pub(super) async fn acquire<const N: usize>(
+    transaction: &Transaction<'_>,
+    caller: &Caller,
+    scope: Scope<'_>,
+    reads: [pipeline::Query<'_>; N],
+) -> Result<(Locked, [Vec<Row>; N]), Error> {
+    let acquired = acquire_for_anyone(transaction, caller, scope, reads).await?;
+    acquired.0.require(Permission::Read)?;
+    Ok(acquired)
+}
+
+/// The same for callers who need have no role in the project: whoever calls this says who may.
+pub(super) async fn acquire_for_anyone<const N: usize>(
     transaction: &Transaction<'_>,
     caller: &Caller,
     scope: Scope<'_>,
@@ -76,13 +100,16 @@ pub(super) async fn acquire<const N: usize>(
     let (project, environment) = match scope {
         Scope::Project(project) => (project, None),
         Scope::Environment(at) => (at.project, Some(at.environment.as_str())),
+        // No environment has an empty key.
+        Scope::People(project) => (project, Some("")),
     };
-    let (key, user) = (project.as_str(), user_id(caller));
+    let key = project.as_str();
+    let who = Who::of(caller);
     let ground: [pipeline::Query<'_>; 5] = [
         (PROJECT, &[&key]),
         (HEADS, &[&key, &environment]),
         (AUDIT_HEAD, &[&key]),
-        (STANDING, &[&key, &user]),
+        (who.statement(), &[&key, who.parameter()]),
         (environments::IN_PROJECT, &[&key, &environment]),
     ];
     let queries: Vec<_> = ground.into_iter().chain(reads).collect();
@@ -101,7 +128,6 @@ pub(super) async fn acquire<const N: usize>(
         now,
         standing,
     };
-    locked.require(Permission::Read)?;
     Ok((locked, std::array::from_fn(|_| next())))
 }
 
@@ -124,12 +150,62 @@ fn locked_environment(row: &Row) -> Result<LockedEnvironment, Error> {
     })
 }
 
+/// What a mutation of the installation stands on: its audit chain, whose lock lets one at a time through.
+pub(super) struct Installation {
+    /// Where the chain stands.
+    pub audit: audit::Head,
+    /// The time of everything that this transaction writes, by the database's clock, read under the lock.
+    pub now: jiff::Timestamp,
+}
+
+/// Locks the installation's chain, and reads under the lock: one round trip. For callers who prove otherwise who they are.
+pub(super) async fn installation<const N: usize>(
+    transaction: &Transaction<'_>,
+    reads: [pipeline::Query<'_>; N],
+) -> Result<(Installation, [Vec<Row>; N]), Error> {
+    let ground: [pipeline::Query<'_>; 2] = [(audit::LOCK_INSTANCE, &[]), (NOW, &[])];
+    let queries: Vec<_> = ground.into_iter().chain(reads).collect();
+    let mut answers = pipeline::run(transaction, &queries).await?.into_iter();
+    let mut next = || answers.next().unwrap_or_default();
+    let (heads, times) = (next(), next());
+    let missing = || Error::Bug(super::error::Cause::NoRow);
+    let installation = Installation {
+        audit: audit::head_from_row(heads.first().ok_or_else(missing)?)?,
+        now: rows::get(times.first().ok_or_else(missing)?, "now")?,
+    };
+    Ok((installation, std::array::from_fn(|_| next())))
+}
+
+/// The same for an administrator of the installation; anyone else is refused. `before` locks what comes before the chain.
+pub(super) async fn administration<const B: usize, const N: usize>(
+    transaction: &Transaction<'_>,
+    caller: &Caller,
+    before: [pipeline::Query<'_>; B],
+    reads: [pipeline::Query<'_>; N],
+) -> Result<(Installation, [Vec<Row>; N]), Error> {
+    let who = Who::of(caller);
+    let standing: pipeline::Query<'_> = (who.statement(), &[&"", who.parameter()]);
+    let lock: pipeline::Query<'_> = (audit::LOCK_INSTANCE, &[]);
+    let queries: Vec<_> = before.into_iter().chain([lock, standing]).chain(reads).collect();
+    let mut answers = pipeline::run(transaction, &queries).await?.into_iter().skip(B);
+    let mut next = || answers.next().unwrap_or_default();
+    let (heads, standings) = (next(), next());
+    let (now, standing) = read_standing(caller, standings.first())?;
+    if !Permission::ManageInstance.granted_to(standing) {
+        return Err(Error::Denied);
+    }
+    let head = heads.first().ok_or(Error::Bug(super::error::Cause::NoRow))?;
+    let audit = audit::head_from_row(head)?;
+    Ok((Installation { audit, now }, std::array::from_fn(|_| next())))
+}
+
 /// Who the caller is outside of any project, and the database's time.
 pub(super) async fn instance_standing(
     transaction: &Transaction<'_>,
     caller: &Caller,
 ) -> Result<(jiff::Timestamp, Standing), Error> {
-    let row = pipeline::row(transaction, (STANDING, &[&"", &user_id(caller)])).await?;
+    let who = Who::of(caller);
+    let row = pipeline::row(transaction, (who.statement(), &[&"", who.parameter()])).await?;
     read_standing(caller, Some(&row))
 }
 
@@ -142,9 +218,9 @@ pub(super) async fn authorise<const N: usize>(
     reads: [pipeline::Query<'_>; N],
     needed: impl FnOnce(&[Vec<Row>; N]) -> Result<Permission, Error>,
 ) -> Result<[Vec<Row>; N], Error> {
-    let user = user_id(caller);
+    let who = Who::of(caller);
     let key = project.as_str();
-    let standing: [pipeline::Query<'_>; 1] = [(STANDING, &[&key, &user])];
+    let standing: [pipeline::Query<'_>; 1] = [(who.statement(), &[&key, who.parameter()])];
     let queries: Vec<_> = standing.into_iter().chain(reads).collect();
     let mut answers = pipeline::run(transaction, &queries).await?.into_iter();
     let (_, standing) = read_standing(caller, answers.next().unwrap_or_default().first())?;
@@ -153,10 +229,34 @@ pub(super) async fn authorise<const N: usize>(
     if allowed { Ok(found) } else { Err(Error::Denied) }
 }
 
-fn user_id(caller: &Caller) -> Option<uuid::Uuid> {
-    match caller.actor {
-        Actor::User(id) => Some(id),
-        Actor::CommandLine | Actor::System => None,
+/// Whose standing is read.
+enum Who {
+    /// A user's; `None`: nobody's, and only the time is.
+    User(Option<uuid::Uuid>),
+    Token(String),
+}
+
+impl Who {
+    fn of(caller: &Caller) -> Self {
+        match caller.actor {
+            Actor::User(id) => Self::User(Some(id)),
+            Actor::ServiceToken(id) => Self::Token(id.to_string()),
+            Actor::CommandLine | Actor::System => Self::User(None),
+        }
+    }
+
+    fn statement(&self) -> &'static str {
+        match self {
+            Self::User(_) => STANDING,
+            Self::Token(_) => STANDING_OF_TOKEN,
+        }
+    }
+
+    fn parameter(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::User(id) => id,
+            Self::Token(id) => id,
+        }
     }
 }
 
@@ -166,7 +266,7 @@ fn read_standing(caller: &Caller, row: Option<&Row>) -> Result<(jiff::Timestamp,
     let standing = match caller.actor {
         Actor::CommandLine | Actor::System => Standing {
             instance: Some(InstanceRole::Administrator),
-            project: None,
+            ..Standing::default()
         },
         Actor::User(_) => {
             // Null: there is no such user any more.
@@ -176,8 +276,14 @@ fn read_standing(caller: &Caller, row: Option<&Row>) -> Result<(jiff::Timestamp,
             Standing {
                 instance: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
                 project: rows::named_option(row, "role", Role::from_name)?,
+                machine: false,
             }
         }
+        Actor::ServiceToken(_) => Standing {
+            instance: None,
+            project: rows::named_option(row, "role", Role::from_name)?,
+            machine: true,
+        },
     };
     Ok((now, standing))
 }
@@ -190,6 +296,14 @@ impl Locked {
         } else {
             Err(Error::Denied)
         }
+    }
+
+    /// Refuses a caller who may not give somebody this role, or take it away.
+    pub(super) fn require_grant(&self, role: Role) -> Result<(), Error> {
+        self.require(match role {
+            Role::Owner => Permission::SetOwners,
+            Role::Admin | Role::Developer | Role::Viewer => Permission::ManageMembers,
+        })
     }
 
     /// Refuses a caller who may not change what the environments in the scope answer.

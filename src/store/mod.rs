@@ -20,10 +20,12 @@ pub mod error;
 pub mod feed;
 pub mod flags;
 pub mod history;
+pub mod invitations;
 mod journal;
 pub mod keys;
 mod lease;
 mod lock;
+pub mod members;
 pub mod migrate;
 pub mod mutation;
 pub mod page;
@@ -32,7 +34,10 @@ pub mod projects;
 mod requests;
 mod rows;
 pub mod segments;
+pub mod service_tokens;
+pub mod sessions;
 pub mod users;
+mod uses;
 
 use deadpool_postgres::{Object, Pool, Transaction};
 use tokio_postgres::IsolationLevel;
@@ -76,6 +81,15 @@ impl Store {
     /// it now and then; nothing depends on it but the size of the table.
     pub async fn purge_request_records(&self) -> Result<u64, Error> {
         requests::purge(&self.reader().await?).await
+    }
+
+    /// What the same request was answered before. For a caller who may not make it, or no longer: a request that takes away its
+    /// own maker's rights is answered again like any other. `None`: it was not made by this caller, or is not to be remembered.
+    pub async fn replay(&self, mutation: &Mutation) -> Result<Option<Vec<u8>>, Error> {
+        match mutation.request.as_ref().filter(|_| !mutation.validate_only) {
+            Some(request) => requests::find(&self.reader().await?, mutation, request).await,
+            None => Ok(None),
+        }
     }
 
     /// A connection for reading.

@@ -5,6 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::feed::Hint;
+use crate::domain::access::{Principal, TokenId};
 use crate::domain::change::{Digest, EnvironmentId};
 use crate::domain::check::Warning;
 use crate::domain::key;
@@ -14,17 +15,29 @@ use crate::domain::key;
 pub enum Actor {
     /// A user; what it may do is read inside the transaction.
     User(Uuid),
+    /// A machine, by its service token; what it may do is read inside the transaction.
+    ServiceToken(TokenId),
     /// Someone with access to the machine, who may do anything.
     CommandLine,
     /// Halyard itself, which may do anything.
     System,
 }
 
+impl From<Principal> for Actor {
+    fn from(principal: Principal) -> Self {
+        match principal {
+            Principal::User(id) => Self::User(id),
+            Principal::ServiceToken(id) => Self::ServiceToken(id),
+        }
+    }
+}
+
 impl fmt::Display for Actor {
-    /// As it is stored: `user:<id>`, `command-line`, `system`.
+    /// As it is stored: `user:<id>`, `token:<id>`, `command-line`, `system`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
+            Self::ServiceToken(id) => write!(f, "token:{id}"),
             Self::CommandLine => f.write_str("command-line"),
             Self::System => f.write_str("system"),
         }
@@ -36,7 +49,7 @@ impl fmt::Display for Actor {
 pub struct Caller {
     /// Who.
     pub actor: Actor,
-    /// Who, for people: an e-mail address. Empty: none.
+    /// Who, for people: an e-mail address, or a service token's name. Empty: none.
     pub name: String,
     /// The id of the credential, never the credential. Empty: none.
     pub credential: String,

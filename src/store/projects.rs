@@ -22,7 +22,8 @@ const FIND: &str = "
 const LIST: &str = "
     select id, key, name, description, version, definition_changes, created_at, updated_at from projects p
     where key > $1 and ($2::uuid is null or exists (select from members m where m.project_id = p.id and m.user_id = $2))
-    order by key limit $3";
+        and ($3::text is null or key = $3)
+    order by key limit $4";
 const INSERT: &str = "
     insert into projects (key, name, description, created_at, updated_at) values ($1, $2, $3, $4, $4)
     on conflict (key) do nothing
@@ -73,12 +74,14 @@ pub struct ProjectPatch {
 }
 
 /// Whose projects to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Viewer {
     /// Everyone's.
     Administrator,
     /// Those in which this user has a role.
     Member(Uuid),
+    /// This one alone: that of a service token.
+    Machine(key::Project),
 }
 
 /// A project with what only the store knows of it.
@@ -150,12 +153,13 @@ impl Store {
 
     /// Lists projects by key.
     pub async fn list_projects(&self, viewer: Viewer, page: &PageRequest) -> Result<Page<Project>, Error> {
-        let user = match viewer {
-            Viewer::Administrator => None,
-            Viewer::Member(user) => Some(user),
+        let (user, only) = match &viewer {
+            Viewer::Administrator => (None, None),
+            Viewer::Member(user) => (Some(user), None),
+            Viewer::Machine(project) => (None, Some(project.as_str())),
         };
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&page.after, &user, &page.limit()])).await?;
+        let found = pipeline::one(&client, (LIST, &[&page.after, &user, &only, &page.limit()])).await?;
         let projects = found
             .iter()
             .map(|row| Ok(from_row(row)?.project))

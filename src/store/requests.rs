@@ -1,6 +1,7 @@
 //! Requests that carried an id: the response is kept for 24 hours, so that trying again does not act again.
 
 use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::Row;
 
 use super::error::Error;
 use super::mutation::{Mutation, RequestId};
@@ -33,13 +34,29 @@ pub(super) async fn claim(
     let Some(row) = found.first() else {
         return Ok(None);
     };
-    let same =
-        rows::get::<&str>(row, "method")? == mutation.method && rows::digest(row, "request_hash")? == request.hash;
-    if same {
+    if is_same(row, mutation, request)? {
         rows::get(row, "response").map(Some)
     } else {
         Err(Error::RequestIdReused)
     }
+}
+
+/// The response to the same request, if it was answered before; for who may no longer make it.
+pub(super) async fn find(
+    client: &impl GenericClient,
+    mutation: &Mutation,
+    request: &RequestId,
+) -> Result<Option<Vec<u8>>, Error> {
+    let principal = mutation.caller.actor.to_string();
+    let found = pipeline::one(client, (FIND, &[&principal, &request.id])).await?;
+    match found.first() {
+        Some(row) if is_same(row, mutation, request)? => rows::get(row, "response").map(Some),
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn is_same(row: &Row, mutation: &Mutation, request: &RequestId) -> Result<bool, Error> {
+    Ok(rows::get::<&str>(row, "method")? == mutation.method && rows::digest(row, "request_hash")? == request.hash)
 }
 
 /// Keeps the response.

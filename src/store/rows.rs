@@ -58,6 +58,11 @@ pub(super) fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// A time as PostgreSQL keeps it: to the microsecond.
+pub(super) fn kept(time: jiff::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
 /// What is wrong with a column.
 pub(super) fn corrupt(column: &'static str, flaw: impl Into<Flaw>) -> Error {
     let flaw = flaw.into();

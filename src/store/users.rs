@@ -1,26 +1,36 @@
-//! Accounts of people, as far as logging in and the first administrator go.
+//! Accounts of people: what they are, how they are read, and what the audit log keeps of them. How they come about and change is
+//! in the modules below; logins are in [`sessions`](super::sessions).
 
-use deadpool_postgres::Transaction;
+mod administrator;
+mod logins;
+mod manage;
+mod sign_up;
+
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::audit::{self, Record};
+pub use administrator::{Administrator, NewAdministrator};
+pub use logins::{FailedLogins, PEERS};
+pub use manage::{NewUser, Selector, UserPatch};
+pub use sign_up::NewAccount;
+
+use super::audit::Record;
 use super::error::{Entity, Error};
-use super::journal::Journal;
-use super::mutation::{Actor, Caller, Mutation, Outcome, Versioned, Written};
-use super::{Store, lock, pipeline, rows};
-use crate::domain::access::{InstanceRole, Permission};
+use super::mutation::{Actor, Caller, Mutation, Outcome, Versioned};
+use super::page::etag;
+use super::{Store, pipeline, rows};
+use crate::domain::access::InstanceRole;
 use crate::domain::email::Email;
 
 const FIND: &str = "
-    select id, email, password_hash, instance_role, active, created_at from users where email_normalized = $1";
+    select id, email, password_hash, instance_role, active, version, created_at, updated_at from users where email_normalized = $1";
+pub(super) const FIND_BY_ID: &str = "
+    select id, email, password_hash, instance_role, active, version, created_at, updated_at from users where id = $1";
 const INSERT: &str = "
-    insert into users (id, email, email_normalized, password_hash, instance_role, created_at, updated_at)
-    values ($1, $2, $3, $4, 'administrator', $5, $5)";
-const PROMOTE: &str = "
-    update users set instance_role = 'administrator', active = true, password_hash = $2, version = version + 1, updated_at = $3
-    where id = $1";
+    insert into users (id, email, email_normalized, password_hash, instance_role, active, created_at, updated_at)
+    values ($1, $2, $3, $4, $5, true, $6, $6)";
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +45,10 @@ pub struct User {
     pub active: bool,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Changes with every change. Empty: nothing was written, only validated.
+    pub etag: String,
 }
 
 /// What a login is checked against.
@@ -46,86 +60,36 @@ pub struct Credentials {
     pub password_hash: Option<String>,
 }
 
-/// An administrator to be.
-#[derive(Clone)]
-pub struct NewAdministrator {
-    /// Names the account if it is new.
-    pub id: Uuid,
-    /// The address, which also tells whether there is an account already.
-    pub email: Email,
-    /// The hash of the password.
-    pub password_hash: String,
+/// An account with what only the store knows of it.
+struct UserRow {
+    version: i64,
+    credentials: Credentials,
 }
 
-/// How an administrator came about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Administrator {
-    /// The account is new.
-    Created(User),
-    /// An account without the role has it now, is active, and has the given password instead of its own: whoever opened the
-    /// account must not become administrator by a password that the operator does not know.
-    Promoted(User),
-    /// The account was an administrator's; its password, and whether it is active, stay as they are.
-    Existed(User),
+impl Versioned for User {
+    fn forget_etag(&mut self) {
+        self.etag.clear();
+    }
 }
-
-/// An attempt to log in, for the audit log.
-#[derive(Debug, Clone)]
-pub struct LoginAttempt<'a> {
-    /// Whose account it was. `None`: nobody's; the address that was tried is not kept, people type passwords there.
-    pub user: Option<&'a User>,
-    /// Whether it succeeded.
-    pub accepted: bool,
-    /// The network address. Empty: unknown.
-    pub peer: String,
-}
-
-impl Versioned for Administrator {}
 
 impl Store {
-    /// Makes sure that there is an administrator of this address.
-    pub async fn create_administrator(&self, caller: Caller, new: &NewAdministrator) -> Result<Administrator, Error> {
-        let mutation = internal(caller, "create-admin");
-        let outcome = self
-            .mutate(
-                &mutation,
-                |_| Vec::new(),
-                async |transaction| create_administrator(transaction, &mutation, new).await,
-            )
-            .await?;
-        done(outcome)
-    }
-
     /// What a login with this address is checked against. `None`: there is no such account.
     pub async fn find_for_login(&self, email: &Email) -> Result<Option<Credentials>, Error> {
         let client = self.reader().await?;
         let found = pipeline::one(&client, (FIND, &[&email.normalized()])).await?;
-        found.first().map(from_row).transpose()
+        found.first().map(credentials).transpose()
     }
 
-    /// Records an attempt to log in.
-    pub async fn record_login(&self, attempt: &LoginAttempt<'_>) -> Result<(), Error> {
-        let caller = Caller {
-            actor: attempt.user.map_or(Actor::System, |user| Actor::User(user.id)),
-            name: attempt.user.map(|user| user.email.clone()).unwrap_or_default(),
-            credential: String::new(),
-            peer: attempt.peer.clone(),
-            reason: String::new(),
-        };
-        let mutation = internal(caller, "login");
-        let outcome = self
-            .mutate(
-                &mutation,
-                |_| Vec::new(),
-                async |transaction| record_login(transaction, &mutation, attempt).await,
-            )
-            .await?;
-        done(outcome)
+    /// What the password of this account is checked against. `None`: there is no such account.
+    pub async fn find_credentials(&self, id: Uuid) -> Result<Option<Credentials>, Error> {
+        let client = self.reader().await?;
+        let found = pipeline::one(&client, (FIND_BY_ID, &[&id])).await?;
+        found.first().map(credentials).transpose()
     }
 }
 
-/// A mutation that no request made.
-fn internal(caller: Caller, method: &'static str) -> Mutation {
+/// A mutation that no mutating request with an id made.
+pub(super) fn internal(caller: Caller, method: &'static str) -> Mutation {
     Mutation {
         caller,
         method,
@@ -134,107 +98,71 @@ fn internal(caller: Caller, method: &'static str) -> Mutation {
     }
 }
 
+/// Somebody who acts for themselves, without a credential yet.
+pub(super) fn themselves(user: Option<&User>, peer: &str) -> Caller {
+    Caller {
+        actor: user.map_or(Actor::System, |user| Actor::User(user.id)),
+        name: user.map(|user| user.email.clone()).unwrap_or_default(),
+        credential: String::new(),
+        peer: peer.to_owned(),
+        reason: String::new(),
+    }
+}
+
 /// What a mutation without a request id did: it cannot have been replayed.
-fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
+pub(super) fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
     match outcome {
         Outcome::Done(written) => Ok(written.entity),
         Outcome::Replayed(_) => Err(Error::RequestIdReused),
     }
 }
 
-fn from_row(row: &Row) -> Result<Credentials, Error> {
-    Ok(Credentials {
-        user: User {
-            id: rows::get(row, "id")?,
-            email: rows::get(row, "email")?,
-            role: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
-            active: rows::get(row, "active")?,
-            created_at: rows::get(row, "created_at")?,
-        },
-        password_hash: rows::get(row, "password_hash")?,
+/// What a login is checked against, of a row.
+pub(super) fn credentials(row: &Row) -> Result<Credentials, Error> {
+    Ok(from_row(row)?.credentials)
+}
+
+fn from_row(row: &Row) -> Result<UserRow, Error> {
+    let version = rows::get(row, "version")?;
+    let user = User {
+        id: rows::get(row, "id")?,
+        email: rows::get(row, "email")?,
+        role: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
+        active: rows::get(row, "active")?,
+        created_at: rows::get(row, "created_at")?,
+        updated_at: rows::get(row, "updated_at")?,
+        etag: etag([version]),
+    };
+    let password_hash = rows::get(row, "password_hash")?;
+    Ok(UserRow {
+        version,
+        credentials: Credentials { user, password_hash },
     })
 }
 
-async fn create_administrator(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    new: &NewAdministrator,
-) -> Result<Written<Administrator>, Error> {
-    // The chain's lock comes first: of two that start together, the second finds what the first made.
-    let head = audit::lock_instance(transaction).await?;
-    let (now, standing) = lock::instance_standing(transaction, &mutation.caller).await?;
-    if !Permission::ManageInstance.granted_to(standing) {
-        return Err(Error::Denied);
-    }
-    let email = new.email.normalized();
-    let found = pipeline::one(transaction, (FIND, &[&email])).await?;
-    let before = found
-        .first()
-        .map(from_row)
-        .transpose()?
-        .map(|credentials| credentials.user);
-    let after = User {
-        id: before.as_ref().map_or(new.id, |user| user.id),
-        email: before
-            .as_ref()
-            .map_or_else(|| new.email.given().to_owned(), |user| user.email.clone()),
-        role: Some(InstanceRole::Administrator),
-        active: true,
-        created_at: before.as_ref().map_or(now, |user| user.created_at),
-    };
-    let mut journal = Journal::of_chain(mutation, head, now);
-    journal.touch_access();
-    match before {
-        Some(user) if user.role.is_some() => Ok(Written::unchanged(Administrator::Existed(user))),
-        Some(user) => {
-            journal.record(record("user.promote", Some(&user), Some(&after)));
-            let write: pipeline::Query<'_> = (PROMOTE, &[&after.id, &new.password_hash, &now]);
-            journal
-                .write(transaction, &[write], Administrator::Promoted(after.clone()))
-                .await
-        }
-        None => {
-            journal.record(record("user.create", None, Some(&after)));
-            let write: pipeline::Query<'_> = (INSERT, &[&after.id, &after.email, &email, &new.password_hash, &now]);
-            let written = journal
-                .write(transaction, &[write], Administrator::Created(after.clone()))
-                .await;
-            written.map_err(|error| error.about(&after.email))
-        }
-    }
-}
-
-async fn record_login(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    attempt: &LoginAttempt<'_>,
-) -> Result<Written<()>, Error> {
-    let head = audit::lock_instance(transaction).await?;
-    let row = pipeline::row(transaction, ("select clock_timestamp() as now", &[])).await?;
-    let mut journal = Journal::of_chain(mutation, head, rows::get(&row, "now")?);
-    let action = if attempt.accepted {
-        "user.login"
-    } else {
-        "user.login_refused"
-    };
-    let mut entry = record(action, None, None);
-    entry.key = attempt.user.map(|user| user.id.to_string()).unwrap_or_default();
-    journal.record(entry);
-    journal.write(transaction, &[], ()).await
-}
-
-fn record(action: &'static str, before: Option<&User>, after: Option<&User>) -> Record {
-    let json = |user: &User| {
-        let role = user.role.map(InstanceRole::name);
-        serde_json::json!({ "email": user.email, "role": role, "active": user.active }).to_string()
-    };
+/// What the audit log says of an account.
+pub(super) fn record(action: &'static str, before: Option<&User>, after: Option<&User>) -> Record {
     Record {
         action,
         entity: Entity::User,
         key: before.or(after).map(|user| user.id.to_string()).unwrap_or_default(),
         project: String::new(),
         environment: String::new(),
-        before: before.map(json),
-        after: after.map(json),
+        before: before.map(|user| json(user).to_string()),
+        after: after.map(|user| json(user).to_string()),
+    }
+}
+
+/// An account as audit entries keep it.
+fn json(user: &User) -> Value {
+    let role = user.role.map(InstanceRole::name);
+    json!({ "email": user.email, "role": role, "active": user.active })
+}
+
+/// What the audit log says of something that happened to an account and did not change it.
+pub(super) fn mention(action: &'static str, user: Uuid) -> Record {
+    Record {
+        key: user.to_string(),
+        ..record(action, None, None)
     }
 }

@@ -5,15 +5,17 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::subscription::End;
-use crate::domain::access::Directory;
+use crate::domain::access::{Directory, Term};
 use crate::domain::change::EnvironmentId;
 
-/// Says whether a credential still opens its stream, by the directory and the time.
-pub type StillValid = Box<dyn Fn(&Directory, Timestamp) -> bool + Send + Sync>;
+/// Says, by the directory, how long a credential opens its stream. `None`: it no longer does.
+pub type StillValid = Box<dyn Fn(&Directory) -> Option<Term> + Send + Sync>;
 
 /// A stream's credential.
 pub(super) struct Credential {
     still_valid: StillValid,
+    term: Term,
+    /// The end of the term. `None`: there is none.
     expires: Option<Expiry>,
     /// The directory that it was last held against. `None`: none yet.
     checked: Option<u64>,
@@ -27,10 +29,11 @@ struct Expiry {
 }
 
 impl Credential {
-    pub(super) fn new(still_valid: StillValid, expires_at: Option<Timestamp>) -> Self {
+    pub(super) fn new(still_valid: StillValid) -> Self {
         Self {
             still_valid,
-            expires: expires_at.and_then(Expiry::new),
+            term: Term::Endless,
+            expires: None,
             checked: None,
         }
     }
@@ -38,19 +41,31 @@ impl Credential {
     /// Checks it. Cheap while the directory has not changed. The directory may know of the environment's end before the feed
     /// says so.
     pub(super) fn check(&mut self, hub: &Hub, environment: EnvironmentId) -> Result<(), End> {
-        if self.expires.as_ref().is_some_and(Expiry::is_over) {
-            return Err(End::Expired);
-        }
         let directories = hub.directories();
         if self.checked != Some(directories) {
             let directory = hub.directory();
-            if !(self.still_valid)(&directory, Timestamp::now()) {
+            let Some(term) = (self.still_valid)(&directory) else {
                 let exists = directory.environments.contains_key(&environment);
                 return Err(if exists { End::Revoked } else { End::EnvironmentGone });
-            }
+            };
+            self.extend(term);
             self.checked = Some(directories);
         }
+        if self.expires.as_ref().is_some_and(Expiry::is_over) {
+            return Err(End::Expired);
+        }
         Ok(())
+    }
+
+    /// Takes up a term: the rotation of a key gives the secret before an end.
+    fn extend(&mut self, term: Term) {
+        if self.term != term {
+            self.term = term;
+            self.expires = match term {
+                Term::Until(end) => Expiry::new(end),
+                Term::Endless => None,
+            };
+        }
     }
 
     /// When it has to be looked at again even if nothing happens.

@@ -42,10 +42,8 @@ pub struct Request<'a> {
     pub token: &'a [u8],
     /// How often it wants to hear that the stream is alive. `None`: as the server likes.
     pub heartbeat: Option<Duration>,
-    /// Whether its credential still opens the stream. Asked at the first message and whenever the directory has changed.
+    /// How long its credential opens the stream. Asked at the first message and whenever the directory has changed.
     pub still_valid: StillValid,
-    /// When its credential expires.
-    pub expires_at: Option<jiff::Timestamp>,
 }
 
 /// Why no stream was opened.
@@ -125,12 +123,11 @@ impl Subscription {
             token,
             heartbeat,
             still_valid,
-            expires_at,
         } = request;
         let now = Instant::now();
         let heartbeat = hub.options().heartbeat_for(heartbeat);
         Self {
-            credential: Credential::new(still_valid, expires_at),
+            credential: Credential::new(still_valid),
             id: StreamId(fastrand::u64(..)),
             progress: Progress::Connecting(Box::new(Shown::read(token))),
             wake: WatchStream::from_changes(environment.changes()),

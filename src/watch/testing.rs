@@ -13,6 +13,7 @@ use super::options::Options;
 use super::source::{Answer, Event, Head, Identity, Source, StoredChange, StoredDelta, StoredItem, Unreachable};
 use super::state::State;
 use super::subscription::{End, Request, Subscription};
+use crate::domain::access::Term;
 use crate::domain::change::{self, Digest, EnvironmentId, ItemChange, StateHash};
 use crate::domain::form::{ItemId, Kind};
 
@@ -245,8 +246,7 @@ pub(super) fn request(token: &[u8]) -> Request<'_> {
     Request {
         token,
         heartbeat: None,
-        still_valid: Box::new(|_, _| true),
-        expires_at: None,
+        still_valid: Box::new(|_| Some(Term::Endless)),
     }
 }
 

@@ -27,7 +27,12 @@ async fn login(address: &str, password: &str) -> Result<(), Code> {
     })
     .await;
     let (email, password) = (EMAIL.into(), password.into());
-    let answer = client.login(LoginRequest { email, password }).await;
+    let request = LoginRequest {
+        email,
+        password,
+        access_only: false,
+    };
+    let answer = client.login(request).await;
     answer.map(drop).map_err(|status| status.code())
 }
 

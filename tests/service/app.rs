@@ -12,9 +12,12 @@ use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
 use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
+use halyard::pb::admin::v1::service_token_service_client::ServiceTokenServiceClient;
+use halyard::pb::admin::v1::user_service_client::UserServiceClient;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 use halyard::pb::evaluation::v1::watch_service_client::WatchServiceClient;
+use halyard::rpc::admin::accounts::{self, Rate, Rates};
 use halyard::server::{self, Server};
 use halyard::store;
 use tonic::metadata::AsciiMetadataValue;
@@ -31,7 +34,7 @@ pub const EMAIL: &str = "ada@example.com";
 pub const PASSWORD: &str = "correct horse battery staple";
 /// How many writes a server can have on their way to PostgreSQL.
 pub const WRITERS: usize = 8;
-const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
+pub const SIGNING_KEY: &[u8] = b"a signing key for tests, 32 bytes or more";
 
 /// A service on a database of its own, with an administrator.
 pub struct App {
@@ -69,7 +72,15 @@ impl App {
     }
 
     pub async fn start_on(database: Database) -> Self {
-        let server = serve(&database).await;
+        Self::start_with(database, |_| ()).await
+    }
+
+    /// A service with other options than tests usually have.
+    pub async fn start_with(database: Database, change: impl FnOnce(&mut server::Options)) -> Self {
+        let mut options = options(&database);
+        change(&mut options);
+        let server = Server::start(options).await.unwrap();
+        within("the first state", server.ready()).await;
         let channel = connect(&server).await;
         let created =
             create_administrator(server.store(), &Email::new(EMAIL).unwrap(), PASSWORD.to_owned().into()).await;
@@ -98,12 +109,32 @@ impl App {
         AuthServiceClient::new(self.administrator())
     }
 
+    pub fn users(&self) -> UserServiceClient<Client> {
+        UserServiceClient::new(self.administrator())
+    }
+
+    /// An account, and a token of it.
+    pub async fn user(&self, email: &str) -> (admin::User, String) {
+        let user = self.account(email, admin::InstanceRole::Unspecified).await;
+        (user, login(&self.channel, email, PASSWORD).await.unwrap())
+    }
+
+    pub async fn account(&self, email: &str, role: admin::InstanceRole) -> admin::User {
+        let request = create_user(email, role);
+        let created = self.users().create_user(request).await.unwrap().into_inner();
+        created.user.unwrap()
+    }
+
     pub fn projects(&self) -> ProjectServiceClient<Client> {
         ProjectServiceClient::new(self.administrator())
     }
 
     pub fn environments(&self) -> EnvironmentServiceClient<Client> {
         EnvironmentServiceClient::new(self.administrator())
+    }
+
+    pub fn service_tokens(&self) -> ServiceTokenServiceClient<Client> {
+        ServiceTokenServiceClient::new(self.administrator())
     }
 
     pub fn flags(&self) -> FlagServiceClient<Client> {
@@ -265,13 +296,31 @@ pub async fn evaluate(channel: &Channel, key: &str, flag: &str, min_revision: u6
     Ok(response.into_inner().evaluation.unwrap())
 }
 
+pub fn create_user(email: &str, role: admin::InstanceRole) -> admin::CreateUserRequest {
+    admin::CreateUserRequest {
+        user: Some(admin::User {
+            email: email.into(),
+            role: role.into(),
+            ..admin::User::default()
+        }),
+        password: PASSWORD.into(),
+        ..admin::CreateUserRequest::default()
+    }
+}
+
 pub async fn login(channel: &Channel, email: &str, password: &str) -> Result<String, Status> {
+    Ok(log_in(channel, email, password).await?.access_token)
+}
+
+/// A login with all that it gives.
+pub async fn log_in(channel: &Channel, email: &str, password: &str) -> Result<admin::LoginResponse, Status> {
     let request = admin::LoginRequest {
         email: email.into(),
         password: password.into(),
+        access_only: false,
     };
     let response = AuthServiceClient::new(channel.clone()).login(request).await?;
-    Ok(response.into_inner().access_token)
+    Ok(response.into_inner())
 }
 
 pub async fn serve(database: &Database) -> Server {
@@ -293,7 +342,14 @@ pub fn options(database: &Database) -> server::Options {
             drain_window: Duration::from_millis(200),
             ..halyard::watch::Options::default()
         },
-        tokens: Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap()),
+        tokens: Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap(), &[]),
+        accounts: accounts::Options {
+            rates: Rates {
+                account: Rate::new(10_000, Duration::from_millis(1)),
+                address: Rate::new(10_000, Duration::from_millis(1)),
+            },
+            ..accounts::Options::default()
+        },
         workers: 2,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

@@ -1,12 +1,14 @@
 //! Logging in, and who one is.
 
+use halyard::auth::jwt::{Holder, SigningKey, Tokens};
 use halyard::pb::admin::v1 as pb;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
+use secrecy::ExposeSecret as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request};
 
-use crate::app::{App, Bearer, EMAIL, PASSWORD, login};
+use crate::app::{App, Bearer, EMAIL, PASSWORD, SIGNING_KEY, login};
 use crate::refusals::{invalid, refused};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,15 +100,13 @@ async fn logins_are_audited_without_their_secrets() {
         Code::Unauthenticated,
     );
     let client = app.database.client().await;
-    let rows = client
-        .query(
-            "select to_jsonb(e)::text from audit_entries e where action like '%login%' order by sequence",
-            &[],
-        )
-        .await
-        .unwrap();
-    let entries: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(entries.len(), 2, "one that succeeded, one that did not: {entries:?}");
+    let query = "select to_jsonb(e)::text from audit_entries e where action like '%login%' order by sequence";
+    let entries = crate::support::eventually("one that succeeded, one that did not", async || {
+        let rows = client.query(query, &[]).await.unwrap();
+        let entries: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        (entries.len() == 2).then_some(entries)
+    })
+    .await;
     assert!(
         entries
             .iter()
@@ -150,4 +150,37 @@ async fn nobody_gets_in_with_anything_but_a_token() {
         AuthServiceClient::new(app.channel.clone()).who_am_i(basic).await,
         Code::Unauthenticated,
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_another_key_or_another_time_are_refused() {
+    let app = App::start().await;
+    let me = app.auth().who_am_i(pb::WhoAmIRequest {}).await.unwrap().into_inner();
+    let holder = Holder {
+        user: me.user.unwrap().id.parse().unwrap(),
+        session: uuid::Uuid::now_v7(),
+        token: uuid::Uuid::now_v7(),
+    };
+    let ours = || Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap(), &[]);
+    let foreign = Tokens::new(&SigningKey::generate().unwrap(), &[]);
+    let minutes = |minutes: i64| jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
+    let who_am_i = async |tokens: &Tokens, at| {
+        let token = tokens.issue(holder, at).unwrap().token;
+        let service = InterceptedService::new(app.channel.clone(), Bearer::new(token.expose_secret()));
+        AuthServiceClient::new(service).who_am_i(pb::WhoAmIRequest {}).await
+    };
+    who_am_i(&ours(), minutes(0)).await.unwrap();
+    refused(who_am_i(&foreign, minutes(0)).await, Code::Unauthenticated);
+    refused(who_am_i(&ours(), minutes(1)).await, Code::Unauthenticated);
+    refused(who_am_i(&ours(), minutes(-15)).await, Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_megabyte_harms_nobody() {
+    let app = App::start().await;
+    let channel = crate::app::connect(&app.server).await;
+    let service = InterceptedService::new(channel, Bearer::new(&"x".repeat(1_000_000)));
+    let refused = AuthServiceClient::new(service).who_am_i(pb::WhoAmIRequest {}).await;
+    assert!(refused.is_err());
+    app.auth().who_am_i(pb::WhoAmIRequest {}).await.unwrap();
 }

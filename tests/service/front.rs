@@ -371,10 +371,14 @@ async fn no_method_lets_anybody_in_with_the_wrong_credential() {
     for method in METHODS {
         let wrong: &[&str] = match method.needs {
             Needs::Nothing => continue,
-            Needs::User | Needs::Permission(_) => &["x", &keys.server, &keys.client],
+            Needs::MaybeUser | Needs::User | Needs::Principal | Needs::Permission(_) => {
+                &["x", &keys.server, &keys.client]
+            }
             Needs::AnyKey | Needs::ServerKey => &["x", &app.token],
         };
-        refused(call(&app.channel, method, None).await, Code::Unauthenticated);
+        if method.needs != Needs::MaybeUser {
+            refused(call(&app.channel, method, None).await, Code::Unauthenticated);
+        }
         for credential in wrong {
             refused(
                 call(&app.channel, method, Some(credential)).await,

@@ -7,6 +7,7 @@
 )]
 
 mod generate;
+mod people;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
@@ -28,4 +29,5 @@ mod mixture;
 mod projects;
 mod requests;
 mod segments;
+mod sessions;
 mod users;

@@ -10,7 +10,7 @@ use halyard::store::projects::ProjectPatch;
 use halyard::store::segments::configurations::SegmentConfigurationPatch;
 use halyard::store::segments::uploads::Piece;
 use halyard::store::segments::{Activation, UploadMode};
-use halyard::store::users::LoginAttempt;
+use halyard::store::users::FailedLogins;
 use halyard::store::{Entity, Error, Mutation, Store};
 
 use crate::journal::{chain, verify_log};
@@ -103,12 +103,13 @@ async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Res
         }
         17 => enlist(store, by, at, &segment, which).await,
         _ => {
-            let attempt = LoginAttempt {
+            let failed = FailedLogins {
                 user: None,
-                accepted: false,
-                peer: String::new(),
+                refused: 1,
+                throttled: 0,
+                peers: Vec::new(),
             };
-            store.record_login(&attempt).await
+            store.record_failed_logins(&failed).await
         }
     };
     match outcome {

@@ -9,7 +9,11 @@ const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW: i64 = 1_700_000_000;
 
 fn tokens() -> Tokens {
-    Tokens::new(&SigningKey::new(KEY).unwrap())
+    Tokens::new(&SigningKey::new(KEY).unwrap(), &[])
+}
+
+fn other_key() -> SigningKey {
+    SigningKey::new(b"another key of thirty-two bytes..").unwrap()
 }
 
 fn at(second: i64) -> Timestamp {
@@ -135,11 +139,27 @@ fn an_unsigned_token_is_refused() {
 
 #[test]
 fn a_foreign_key_is_refused_even_under_our_key_id() {
-    let mut stranger = Tokens::new(&SigningKey::new(b"another key of thirty-two bytes..").unwrap());
+    let mut stranger = Tokens::new(&other_key(), &[]);
     let issue = |stranger: &Tokens| stranger.issue(holder(), at(NOW)).unwrap();
     check(issue(&stranger).token.expose_secret(), NOW, Err(Reason::UnknownKey));
     stranger.key_id = tokens().key_id;
     check(issue(&stranger).token.expose_secret(), NOW, Err(Reason::Signature));
+}
+
+#[test]
+fn a_key_that_signed_before_or_will_sign_next_verifies() {
+    let (ours, other) = (SigningKey::new(KEY).unwrap(), other_key());
+    let (before, after) = (
+        Tokens::new(&ours, &[]),
+        Tokens::new(&other, std::slice::from_ref(&ours)),
+    );
+    let old = before.issue(holder(), at(NOW)).unwrap();
+    assert!(after.verify(old.token.expose_secret(), at(NOW)).is_ok());
+    let new = after.issue(holder(), at(NOW)).unwrap();
+    assert!(after.verify(new.token.expose_secret(), at(NOW)).is_ok());
+    check(new.token.expose_secret(), NOW, Err(Reason::UnknownKey));
+    let prepared = Tokens::new(&ours, &[other_key()]);
+    assert!(prepared.verify(new.token.expose_secret(), at(NOW)).is_ok());
 }
 
 #[test]
@@ -184,6 +204,7 @@ fn every_altered_character_is_refused() {
 #[test]
 fn long_tokens_are_not_looked_at() {
     check(&"a".repeat(TOKEN_BYTES + 1), NOW, Err(Reason::TooLong));
+    check(&"a".repeat(1_000_000), NOW, Err(Reason::TooLong));
     check(&"a".repeat(TOKEN_BYTES), NOW, Err(Reason::Malformed));
 }
 
@@ -199,7 +220,7 @@ fn short_signing_keys_are_refused() {
 #[test]
 fn secrets_are_not_printed() {
     let key = SigningKey::new(KEY).unwrap();
-    let tokens = Tokens::new(&key);
+    let tokens = Tokens::new(&key, &[]);
     let issued = tokens.issue(holder(), at(NOW)).unwrap();
     let printed = format!("{key:?} {tokens:?} {issued:?}");
     assert!(!printed.contains("0123456789abcdef"), "{printed}");

@@ -53,7 +53,11 @@ pub async fn prepare(server: &Server, keepsake: &mut Keepsake) -> anyhow::Result
 async fn login(channel: &Channel, password: String) -> anyhow::Result<String> {
     let email = EMAIL.to_owned();
     let login = AuthServiceClient::new(channel.clone())
-        .login(admin::LoginRequest { email, password })
+        .login(admin::LoginRequest {
+            email,
+            password,
+            access_only: true,
+        })
         .await;
     let login = login
         .context("the administrator's password was changed; put it into dev.env, or start with another --data-dir")?;

@@ -1,11 +1,18 @@
 //! The administrative services. What they have in common is here: how a request is taken apart, and how a mutation is answered.
 
+mod accept;
+pub mod accounts;
 mod auth;
 mod environments;
 mod flags;
+mod invitations;
+mod members;
 mod paging;
 mod projects;
+mod roles;
 mod segments;
+mod service_tokens;
+mod users;
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -19,6 +26,8 @@ pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
 pub use segments::Segments;
+pub use service_tokens::ServiceTokens;
+pub use users::Users;
 
 use self::paging::Paging;
 use super::convert::common;
@@ -30,7 +39,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::store::environments::Address;
-use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
+use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Store, Written};
 
 /// The metadata with which a caller says why.
 const REASON: &str = "x-halyard-reason";
@@ -49,6 +58,16 @@ struct Call {
 impl Call {
     /// Takes a request apart.
     fn open<M: Message>(request: Request<M>) -> Result<(Self, M), Refusal> {
+        let (call, message, ()) = Self::open_without(request, |_| ())?;
+        Ok((call, message))
+    }
+
+    /// Takes a request apart, and out of it first what must not be hashed: the hash is kept for a day, and so quickly computed that
+    /// a password could be guessed from it.
+    fn open_without<M: Message, S>(
+        request: Request<M>,
+        take: impl FnOnce(&mut M) -> S,
+    ) -> Result<(Self, M, S), Refusal> {
         let caller = request
             .extensions()
             .get::<Caller>()
@@ -58,7 +77,8 @@ impl Call {
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
-        let message = request.into_inner();
+        let mut message = request.into_inner();
+        let secrets = take(&mut message);
         let hash = form_hash(&message.encode_to_vec());
         let call = Self {
             caller,
@@ -67,21 +87,21 @@ impl Call {
             deadline,
             hash,
         };
-        Ok((call, message))
+        Ok((call, message, secrets))
     }
 
     /// Refuses unless the caller may call this method in the project that it names. A malformed key names no project, and the
     /// violation is told in due course.
-    fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
+    async fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
         match project {
-            Some(project) => self.caller.authorise(Some(project)),
+            Some(project) => self.caller.authorise(Some(project)).await,
             None => Ok(()),
         }
     }
 
     /// The project and the key of one thing in it, as requests about that thing name them, if the caller may call this method
     /// there. `named` is the field of the key and its text.
-    fn one<K>(
+    async fn one<K>(
         &self,
         mut violations: Violations,
         project: &str,
@@ -93,12 +113,12 @@ impl Call {
         let project = common::key(&mut violations, "project", project);
         let (field, text) = named;
         let key = common::key(&mut violations, field, text);
-        self.authorise(project.as_ref())?;
+        self.authorise(project.as_ref()).await?;
         common::finish(violations, project.zip(key)).map_err(Refusal::Invalid)
     }
 
     /// The same of one thing in an environment.
-    fn one_at<K>(
+    async fn one_at<K>(
         &self,
         mut violations: Violations,
         (project, environment): (&str, &str),
@@ -108,7 +128,7 @@ impl Call {
         K: FromStr<Err = Violations>,
     {
         let place = common::place(&mut violations, project, environment);
-        self.authorise(place.as_ref().map(|(project, _)| project))?;
+        self.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (field, text) = named;
         let key = common::key(&mut violations, field, text);
         let ((project, environment), key) = common::finish(violations, place.zip(key)).map_err(Refusal::Invalid)?;
@@ -116,7 +136,7 @@ impl Call {
     }
 
     /// What a mutation of one thing as a whole is told, which ends with the request's id and whether it is only to be checked.
-    fn alter<K>(
+    async fn alter<K>(
         &self,
         project: &str,
         named: (&str, &str),
@@ -127,7 +147,7 @@ impl Call {
     {
         let mut violations = Violations::new();
         let mutation = self.mutation(&mut violations, request_id, validate_only);
-        let (project, key) = self.one(violations, project, named)?;
+        let (project, key) = self.one(violations, project, named).await?;
         Ok((mutation, project, key))
     }
 
@@ -147,6 +167,22 @@ impl Call {
         Paging::read(violations, self.caller.method.path, sizes, page, asked)
     }
 
+    /// The same for a request that may take away its own maker's rights: a replay of it is answered, whoever its maker is by now.
+    async fn authorise_or_replay<R: Message + Default>(
+        &self,
+        project: Option<&key::Project>,
+        store: &Store,
+        mutation: &Mutation,
+    ) -> Result<Option<Response<R>>, Refusal> {
+        match self.authorise(project).await {
+            Err(Refusal::Denied) => match store.replay(mutation).await? {
+                Some(stored) => Ok(Some(Response::new(decode(&stored)?))),
+                None => Err(Refusal::Denied),
+            },
+            allowed => allowed.map(|()| None),
+        }
+    }
+
     /// What the store is told of the caller, and of the request if it has an id.
     fn mutation(&self, violations: &mut Violations, request_id: &str, validate_only: bool) -> Mutation {
         check::text(violations, REASON, &self.reason, limits::REASON_CHARS);
@@ -157,8 +193,8 @@ impl Call {
         });
         Mutation {
             caller: store::Caller {
-                actor: Actor::User(self.caller.user),
-                name: self.caller.email().to_owned(),
+                actor: Actor::from(self.caller.principal),
+                name: self.caller.name().to_owned(),
                 credential: self.caller.credential.clone(),
                 peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
                 reason: self.reason.clone(),
@@ -179,12 +215,22 @@ fn recorded<T, R: Message>(response: impl FnOnce(&Written<T>) -> R) -> impl FnOn
 fn answer<T, R: Message + Default>(outcome: Outcome<T>, response: impl FnOnce(&Written<T>) -> R) -> Answer<R> {
     let response = match outcome {
         Outcome::Done(written) => response(&written),
-        Outcome::Replayed(stored) => R::decode(stored.as_slice()).map_err(|error| {
-            tracing::error!(%error, "a stored response cannot be read");
-            Refusal::Internal
-        })?,
+        Outcome::Replayed(stored) => decode(&stored)?,
     };
     Ok(Response::new(response))
+}
+
+fn decode<R: Message + Default>(stored: &[u8]) -> Result<R, Refusal> {
+    R::decode(stored).map_err(|error| {
+        tracing::error!(%error, "a stored response cannot be read");
+        Refusal::Internal
+    })
+}
+
+/// A secret could not be made.
+fn unmade(error: &crate::auth::Error) -> Refusal {
+    tracing::error!(error = error as &dyn std::error::Error, "a secret could not be made");
+    Refusal::Internal
 }
 
 fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevision> {

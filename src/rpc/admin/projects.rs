@@ -5,18 +5,20 @@ use std::mem::take;
 use tonic::{Request, Response};
 
 use super::{Call, answer, name_or, recorded, texts};
+use crate::domain::access::Principal;
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::project_service_server::ProjectService;
 use crate::rpc::convert::common::{Mask, finish, key, required, timestamp};
+use crate::rpc::front::Caller;
 use crate::rpc::{Answer, Refusal};
 use crate::store::projects::{NewProject, Project, ProjectPatch, Viewer};
 use crate::store::{Store, Written};
 
 /// The service.
 pub struct Projects {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Projects {
@@ -35,7 +37,7 @@ impl ProjectService for Projects {
             validate_only,
             request_id,
         } = message;
-        call.caller.authorise(None)?;
+        call.caller.authorise(None).await?;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let new = required(&mut violations, "project", project).and_then(|project| read_new(&mut violations, project));
@@ -51,7 +53,7 @@ impl ProjectService for Projects {
         let (call, pb::GetProjectRequest { project }) = Call::open(request)?;
         let mut violations = Violations::new();
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let project = self.store.get_project(&project).await.map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetProjectResponse {
@@ -69,11 +71,7 @@ impl ProjectService for Projects {
             page_token: _,
         } = message;
         violations.or(()).map_err(Refusal::Invalid)?;
-        let viewer = if call.caller.is_administrator() {
-            Viewer::Administrator
-        } else {
-            Viewer::Member(call.caller.user)
-        };
+        let viewer = viewer(&call.caller)?;
         let found = self.store.list_projects(viewer, &paging.request).await;
         let (projects, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write);
         Ok(Response::new(pb::ListProjectsResponse {
@@ -96,7 +94,7 @@ impl ProjectService for Projects {
         let mask = Mask::read(&mut violations, update_mask.as_ref(), &["name", "description"]);
         let change = required(&mut violations, "project", project)
             .and_then(|project| read_patch(&mut violations, &mask, project));
-        call.authorise(change.as_ref().map(|(project, _)| project))?;
+        call.authorise(change.as_ref().map(|(project, _)| project)).await?;
         let (project, patch) = finish(violations, change).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Project>| pb::UpdateProjectResponse {
             project: Some(write(&written.entity)),
@@ -127,7 +125,10 @@ impl ProjectService for Projects {
             );
         }
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        let replay = call.authorise_or_replay(project.as_ref(), &self.store, &mutation);
+        if let Some(replay) = replay.await? {
+            return Ok(replay);
+        }
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Project>| pb::DeleteProjectResponse {};
         let outcome = self
@@ -135,6 +136,51 @@ impl ProjectService for Projects {
             .delete_project(&mutation, &project, &etag, recorded(response))
             .await;
         answer(outcome.map_err(Refusal::Store)?, response)
+    }
+
+    async fn list_members(&self, request: Request<pb::ListMembersRequest>) -> Answer<pb::ListMembersResponse> {
+        self.list_people(request).await
+    }
+
+    async fn set_member(&self, request: Request<pb::SetMemberRequest>) -> Answer<pb::SetMemberResponse> {
+        self.set_role(request).await
+    }
+
+    async fn remove_member(&self, request: Request<pb::RemoveMemberRequest>) -> Answer<pb::RemoveMemberResponse> {
+        self.take_role(request).await
+    }
+
+    async fn create_invitation(
+        &self,
+        request: Request<pb::CreateInvitationRequest>,
+    ) -> Answer<pb::CreateInvitationResponse> {
+        self.invite(request).await
+    }
+
+    async fn list_invitations(
+        &self,
+        request: Request<pb::ListInvitationsRequest>,
+    ) -> Answer<pb::ListInvitationsResponse> {
+        self.list_invited(request).await
+    }
+
+    async fn revoke_invitation(
+        &self,
+        request: Request<pb::RevokeInvitationRequest>,
+    ) -> Answer<pb::RevokeInvitationResponse> {
+        self.uninvite(request).await
+    }
+}
+
+/// Whose projects the caller may see.
+fn viewer(caller: &Caller) -> Result<Viewer, Refusal> {
+    match caller.principal {
+        Principal::User(_) if caller.is_administrator() => Ok(Viewer::Administrator),
+        Principal::User(id) => Ok(Viewer::Member(id)),
+        Principal::ServiceToken(id) => {
+            let token = caller.directory.tokens.get(&id).ok_or(Refusal::Unauthenticated)?;
+            Ok(Viewer::Machine(token.project.clone()))
+        }
     }
 }
 

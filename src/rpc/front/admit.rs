@@ -8,8 +8,9 @@ use tonic::body::Body;
 use uuid::Uuid;
 
 use super::caller::{Application, Caller, bearer};
-use crate::auth::{jwt, keys};
-use crate::domain::access::{Directory, KeyKind};
+use super::uses::Uses;
+use crate::auth::{jwt, keys, service_tokens};
+use crate::domain::access::{Directory, KeyKind, Principal, Term};
 use crate::rpc::Refusal;
 use crate::rpc::methods::{Method, Needs};
 use crate::watch::Hub;
@@ -18,15 +19,24 @@ use crate::watch::Hub;
 pub struct Authenticator {
     hub: Arc<Hub>,
     tokens: Arc<jwt::Tokens>,
+    uses: Arc<Uses>,
 }
 
 /// Who was let in, for the log.
 #[derive(Debug, Default)]
 pub(super) struct Who {
-    /// A person's account.
-    pub user: Option<Uuid>,
+    /// A person's account, or a service token.
+    pub principal: Option<Principal>,
     /// An application's key, by its id.
     pub key: Option<Arc<str>>,
+}
+
+/// Whoever administrates, and the directory that knows them.
+struct Admitted {
+    principal: Principal,
+    credential: String,
+    session: Option<Uuid>,
+    directory: Arc<Directory>,
 }
 
 /// What a credential turned out to be.
@@ -39,9 +49,15 @@ enum Verdict<T> {
 }
 
 impl Authenticator {
-    /// Checks environment keys against the hub's directory, access tokens with `tokens`.
+    /// Checks keys and service tokens against the hub's directory, access tokens with `tokens`.
     pub fn new(hub: Arc<Hub>, tokens: Arc<jwt::Tokens>) -> Self {
-        Self { hub, tokens }
+        let uses = Arc::default();
+        Self { hub, tokens, uses }
+    }
+
+    /// Which keys and service tokens have let somebody in.
+    pub fn uses(&self) -> Arc<Uses> {
+        self.uses.clone()
     }
 
     /// Puts the caller into the request's extensions, or refuses.
@@ -53,7 +69,15 @@ impl Authenticator {
                 (KeyKind::Server, who) => Ok(who),
                 (KeyKind::Client, _) => Err(Refusal::Denied),
             },
-            Needs::User | Needs::Permission(_) => self.person(method, request).await,
+            Needs::MaybeUser if !request.headers().contains_key(http::header::AUTHORIZATION) => Ok(Who::default()),
+            Needs::MaybeUser | Needs::User => match self.administrator(method, request).await? {
+                who @ Who {
+                    principal: Some(Principal::User(_)),
+                    key: _,
+                } => Ok(who),
+                Who { .. } => Err(Refusal::Denied),
+            },
+            Needs::Principal | Needs::Permission(_) => self.administrator(method, request).await,
         }
     }
 
@@ -61,6 +85,7 @@ impl Authenticator {
         let known = {
             let presented = bearer(request).and_then(keys::parse).ok_or(Refusal::Unauthenticated)?;
             match application(&presented, &self.hub.directory()) {
+                // Of a key that was rotated a moment ago at another replica, the new secret looks wrong here.
                 Verdict::Unknown => application(&presented, &*self.newer().await?),
                 verdict @ (Verdict::Known(_) | Verdict::Wrong) => verdict,
             }
@@ -68,14 +93,61 @@ impl Authenticator {
         let Verdict::Known(application) = known else {
             return Err(Refusal::Unauthenticated);
         };
+        self.uses.mark_key(&application.key_id);
         let (kind, key) = (application.kind, Some(application.key_id.clone()));
         request.extensions_mut().insert(application);
-        Ok((kind, Who { user: None, key }))
+        Ok((kind, Who { principal: None, key }))
     }
 
-    async fn person(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
-        let token = bearer(request).ok_or(Refusal::Unauthenticated)?;
-        let verified = self.tokens.verify(token, jiff::Timestamp::now()).map_err(|rejected| {
+    /// Lets in whoever administrates: a person or a service token.
+    async fn administrator(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
+        let text = bearer(request).ok_or(Refusal::Unauthenticated)?;
+        let Admitted {
+            principal,
+            credential,
+            session,
+            directory,
+        } = if service_tokens::is_meant(text) {
+            self.machine(text).await?
+        } else {
+            self.person(text).await?
+        };
+        request.extensions_mut().insert(Caller {
+            principal,
+            credential,
+            session,
+            method,
+            directory,
+            hub: self.hub.clone(),
+        });
+        Ok(Who {
+            principal: Some(principal),
+            key: None,
+        })
+    }
+
+    async fn machine(&self, text: &str) -> Result<Admitted, Refusal> {
+        let presented = service_tokens::parse(text).ok_or(Refusal::Unauthenticated)?;
+        let mut directory = self.hub.directory().clone();
+        if !directory.tokens.contains_key(&presented.id) {
+            directory = self.newer().await?;
+        }
+        let token = directory.tokens.get(&presented.id).ok_or(Refusal::Unauthenticated)?;
+        let expired = Term::from(token.expires_at).is_over(jiff::Timestamp::now());
+        if expired || !service_tokens::verify(&presented.hash, &token.secret_hash) {
+            return Err(Refusal::Unauthenticated);
+        }
+        self.uses.mark_token(presented.id);
+        Ok(Admitted {
+            principal: Principal::ServiceToken(presented.id),
+            credential: presented.id.to_string(),
+            session: None,
+            directory,
+        })
+    }
+
+    async fn person(&self, text: &str) -> Result<Admitted, Refusal> {
+        let verified = self.tokens.verify(text, jiff::Timestamp::now()).map_err(|rejected| {
             tracing::debug!(reason = rejected.reason.name(), "an access token was refused");
             Refusal::Unauthenticated
         })?;
@@ -84,17 +156,15 @@ impl Authenticator {
         if !directory.users.contains_key(&holder.user) {
             directory = self.newer().await?;
         }
-        if !directory.users.contains_key(&holder.user) {
+        if !directory.users.contains_key(&holder.user) || directory.revoked_sessions.contains(&holder.session) {
             return Err(Refusal::Unauthenticated);
         }
-        request.extensions_mut().insert(Caller {
-            user: holder.user,
+        Ok(Admitted {
+            principal: Principal::User(holder.user),
             credential: holder.session.to_string(),
-            method,
+            session: Some(holder.session),
             directory,
-        });
-        let user = Some(holder.user);
-        Ok(Who { user, key: None })
+        })
     }
 
     /// What access depends on, as of now. A credential made a moment ago at another replica is known then; and while the database
@@ -110,14 +180,18 @@ fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdic
     let Some((id, key)) = directory.keys.get_key_value(presented.id) else {
         return Verdict::Unknown;
     };
-    let expired = key.expires_at.is_some_and(|end| end <= jiff::Timestamp::now());
-    if expired || key.kind != presented.kind || !keys::verify(&presented.hash, &key.secret_hash) {
+    if key.kind != presented.kind {
         return Verdict::Wrong;
     }
-    Verdict::Known(Application {
-        environment: key.environment,
-        kind: key.kind,
-        key_id: id.clone(),
-        expires_at: key.expires_at,
-    })
+    match keys::term(key, &presented.hash) {
+        None => Verdict::Unknown,
+        // Most keys are endless, and cost no look at the clock.
+        Some(Term::Until(end)) if end <= jiff::Timestamp::now() => Verdict::Wrong,
+        Some(Term::Until(_) | Term::Endless) => Verdict::Known(Application {
+            environment: key.environment,
+            kind: key.kind,
+            key_id: id.clone(),
+            secret_hash: presented.hash,
+        }),
+    }
 }

@@ -7,11 +7,12 @@ use http::Request;
 use tonic::body::Body;
 use uuid::Uuid;
 
-use crate::domain::access::{Directory, KeyKind, Permission};
-use crate::domain::change::EnvironmentId;
+use crate::domain::access::{Directory, KeyKind, Permission, Principal};
+use crate::domain::change::{Digest, EnvironmentId};
 use crate::domain::key;
 use crate::rpc::Refusal;
 use crate::rpc::methods::{Method, Needs};
+use crate::watch::Hub;
 
 /// An application, by its environment key.
 #[derive(Debug, Clone)]
@@ -22,48 +23,71 @@ pub struct Application {
     pub kind: KeyKind,
     /// The key's id.
     pub key_id: Arc<str>,
-    /// When the key stops working.
-    pub expires_at: Option<jiff::Timestamp>,
+    /// SHA-256 of the secret that was shown: a key that is being rotated has two.
+    pub secret_hash: Digest,
 }
 
-/// A person, by an access token.
-#[derive(Debug, Clone)]
+/// A person by an access token, or a machine by a service token.
+#[derive(Clone)]
 pub struct Caller {
-    /// The account.
-    pub user: Uuid,
+    /// Whose credential it is.
+    pub principal: Principal,
     /// The credential's id, for the audit log.
     pub credential: String,
+    /// The login that the credential comes from. `None`: it comes from none of ours.
+    pub session: Option<Uuid>,
     /// The method that is called.
     pub method: &'static Method,
     /// What access depends on, as of this request.
     pub directory: Arc<Directory>,
+    pub(super) hub: Arc<Hub>,
 }
 
 impl Caller {
-    /// The account's e-mail address.
-    pub fn email(&self) -> &str {
-        self.directory
-            .users
-            .get(&self.user)
-            .map_or("", |user| user.email.as_str())
+    /// The account, where only a person may call.
+    pub fn person(&self) -> Result<Uuid, Refusal> {
+        match self.principal {
+            Principal::User(id) => Ok(id),
+            Principal::ServiceToken(_) => Err(Refusal::Denied),
+        }
+    }
+
+    /// For people: an account's e-mail address, or a service token's name.
+    pub fn name(&self) -> &str {
+        match self.principal {
+            Principal::User(id) => self.directory.users.get(&id).map_or("", |user| user.email.as_str()),
+            Principal::ServiceToken(id) => self.directory.tokens.get(&id).map_or("", |token| token.name.as_str()),
+        }
     }
 
     /// Whether the caller manages the installation.
     pub fn is_administrator(&self) -> bool {
-        self.may(Permission::ManageInstance, None)
+        self.may(&self.directory, Permission::ManageInstance, None)
     }
 
-    /// Refuses unless the caller has what the method needs in this project.
-    pub fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
-        match self.method.needs {
-            Needs::Permission(permission) if !self.may(permission, project) => Err(Refusal::Denied),
-            Needs::Permission(_) | Needs::Nothing | Needs::User | Needs::AnyKey | Needs::ServerKey => Ok(()),
+    /// Refuses unless the caller has what the method needs in this project. What this replica does not know of may have been
+    /// granted a moment ago at another: before it refuses, the origin is asked once, together with all others who wait for that.
+    pub async fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
+        let permission = match self.method.needs {
+            Needs::Permission(permission) => permission,
+            Needs::Nothing | Needs::MaybeUser | Needs::User | Needs::Principal | Needs::AnyKey | Needs::ServerKey => {
+                return Ok(());
+            }
+        };
+        if self.may(&self.directory, permission, project) {
+            return Ok(());
+        }
+        let newest = self.hub.confirm_access().await?;
+        if self.may(&newest, permission, project) {
+            Ok(())
+        } else {
+            Err(Refusal::Denied)
         }
     }
 
-    fn may(&self, permission: Permission, project: Option<&key::Project>) -> bool {
-        let user = self.directory.users.get(&self.user);
-        user.is_some_and(|user| permission.granted_to(user.standing(project)))
+    fn may(&self, directory: &Directory, permission: Permission, project: Option<&key::Project>) -> bool {
+        let standing = directory.standing(self.principal, project);
+        standing.is_some_and(|standing| permission.granted_to(standing))
     }
 }
 

@@ -5,6 +5,7 @@ mod admit;
 mod caller;
 mod deadline;
 mod log;
+mod uses;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub use admit::Authenticator;
 use admit::Who;
 pub use caller::{Application, Caller};
 pub use deadline::Deadline;
+pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};
@@ -229,7 +231,7 @@ mod tests {
 
     async fn code(path: &str, credential: Option<&str>) -> Code {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
-        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap()));
+        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
         let mut front = FrontLayer::new(Authenticator::new(hub, tokens), Handle::current()).layer(Panics);
         let mut request = Request::builder().uri(path);
         if let Some(credential) = credential {

@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 use super::Frame;
 use super::encode::frame;
 use super::generated::watch_service_server::WatchService;
-use crate::domain::access::Directory;
+use crate::auth::keys;
+use crate::domain::access::{Directory, Term};
 use crate::domain::invalid::Violations;
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::front::Application;
@@ -57,8 +58,7 @@ impl WatchService for Watch {
             watch::Request {
                 token: &resume_token,
                 heartbeat,
-                expires_at: application.expires_at,
-                still_valid: Box::new(move |directory, _| is_known(&application, directory)),
+                still_valid: Box::new(move |directory| term(&application, directory)),
             },
         );
         let subscription = subscription.map_err(|refused| match refused {
@@ -69,10 +69,12 @@ impl WatchService for Watch {
     }
 }
 
-/// A key that was revoked or replaced is no longer in the directory as it was.
-fn is_known(application: &Application, directory: &Directory) -> bool {
-    let key = directory.keys.get(&application.key_id);
-    key.is_some_and(|key| key.environment == application.environment && key.kind == application.kind)
+/// How long the secret that opened the stream does so. A key that was revoked is no longer in the directory, and one that was
+/// rotated knows the secret before for a while.
+fn term(application: &Application, directory: &Directory) -> Option<Term> {
+    let key = directory.keys.get(&application.key_id)?;
+    let same = key.environment == application.environment && key.kind == application.kind;
+    same.then(|| keys::term(key, &application.secret_hash)).flatten()
 }
 
 fn frames(subscription: Subscription) -> Frames {

@@ -1,19 +1,25 @@
 //! Reading what access depends on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use tokio_postgres::types::Type;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use super::error::Error;
 use super::lease::with_client;
 use super::rows;
-use crate::domain::access::{Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, Role, User};
+use crate::domain::access::{
+    Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, PreviousSecret, Role, ServiceToken, TokenId, User,
+};
 use crate::domain::change::EnvironmentId;
-use crate::domain::key;
+use crate::domain::{key, limits};
+
+/// By how much the clocks of the database and of the replicas may differ.
+const CLOCKS_DIFFER_SECONDS: u32 = 60;
 
 /// Reads the directory, all of one moment.
 pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Error> {
@@ -46,15 +52,31 @@ async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
         from environments environment
         join projects project on project.id = environment.project_id";
     let keys = "
-        select id, environment_id, kind, secret_hash, expires_at
+        select id, environment_id, kind, secret_hash, expires_at, previous_secret_hash, previous_expires_at
         from environment_keys
         where revoked_at is null";
+    let tokens = "
+        select token.id, token.name, token.role, token.secret_hash, token.expires_at, project.key as project
+        from service_tokens token
+        join projects project on project.id = token.project_id
+        where token.revoked_at is null";
     Ok(Directory {
         revision: rows::number(head, "revision")?,
         environments: collect(transaction, environments, environment).await?,
         keys: collect(transaction, keys, environment_key).await?,
         users: users(transaction).await?,
+        tokens: collect(transaction, tokens, service_token).await?,
+        revoked_sessions: revoked_sessions(transaction).await?,
     })
+}
+
+/// The sessions that were revoked since the oldest access token that still works was made, and a little before that: clocks of
+/// replicas differ.
+async fn revoked_sessions(transaction: &Transaction<'_>) -> Result<HashSet<Uuid>, Error> {
+    let seconds = f64::from(limits::ACCESS_TOKEN_SECONDS + CLOCKS_DIFFER_SECONDS);
+    let sessions = "select id from sessions where revoked_at > now() - $1 * interval '1 second'";
+    let sessions = transaction.query_typed(sessions, &[(&seconds, Type::FLOAT8)]).await?;
+    sessions.iter().map(|row| Ok(row.try_get("id")?)).collect()
 }
 
 async fn users(transaction: &Transaction<'_>) -> Result<HashMap<Uuid, User>, Error> {
@@ -114,8 +136,31 @@ fn environment_key(row: &Row) -> Result<(Arc<str>, EnvironmentKey), Error> {
         kind: kind.ok_or(Error::Malformed("a key's kind is unknown"))?,
         secret_hash: rows::digest(row, "secret_hash")?,
         expires_at: row.try_get("expires_at")?,
+        previous: previous_secret(row)?,
     };
     Ok((row.try_get::<_, &str>("id")?.into(), key))
+}
+
+fn previous_secret(row: &Row) -> Result<Option<PreviousSecret>, Error> {
+    let Some(expires_at) = row.try_get("previous_expires_at")? else {
+        return Ok(None);
+    };
+    Ok(Some(PreviousSecret {
+        secret_hash: rows::digest(row, "previous_secret_hash")?,
+        expires_at,
+    }))
+}
+
+fn service_token(row: &Row) -> Result<(TokenId, ServiceToken), Error> {
+    let id = TokenId::parse(row.try_get("id")?).ok_or(Error::Malformed("a service token's id is not one"))?;
+    let token = ServiceToken {
+        name: row.try_get("name")?,
+        project: project(row)?,
+        role: role(row)?,
+        secret_hash: rows::digest(row, "secret_hash")?,
+        expires_at: row.try_get("expires_at")?,
+    };
+    Ok((id, token))
 }
 
 fn user(row: &Row) -> Result<(Uuid, User), Error> {
@@ -133,8 +178,11 @@ fn user(row: &Row) -> Result<(Uuid, User), Error> {
 }
 
 fn member(row: &Row) -> Result<(Uuid, key::Project, Role), Error> {
-    let role = Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))?;
-    Ok((row.try_get("user_id")?, project(row)?, role))
+    Ok((row.try_get("user_id")?, project(row)?, role(row)?))
+}
+
+fn role(row: &Row) -> Result<Role, Error> {
+    Role::from_name(row.try_get("role")?).ok_or(Error::Malformed("a role is unknown"))
 }
 
 fn project(row: &Row) -> Result<key::Project, Error> {

@@ -3,6 +3,7 @@
 use tokio::time::{Instant, advance};
 
 use super::*;
+use crate::domain::access::Term;
 use crate::watch::message::{Intent, Reason};
 use crate::watch::testing::{Origin, request};
 
@@ -118,7 +119,7 @@ async fn a_key_that_is_revoked_meanwhile_ends_the_wait() {
     let mut ahead = Ahead::new(5, head_at(5));
     let token = ahead.full.state(0, &Options::default()).commit.resume_token.clone();
     ahead.stream = ahead.fixture.subscribe(Request {
-        still_valid: Box::new(|directory, _| directory.revision == 0),
+        still_valid: Box::new(|directory| (directory.revision == 0).then_some(Term::Endless)),
         ..request(&token)
     });
     assert!(now(&mut ahead.stream).is_none());

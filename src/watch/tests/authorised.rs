@@ -5,22 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, advance};
 
 use super::*;
-use crate::domain::access::{self, Directory};
+use crate::domain::access::{self, Directory, Term};
 use crate::domain::key;
 use crate::watch::testing::request;
 
 /// A request whose credential is valid until the directory has revision 2.
 fn revocable() -> Request<'static> {
     Request {
-        still_valid: Box::new(|directory, _| directory.revision < 2),
+        still_valid: Box::new(|directory| (directory.revision < 2).then_some(Term::Endless)),
         ..request(b"")
     }
 }
 
 /// A request whose credential expires in so many seconds.
 fn expiring(seconds: i64) -> Request<'static> {
+    let term = Term::Until(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
     Request {
-        expires_at: Some(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds)),
+        still_valid: Box::new(move |_| Some(term)),
         ..request(b"")
     }
 }
@@ -109,7 +110,7 @@ async fn a_directory_that_repeats_a_revision_is_still_looked_at() {
     let asked = Arc::clone(&valid);
     let fixture = Fixture::new(History::of(3));
     fixture.hub.apply(access(1));
-    let still_valid = Box::new(move |_: &Directory, _| asked.load(Ordering::Relaxed));
+    let still_valid = Box::new(move |_: &Directory| asked.load(Ordering::Relaxed).then_some(Term::Endless));
     let (_client, mut stream) = idle(
         &fixture,
         Request {
@@ -154,13 +155,42 @@ async fn a_key_that_has_expired_gets_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_expires_in_the_farthest_future_works() {
     let fixture = Fixture::new(History::of(3));
-    let expires_at = Some(jiff::Timestamp::MAX);
+    let still_valid = Box::new(|_: &Directory| Some(Term::Until(jiff::Timestamp::MAX)));
     let (client, _stream) = idle(
         &fixture,
         Request {
-            expires_at,
+            still_valid,
             ..request(b"")
         },
     );
     assert_eq!(client.items, fixture.history.last().items);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_secret_is_replaced_ends_when_that_secret_does() {
+    let fixture = Fixture::new(History::of(3));
+    let end_at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(33);
+    let still_valid = Box::new(move |directory: &Directory| {
+        Some(if directory.revision < 2 {
+            Term::Endless
+        } else {
+            Term::Until(end_at)
+        })
+    });
+    let (mut client, mut stream) = idle(
+        &fixture,
+        Request {
+            still_valid,
+            ..request(b"")
+        },
+    );
+    let began_at = Instant::now();
+    fixture.hub.apply(access(2));
+    assert!(hear_all(&mut client, &mut stream).is_empty());
+    assert_eq!(end(&mut stream).await, End::Expired);
+    let after = began_at.elapsed();
+    assert!(
+        after > seconds(32) && after <= seconds(33) + Duration::from_millis(2),
+        "{after:?}"
+    );
 }

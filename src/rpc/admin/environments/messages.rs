@@ -1,18 +1,20 @@
 //! What callers say of environments and keys, and what they are told.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::keys;
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
-use crate::domain::key;
+use crate::domain::{key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::Refusal;
-use crate::rpc::admin::{name_or, texts};
+use crate::rpc::admin::{name_or, texts, unmade};
 use crate::rpc::convert::common::{key, timestamp};
 use crate::store::Written;
 use crate::store::environments::{CreatedEnvironment, Environment};
-use crate::store::keys::{Key, NewKey};
+use crate::store::keys::{Key, NewKey, Rotation};
 
 /// What a caller may say of an environment.
 pub(super) struct Described {
@@ -64,10 +66,7 @@ pub(super) fn new_key(
     name: String,
     expires_at: Option<jiff::Timestamp>,
 ) -> Result<(NewKey, SecretString), Refusal> {
-    let keys::Generated { id, secret, hash } = keys::generate(kind).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a key could not be made");
-        Refusal::Internal
-    })?;
+    let keys::Generated { id, secret, hash } = keys::generate(kind).map_err(|error| unmade(&error))?;
     let new = NewKey {
         id,
         kind,
@@ -76,6 +75,60 @@ pub(super) fn new_key(
         expires_at,
     };
     Ok((new, secret))
+}
+
+/// A rotation of a key of either kind, and the two secrets of which it will take one.
+pub(super) struct NewSecrets {
+    pub(super) rotation: Rotation,
+    server: SecretString,
+    client: SecretString,
+}
+
+impl NewSecrets {
+    /// Secrets for the key of this id.
+    pub(super) fn new(id: &str, overlap: Duration) -> Result<Self, Refusal> {
+        let server = keys::renew(KeyKind::Server, id).map_err(|error| unmade(&error))?;
+        let client = keys::renew(KeyKind::Client, id).map_err(|error| unmade(&error))?;
+        let rotation = Rotation {
+            server_hash: server.hash,
+            client_hash: client.hash,
+            overlap,
+        };
+        Ok(Self {
+            rotation,
+            server: server.secret,
+            client: client.secret,
+        })
+    }
+
+    /// The one that the key took.
+    pub(super) fn of(&self, key: &Key) -> &SecretString {
+        match key.kind {
+            KeyKind::Server => &self.server,
+            KeyKind::Client => &self.client,
+        }
+    }
+}
+
+/// How long the secret before is to work on.
+pub(super) fn read_overlap(violations: &mut Violations, overlap: Option<prost_types::Duration>) -> Duration {
+    const USUAL: Duration = Duration::from_hours(24);
+    const LONGEST: Duration = Duration::from_hours(limits::ROTATION_OVERLAP_HOURS as u64);
+    let Some(overlap) = overlap else {
+        return USUAL;
+    };
+    match Duration::try_from(overlap) {
+        Ok(overlap) if overlap <= LONGEST => overlap,
+        Ok(_) => {
+            let description = format!("is longer than {} hours", limits::ROTATION_OVERLAP_HOURS);
+            violations.add("overlap", description);
+            USUAL
+        }
+        Err(_) => {
+            violations.add("overlap", "is not a duration; it must not be negative");
+            USUAL
+        }
+    }
 }
 
 /// The answer to a creation; without secrets for its replays.
@@ -113,6 +166,9 @@ pub(super) fn write_key(key: &Key) -> pb::Key {
         created_at,
         expires_at,
         revoked_at,
+        rotated_at,
+        previous_expires_at,
+        last_used_at,
     } = key;
     let kind = match kind {
         KeyKind::Server => pb::KeyKind::Server,
@@ -125,6 +181,9 @@ pub(super) fn write_key(key: &Key) -> pb::Key {
         create_time: Some(timestamp(*created_at)),
         expire_time: expires_at.map(timestamp),
         revoke_time: revoked_at.map(timestamp),
+        rotate_time: rotated_at.map(timestamp),
+        previous_expire_time: previous_expires_at.map(timestamp),
+        last_use_time: last_used_at.map(timestamp),
     }
 }
 

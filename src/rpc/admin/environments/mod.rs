@@ -7,7 +7,9 @@ use std::mem::take;
 use secrecy::SecretString;
 use tonic::{Request, Response};
 
-use self::messages::{Described, created, new_key, read, read_kind, write, write_created, write_key};
+use self::messages::{
+    Described, NewSecrets, created, new_key, read, read_kind, read_overlap, write, write_created, write_key,
+};
 use super::{Call, answer, at, recorded};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
@@ -47,7 +49,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
-        call.authorise(read.as_ref().map(|(project, _)| project))?;
+        call.authorise(read.as_ref().map(|(project, _)| project)).await?;
         let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
         let Described {
             key,
@@ -77,7 +79,7 @@ impl EnvironmentService for Environments {
         let (call, pb::GetEnvironmentRequest { project, environment }) = Call::open(request)?;
         let mut violations = Violations::new();
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let environment = self
             .store
@@ -103,7 +105,7 @@ impl EnvironmentService for Environments {
             page_token: _,
         } = message;
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let found = self
             .store
@@ -137,7 +139,7 @@ impl EnvironmentService for Environments {
             &["name", "description", "protected"],
         );
         let read = required(&mut violations, "environment", environment).and_then(|it| read(&mut violations, it));
-        call.authorise(read.as_ref().map(|(project, _)| project))?;
+        call.authorise(read.as_ref().map(|(project, _)| project)).await?;
         let (project, described) = finish(violations, read).map_err(Refusal::Invalid)?;
         let patch = EnvironmentPatch {
             name: mask.pick("name", described.name),
@@ -173,7 +175,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |_: &Written<Environment>| pb::DeleteEnvironmentResponse {};
         let outcome = self
@@ -196,7 +198,7 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         check::text(&mut violations, "name", &name, limits::NAME_CHARS);
         let expires_at = expire_time.and_then(|time| read_timestamp(&mut violations, "expire_time", time));
         if expires_at.is_some_and(|time| time <= jiff::Timestamp::now()) {
@@ -230,7 +232,7 @@ impl EnvironmentService for Environments {
             page_token: _,
         } = message;
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let found = self
             .store
@@ -239,6 +241,42 @@ impl EnvironmentService for Environments {
             .map_err(Refusal::Store)?;
         let (keys, next_page_token) = paging.write(found, write_key);
         Ok(Response::new(pb::ListKeysResponse { keys, next_page_token }))
+    }
+
+    async fn rotate_key(&self, request: Request<pb::RotateKeyRequest>) -> Answer<pb::RotateKeyResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::RotateKeyRequest {
+            project,
+            environment,
+            key_id,
+            overlap,
+            validate_only,
+            request_id,
+        } = message;
+        let mut violations = Violations::new();
+        let mutation = call.mutation(&mut violations, &request_id, validate_only);
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
+        check_key_id(&mut violations, &key_id);
+        let overlap = read_overlap(&mut violations, overlap);
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let secrets = NewSecrets::new(&key_id, overlap)?;
+        let response = |written: &Written<Key>, secrets: Option<&NewSecrets>| pb::RotateKeyResponse {
+            key: Some(write_created(
+                &written.entity,
+                secrets.map(|secrets| secrets.of(&written.entity)),
+            )),
+            secret_omitted: secrets.is_none(),
+        };
+        let recorded = recorded(|written| response(written, None));
+        let at = at(&project, &environment);
+        let outcome = self
+            .store
+            .rotate_key(&mutation, at, &key_id, &secrets.rotation, recorded);
+        let shown = (!validate_only).then_some(&secrets);
+        answer(outcome.await.map_err(Refusal::Store)?, |written| {
+            response(written, shown)
+        })
     }
 
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::RevokeKeyResponse> {
@@ -253,11 +291,8 @@ impl EnvironmentService for Environments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
-        check::text(&mut violations, "key_id", &key_id, limits::KEY_BYTES);
-        if key_id.is_empty() {
-            violations.add("key_id", "is empty; name the key to revoke");
-        }
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
+        check_key_id(&mut violations, &key_id);
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Key>| pb::RevokeKeyResponse {
             key: Some(write_key(&written.entity)),
@@ -267,5 +302,12 @@ impl EnvironmentService for Environments {
             .store
             .revoke_key(&mutation, at(&project, &environment), &key_id, recorded(response));
         answer(outcome.await.map_err(Refusal::Store)?, response)
+    }
+}
+
+fn check_key_id(violations: &mut Violations, key_id: &str) {
+    check::text(violations, "key_id", key_id, limits::KEY_BYTES);
+    if key_id.is_empty() {
+        violations.add("key_id", "is empty; name a key of the environment");
     }
 }

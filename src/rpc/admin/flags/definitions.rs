@@ -44,7 +44,7 @@ impl Flags {
         let project: Option<key::Project> = flag
             .as_ref()
             .and_then(|flag| key(&mut violations, "flag.project", &flag.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let new = flag.and_then(|flag| violations.take("flag", read_new(flag)));
         let (project, new) = finish(violations, project.zip(new)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::CreateFlagResponse {
@@ -60,7 +60,7 @@ impl Flags {
 
     pub(super) async fn get(&self, request: Request<pb::GetFlagRequest>) -> Answer<pb::GetFlagResponse> {
         let (call, pb::GetFlagRequest { project, flag }) = Call::open(request)?;
-        let (project, flag) = call.one(Violations::new(), &project, ("flag", &flag))?;
+        let (project, flag) = call.one(Violations::new(), &project, ("flag", &flag)).await?;
         let flag = self.store.get_flag(&project, &flag).await.map_err(Refusal::Store)?;
         Ok(Response::new(pb::GetFlagResponse {
             flag: Some(write(&flag)),
@@ -73,7 +73,7 @@ impl Flags {
         let page = (take(&mut message.page_size), take(&mut message.page_token));
         let paging = call.page(&mut violations, page, &message);
         let project: Option<key::Project> = key(&mut violations, "project", &message.project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let filter = Filter::read(&mut violations, message);
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let found = self
@@ -105,7 +105,7 @@ impl Flags {
         let project: Option<key::Project> = flag
             .as_ref()
             .and_then(|flag| key(&mut violations, "flag.project", &flag.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let change = flag.and_then(|flag| violations.take("flag", read_patch(flag, &mask)));
         let (project, (flag, patch)) = finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Flag>| pb::UpdateFlagResponse {
@@ -129,7 +129,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only))?;
+        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only)).await?;
         let response = |written: &Written<Flag>| pb::ArchiveFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -151,7 +151,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only))?;
+        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only)).await?;
         let response = |written: &Written<Flag>| pb::RestoreFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -173,7 +173,7 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only))?;
+        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only)).await?;
         let response = |written: &Written<Flag>| pb::DeleteFlagResponse {
             revisions: write_revisions(&written.revisions),
         };

@@ -67,7 +67,7 @@ impl Flags {
             page_token: _,
         } = message;
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let flag = key(&mut violations, "flag", &flag_key);
         let before = match paging.request.after.as_str() {
             "" => Ok(None),
@@ -107,7 +107,7 @@ impl Flags {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let flag = key(&mut violations, "flag", &flag_key);
         require_revision(&mut violations, revision);
         let ((project, environment), flag) = finish(violations, place.zip(flag)).map_err(Refusal::Invalid)?;
@@ -137,7 +137,7 @@ impl Flags {
         } = message;
         let mut violations = Violations::new();
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         require_revision(&mut violations, revision);
         check_flags(&mut violations, flags.len(), explain);
         let context = violations.take("", context::read(context));

@@ -94,7 +94,7 @@ impl FlagService for Flags {
             flag,
         } = message;
         let named = ("flag", flag.as_str());
-        let (project, environment, flag) = call.one_at(Violations::new(), (&project, &environment), named)?;
+        let (project, environment, flag) = call.one_at(Violations::new(), (&project, &environment), named).await?;
         let found = self.store.get_configuration(at(&project, &environment), &flag).await;
         Ok(Response::new(pb::GetFlagConfigurationResponse {
             configuration: Some(write_configuration(&found.map_err(Refusal::Store)?)),
@@ -121,7 +121,7 @@ impl FlagService for Flags {
         let project: Option<key::Project> = configuration
             .as_ref()
             .and_then(|it| key(&mut violations, "configuration.project", &it.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let change = configuration.and_then(|it| {
             let change = read_configuration(it, &mask, strict);
             violations.take("configuration", change)
@@ -154,7 +154,7 @@ impl FlagService for Flags {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let toggles = read_toggles(&mut violations, toggles);
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Vec<FlagConfiguration>>| pb::ToggleFlagsResponse {

@@ -30,7 +30,7 @@ impl Flags {
         } = message;
         let mut violations = Violations::new();
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let flag = key(&mut violations, "flag", &flag);
         let context = violations.take("", context::read(context));
         let asked = finish(violations, place.zip(flag).zip(context)).map_err(Refusal::Invalid)?;

@@ -55,7 +55,7 @@ impl SegmentService for Segments {
         let project: Option<key::Project> = segment
             .as_ref()
             .and_then(|segment| key(&mut violations, "segment.project", &segment.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let new = segment.and_then(|segment| violations.take("segment", read_new(segment)));
         let (project, new) = finish(violations, project.zip(new)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Segment>| pb::CreateSegmentResponse {
@@ -70,7 +70,7 @@ impl SegmentService for Segments {
 
     async fn get_segment(&self, request: Request<pb::GetSegmentRequest>) -> Answer<pb::GetSegmentResponse> {
         let (call, pb::GetSegmentRequest { project, segment }) = Call::open(request)?;
-        let (project, segment) = call.one(Violations::new(), &project, ("segment", &segment))?;
+        let (project, segment) = call.one(Violations::new(), &project, ("segment", &segment)).await?;
         let found = self.store.get_segment(&project, &segment).await;
         Ok(Response::new(pb::GetSegmentResponse {
             segment: Some(write(&found.map_err(Refusal::Store)?)),
@@ -92,7 +92,7 @@ impl SegmentService for Segments {
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         let environment: Option<key::Environment> = optional_key(&mut violations, "environment", &environment);
         check::text(&mut violations, "text", &text, limits::NAME_CHARS);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let filter = SegmentFilter {
             environment: environment.as_ref(),
@@ -127,7 +127,7 @@ impl SegmentService for Segments {
         let project: Option<key::Project> = segment
             .as_ref()
             .and_then(|segment| key(&mut violations, "segment.project", &segment.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let change = segment.and_then(|segment| violations.take("segment", read_patch(segment, &mask)));
         let (project, (segment, patch)) = finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Segment>| pb::UpdateSegmentResponse {
@@ -151,7 +151,7 @@ impl SegmentService for Segments {
             request_id,
         } = message;
         let named = ("segment", segment.as_str());
-        let (mutation, project, segment) = call.alter(&project, named, (&request_id, validate_only))?;
+        let (mutation, project, segment) = call.alter(&project, named, (&request_id, validate_only)).await?;
         let response = |written: &Written<Segment>| pb::DeleteSegmentResponse {
             revisions: write_revisions(&written.revisions),
         };
@@ -173,7 +173,7 @@ impl SegmentService for Segments {
             segment,
         } = message;
         let named = ("segment", segment.as_str());
-        let (project, environment, segment) = call.one_at(Violations::new(), (&project, &environment), named)?;
+        let (project, environment, segment) = call.one_at(Violations::new(), (&project, &environment), named).await?;
         let at = at(&project, &environment);
         let found = self.store.get_segment_configuration(at, &segment).await;
         Ok(Response::new(pb::GetSegmentConfigurationResponse {
@@ -201,7 +201,7 @@ impl SegmentService for Segments {
         let project: Option<key::Project> = configuration
             .as_ref()
             .and_then(|it| key(&mut violations, "configuration.project", &it.project));
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let change =
             configuration.and_then(|it| violations.take("configuration", read_configuration(it, &mask, strict)));
         let (project, (environment, segment, patch)) =
@@ -233,7 +233,7 @@ impl SegmentService for Segments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, "", false);
         let named = ("segment", segment.as_str());
-        let (project, environment, segment) = call.one_at(violations, (&project, &environment), named)?;
+        let (project, environment, segment) = call.one_at(violations, (&project, &environment), named).await?;
         let at = at(&project, &environment);
         let outcome = self.store.create_segment_upload(&mutation, at, &segment).await;
         answer(outcome.map_err(Refusal::Store)?, |written: &Written<Upload>| {
@@ -259,7 +259,7 @@ impl SegmentService for Segments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, "", false);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let upload = read_upload(&mut violations, &upload);
         let (project, upload) = finish(violations, project.zip(upload)).map_err(Refusal::Invalid)?;
         let piece = Piece { number: piece, keys };
@@ -287,7 +287,7 @@ impl SegmentService for Segments {
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref())?;
+        call.authorise(project.as_ref()).await?;
         let upload = read_upload(&mut violations, &upload);
         let mode = read_mode(&mut violations, mode);
         let (project, (upload, mode)) = finish(violations, project.zip(upload.zip(mode))).map_err(Refusal::Invalid)?;
@@ -326,7 +326,7 @@ impl SegmentService for Segments {
             page_token: _,
         } = message;
         let place = place(&mut violations, &project, &environment);
-        call.authorise(place.as_ref().map(|(project, _)| project))?;
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let segment = key(&mut violations, "segment", &segment);
         let ((project, environment), segment) = finish(violations, place.zip(segment)).map_err(Refusal::Invalid)?;
         let at = at(&project, &environment);
