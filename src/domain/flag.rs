@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::invalid::Violations;
 use super::key;
 use super::rule::{Condition, Rule, Serve};
 use super::value::{Value, ValueType};
@@ -95,6 +96,62 @@ pub enum Lifecycle {
         #[serde(skip_serializing_if = "Option::is_none")]
         expected_removal: Option<jiff::Timestamp>,
     },
+}
+
+/// Which of the two a lifecycle is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifespan {
+    /// For good.
+    Permanent,
+    /// Until it is removed.
+    Temporary,
+}
+
+impl Lifespan {
+    /// The name, as it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Temporary => "temporary",
+        }
+    }
+
+    /// The lifespan of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Permanent, Self::Temporary]
+            .into_iter()
+            .find(|lifespan| lifespan.name() == name)
+    }
+}
+
+impl Lifecycle {
+    /// A lifecycle; what is permanent has no date.
+    pub fn new(lifespan: Lifespan, expected_removal: Option<jiff::Timestamp>) -> Result<Self, Violations> {
+        match (lifespan, expected_removal) {
+            (Lifespan::Temporary, expected_removal) => Ok(Self::Temporary { expected_removal }),
+            (Lifespan::Permanent, None) => Ok(Self::Permanent),
+            (Lifespan::Permanent, Some(_)) => Err(Violations::one(
+                "expected_removal_time",
+                "is given for a permanent flag; only a temporary one is removed",
+            )),
+        }
+    }
+
+    /// Which of the two it is.
+    pub fn lifespan(self) -> Lifespan {
+        match self {
+            Self::Permanent => Lifespan::Permanent,
+            Self::Temporary { .. } => Lifespan::Temporary,
+        }
+    }
+
+    /// When it is expected to be removed. `None`: never, or nobody has said.
+    pub fn expected_removal(self) -> Option<jiff::Timestamp> {
+        match self {
+            Self::Permanent => None,
+            Self::Temporary { expected_removal } => expected_removal,
+        }
+    }
 }
 
 /// What people know of a flag; nothing here alters an answer.

@@ -70,6 +70,14 @@ pub const KEYS: usize = 100;
 pub const PAGE_SIZE: usize = 1_000;
 /// Entries of a page when the caller does not say.
 pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// Revisions of a page.
+pub const REVISIONS_PAGE_SIZE: usize = 100;
+/// Revisions of a page when the caller does not say.
+pub const DEFAULT_REVISIONS_PAGE_SIZE: usize = 20;
+/// Bytes of stored forms after which a page of revisions ends, with the revision that exceeds them.
+pub const REVISIONS_PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Flags whose answers at a past revision one request may have explained.
+pub const EXPLAINED_FLAGS: usize = 100;
 /// Bytes in a request message.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Violations listed in one error; trailers are limited to about 8 KiB in many clients.

@@ -3,6 +3,7 @@
 mod auth;
 mod environments;
 mod flags;
+mod paging;
 mod projects;
 
 use std::net::IpAddr;
@@ -16,7 +17,8 @@ pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
 
-use super::convert::common;
+use self::paging::Paging;
+use super::convert::common::PageSizes;
 use super::front::Caller;
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
@@ -24,7 +26,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::store::environments::Address;
-use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, Page, PageRequest, RequestId, Written};
+use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
 
 /// The metadata with which a caller says why.
 const REASON: &str = "x-halyard-reason";
@@ -69,6 +71,11 @@ impl Call {
         }
     }
 
+    /// Which page a request asks for: `page` is its size and its token, taken out of `asked`.
+    fn page<M: Message>(&self, violations: &mut Violations, page: (i32, String), asked: &M) -> Paging {
+        Paging::read(violations, self.caller.method.path, PageSizes::ENTITIES, page, asked)
+    }
+
     /// What the store is told of the caller, and of the request if it has an id.
     fn mutation(&self, violations: &mut Violations, request_id: &str, validate_only: bool) -> Mutation {
         check::text(violations, REASON, &self.reason, limits::REASON_CHARS);
@@ -107,20 +114,6 @@ fn answer<T, R: Message + Default>(outcome: Outcome<T>, response: impl FnOnce(&W
         })?,
     };
     Ok(Response::new(response))
-}
-
-/// Which page a request asks for.
-fn page(violations: &mut Violations, size: i32, token: String) -> PageRequest {
-    let size = common::page_size(violations, size);
-    if token.len() > limits::ATTRIBUTE_CHARS || token.contains(char::is_control) {
-        violations.add("page_token", "is not a token of a page before");
-    }
-    PageRequest { size, after: token }
-}
-
-/// A page's messages and the token of the next.
-fn write_page<T, M>(page: Page<T>, write: impl Fn(&T) -> M) -> (Vec<M>, String) {
-    (page.items.iter().map(write).collect(), page.next.unwrap_or_default())
 }
 
 fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevision> {

@@ -1,8 +1,10 @@
 //! Projects.
 
+use std::mem::take;
+
 use tonic::{Request, Response};
 
-use super::{Call, answer, name_or, page, recorded, texts, write_page};
+use super::{Call, answer, name_or, recorded, texts};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;
@@ -58,18 +60,22 @@ impl ProjectService for Projects {
     }
 
     async fn list_projects(&self, request: Request<pb::ListProjectsRequest>) -> Answer<pb::ListProjectsResponse> {
-        let (call, message) = Call::open(request)?;
-        let pb::ListProjectsRequest { page_size, page_token } = message;
+        let (call, mut message) = Call::open(request)?;
         let mut violations = Violations::new();
-        let page = page(&mut violations, page_size, page_token);
-        let page = violations.or(page).map_err(Refusal::Invalid)?;
+        let page = (take(&mut message.page_size), take(&mut message.page_token));
+        let paging = call.page(&mut violations, page, &message);
+        let pb::ListProjectsRequest {
+            page_size: _,
+            page_token: _,
+        } = message;
+        violations.or(()).map_err(Refusal::Invalid)?;
         let viewer = if call.caller.is_administrator() {
             Viewer::Administrator
         } else {
             Viewer::Member(call.caller.user)
         };
-        let found = self.store.list_projects(viewer, &page).await.map_err(Refusal::Store)?;
-        let (projects, next_page_token) = write_page(found, write);
+        let found = self.store.list_projects(viewer, &paging.request).await;
+        let (projects, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write);
         Ok(Response::new(pb::ListProjectsResponse {
             projects,
             next_page_token,

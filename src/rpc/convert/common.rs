@@ -63,6 +63,9 @@ pub fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos }
 }
 
+/// The first second of the year 1, where the times of protobuf begin.
+const YEAR_ONE: i64 = -62_135_596_800;
+
 /// Reads a time.
 pub fn read_timestamp(
     violations: &mut Violations,
@@ -70,7 +73,9 @@ pub fn read_timestamp(
     time: prost_types::Timestamp,
 ) -> Option<jiff::Timestamp> {
     let prost_types::Timestamp { seconds, nanos } = time;
-    let read = jiff::Timestamp::new(seconds, nanos).ok().filter(|_| nanos >= 0);
+    let read = jiff::Timestamp::new(seconds, nanos)
+        .ok()
+        .filter(|_| nanos >= 0 && seconds >= YEAR_ONE);
     if read.is_none() {
         violations.add(field, "is not a time between the years 1 and 9999");
     }
@@ -85,14 +90,37 @@ pub fn duration(duration: std::time::Duration) -> prost_types::Duration {
     }
 }
 
+/// How large the pages of a list are.
+#[derive(Debug, Clone, Copy)]
+pub struct PageSizes {
+    /// When the caller does not say.
+    pub default: usize,
+    /// At most.
+    pub most: usize,
+}
+
+impl PageSizes {
+    /// Of lists of entities.
+    pub const ENTITIES: Self = Self {
+        default: limits::DEFAULT_PAGE_SIZE,
+        most: limits::PAGE_SIZE,
+    };
+    /// Of lists of revisions, which show whole definitions and configurations.
+    pub const REVISIONS: Self = Self {
+        default: limits::DEFAULT_REVISIONS_PAGE_SIZE,
+        most: limits::REVISIONS_PAGE_SIZE,
+    };
+}
+
 /// Reads a page size.
-pub fn page_size(violations: &mut Violations, page_size: i32) -> usize {
+pub fn page_size(violations: &mut Violations, sizes: PageSizes, page_size: i32) -> usize {
+    let PageSizes { default, most } = sizes;
     match usize::try_from(page_size) {
-        Ok(0) => limits::DEFAULT_PAGE_SIZE,
-        Ok(size) => size.min(limits::PAGE_SIZE),
+        Ok(0) => default,
+        Ok(size) => size.min(most),
         Err(_) => {
-            violations.add("page_size", "is negative; zero means 100");
-            limits::DEFAULT_PAGE_SIZE
+            violations.add("page_size", format!("is negative; zero means {default}"));
+            default
         }
     }
 }

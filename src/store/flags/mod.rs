@@ -1,5 +1,7 @@
 //! Flags: the definition, once per project. A change of its form is a change of every environment.
 
+mod held;
+mod list;
 mod table;
 mod write;
 
@@ -7,29 +9,21 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::configurations::{self, FlagConfiguration};
-use super::environments::{Address, Environment};
 use super::error::{Entity, Error, Flaw};
 use super::mutation::{Mutation, Outcome, Versioned, Written};
-use super::page::{Page, PageRequest, etag};
+use super::page::etag;
 use super::{Store, pipeline, projects, rows};
-use crate::domain::flag::{Definition, Lifecycle, Metadata, Variant};
+use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata, Variant};
 use crate::domain::{form, key};
 
+pub use list::{FlagFilter, FlagState};
+
 const FIND: &str = "
-    select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.form, f.version, f.form_version,
-        f.archived_at, f.created_at, f.updated_at
+    select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.lifecycle, f.expected_removal_at, f.form,
+        f.version, f.form_version, f.archived_at, f.created_at, f.updated_at
     from flags f join projects p on p.id = f.project_id
     where p.key = $1 and f.key = $2";
-const LIST: &str = "
-    select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.form, f.version, f.form_version,
-        f.archived_at, f.created_at, f.updated_at,
-        c.form as configuration_form, c.version as configuration_version, c.updated_at as configuration_updated_at
-    from projects p
-    join flags f on f.project_id = p.id
-    left join flag_configurations c on c.flag_id = f.id and c.environment_id = $5
-    where p.key = $1 and f.key > $2 and ($3 or f.archived_at is null)
-    order by f.key limit $4";
+
 /// A flag. What serialises is what audit entries keep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Flag {
@@ -76,6 +70,10 @@ pub struct FlagPatch {
     pub tags: Option<Vec<String>>,
     /// Who looks after it.
     pub owner: Option<String>,
+    /// How long it is meant to live. What becomes permanent has no date any more.
+    pub lifespan: Option<Lifespan>,
+    /// When it is expected to be removed; `Some(None)`: nobody says. Only for what is temporary.
+    pub expected_removal: Option<Option<Timestamp>>,
     /// All variants, in their order.
     pub variants: Option<Vec<Variant>>,
     /// Served while the flag is off; `Some(None)`: no value.
@@ -84,15 +82,6 @@ pub struct FlagPatch {
     pub default_variant: Option<Option<key::Variant>>,
     /// Whether client keys may evaluate it.
     pub client_visible: Option<bool>,
-}
-
-/// Which flags of a project to list.
-#[derive(Debug, Clone, Copy)]
-pub struct FlagFilter<'a> {
-    /// The environment whose configurations to add. `None`: none.
-    pub environment: Option<&'a key::Environment>,
-    /// Whether to list archived flags too.
-    pub archived: bool,
 }
 
 /// A flag as it is stored.
@@ -156,6 +145,22 @@ impl Store {
         .await
     }
 
+    /// Takes a flag out of the archive: it is back in every environment's state, with the configurations that it had. One that
+    /// is not archived stays as it is.
+    pub async fn restore_flag(
+        &self,
+        mutation: &Mutation,
+        project: &key::Project,
+        flag: &key::Flag,
+        etag: &str,
+        respond: impl FnOnce(&Written<Flag>) -> Vec<u8>,
+    ) -> Result<Outcome<Flag>, Error> {
+        self.mutate(mutation, respond, async |transaction| {
+            write::restore(transaction, mutation, project, flag, etag).await
+        })
+        .await
+    }
+
     /// Deletes a flag with its configurations; answers with what it was.
     pub async fn delete_flag(
         &self,
@@ -181,43 +186,6 @@ impl Store {
             None => Err(Error::not_found(Entity::Project, project)),
         }
     }
-
-    /// Lists a project's flags by key, with one environment's configurations if asked.
-    pub async fn list_flags(
-        &self,
-        project: &key::Project,
-        filter: FlagFilter<'_>,
-        page: &PageRequest,
-    ) -> Result<Page<(Flag, Option<FlagConfiguration>)>, Error> {
-        let environment = match filter.environment {
-            Some(environment) => Some(self.get_environment(Address { project, environment }).await?),
-            None => None,
-        };
-        let client = self.reader().await?;
-        let id = environment.as_ref().map(|environment| environment.id.0);
-        let list: pipeline::Query<'_> = (
-            LIST,
-            &[&project.as_str(), &page.after, &filter.archived, &page.limit(), &id],
-        );
-        let found = pipeline::one(&client, list).await?;
-        if found.is_empty() && !projects::exists(&client, project).await? {
-            return Err(Error::not_found(Entity::Project, project));
-        }
-        let listed = found
-            .iter()
-            .map(|row| listed(row, environment.as_ref()))
-            .collect::<Result<_, _>>()?;
-        Ok(page.page(listed, |(flag, _): &(Flag, _)| flag.definition.key.to_string()))
-    }
-}
-
-fn listed(row: &Row, environment: Option<&Environment>) -> Result<(Flag, Option<FlagConfiguration>), Error> {
-    let flag = from_row(row)?;
-    let configuration = match environment {
-        Some(environment) => Some(configurations::of_flag(row, environment, &flag)?.configuration),
-        None => None,
-    };
-    Ok((flag.flag, configuration))
 }
 
 /// Reads a flag with its project's key.
@@ -239,7 +207,7 @@ pub(super) fn from_row(row: &Row) -> Result<FlagRow, Error> {
                 description: rows::get(row, "description")?,
                 tags: rows::get(row, "tags")?,
                 owner: rows::get(row, "owner")?,
-                lifecycle: Lifecycle::default(),
+                lifecycle: lifecycle(row)?,
             },
             archived_at: rows::get(row, "archived_at")?,
             created_at: rows::get(row, "created_at")?,
@@ -247,4 +215,10 @@ pub(super) fn from_row(row: &Row) -> Result<FlagRow, Error> {
             etag: etag([id, version]),
         },
     })
+}
+
+fn lifecycle(row: &Row) -> Result<Lifecycle, Error> {
+    let lifespan = rows::named(row, "lifecycle", Lifespan::from_name)?;
+    let expected_removal = rows::get(row, "expected_removal_at")?;
+    Lifecycle::new(lifespan, expected_removal).map_err(|violations| rows::corrupt("expected_removal_at", violations))
 }

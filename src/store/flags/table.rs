@@ -20,8 +20,8 @@ const INSERT: &str = "
     ), flag as (
         insert into flags (
             project_id, key, name, description, tags, owner, form, value_type, off_variant, default_variant, client_visible,
-            form_version, created_at, updated_at)
-        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, definition_changes, $12, $12 from counted
+            form_version, created_at, updated_at, lifecycle, expected_removal_at)
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, definition_changes, $12, $12, $16, $17 from counted
         returning id, version, form_version
     ), variant as (
         insert into flag_variants (flag_id, position, key, value, description)
@@ -30,7 +30,8 @@ const INSERT: &str = "
     )
     select id, version, form_version from flag";
 const UPDATE: &str = "
-    update flags set name = $2, description = $3, tags = $4, owner = $5, version = $6, archived_at = $7, updated_at = $8
+    update flags set name = $2, description = $3, tags = $4, owner = $5, version = $6, archived_at = $7, updated_at = $8,
+        lifecycle = $9, expected_removal_at = $10
     where id = $1";
 const REDEFINE: &str = "
     with counted as (
@@ -67,7 +68,7 @@ pub(super) async fn insert(
         description,
         tags,
         owner,
-        lifecycle: _,
+        lifecycle,
     } = metadata;
     let variants = Variants::of(definition);
     let insert: pipeline::Query<'_> = (
@@ -88,27 +89,29 @@ pub(super) async fn insert(
             &variants.keys,
             &variants.values,
             &variants.descriptions,
+            &lifecycle.lifespan().name(),
+            &lifecycle.expected_removal(),
         ],
     );
     pipeline::row(transaction, insert).await
 }
 
-/// Updates the flag of this id to this version, and writes the journal. `None`: its definition is what it was.
+/// Updates the flag of this id to this version, and writes the journal and `others`. `None`: its definition is what it was.
 pub(super) async fn update(
     transaction: &Transaction<'_>,
     journal: Journal<'_>,
     locked: &Locked,
-    id: i64,
-    version: i64,
+    (id, version): (i64, i64),
     flag: &Flag,
     redefinition: Option<Redefinition>,
+    others: &[pipeline::Query<'_>],
 ) -> Result<Written<()>, Error> {
     let Metadata {
         name,
         description,
         tags,
         owner,
-        lifecycle: _,
+        lifecycle,
     } = &flag.metadata;
     let update: pipeline::Query<'_> = (
         UPDATE,
@@ -121,10 +124,12 @@ pub(super) async fn update(
             &version,
             &flag.archived_at,
             &flag.updated_at,
+            &lifecycle.lifespan().name(),
+            &lifecycle.expected_removal(),
         ],
     );
     let Some(Redefinition { form, form_version }) = redefinition else {
-        return journal.write(transaction, &[update], ()).await;
+        return journal.write(transaction, &[&[update], others].concat(), ()).await;
     };
     // The type is not among them: it never changes.
     let definition = &flag.definition;
@@ -145,5 +150,7 @@ pub(super) async fn update(
         INSERT_VARIANTS,
         &[&id, &variants.keys, &variants.values, &variants.descriptions],
     );
-    journal.write(transaction, &[update, redefine, insert], ()).await
+    journal
+        .write(transaction, &[&[update, redefine, insert], others].concat(), ())
+        .await
 }

@@ -2,34 +2,30 @@
 
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
-use tokio_postgres::Row;
+use jiff::Timestamp;
 
+use super::held::{Held, hold};
 use super::table::{self, Redefinition};
-use super::{FIND, Flag, FlagPatch, FlagRow, NewFlag, from_row};
+use super::{FIND, Flag, FlagPatch, NewFlag};
 use crate::domain::access::Permission;
-use crate::domain::change::EnvironmentId;
-use crate::domain::flag::{Configuration, Definition, Metadata};
+use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata};
 use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::invalid::Violations;
-use crate::domain::rule::Serve;
 use crate::domain::{check, key, limits};
 use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
 use crate::store::journal::{Item, Journal};
-use crate::store::lock::{self, Locked, LockedEnvironment, Scope};
+use crate::store::lock::{self, Scope};
 use crate::store::mutation::{Mutation, Written, set};
 use crate::store::page::{check_etag, etag};
-use crate::store::{configurations, pipeline, rows};
+use crate::store::{pipeline, rows};
 
-const CONFIGURATIONS: &str = "
-    select c.environment_id, c.form, c.version
-    from flag_configurations c
-    join flags f on f.id = c.flag_id
-    join projects p on p.id = f.project_id
-    where p.key = $1 and f.key = $2
-    order by c.environment_id";
 const COUNT: &str = "
     select count(*) as flags from flags f join projects p on p.id = f.project_id where p.key = $1";
+const RESTORE_CONFIGURATIONS: &str = "
+    update flag_configurations c set version = n.version
+    from unnest($2::bigint[], $3::bigint[]) as n (environment_id, version)
+    where c.flag_id = $1 and c.environment_id = n.environment_id";
 const DELETE: &str = "delete from flags where id = $1";
 
 pub(super) async fn create(
@@ -85,54 +81,6 @@ pub(super) async fn create(
     journal.write(transaction, &[], flag).await
 }
 
-/// A flag under its locks, with its configurations.
-struct Held {
-    locked: Locked,
-    row: FlagRow,
-    configurations: Vec<HeldConfiguration>,
-}
-
-struct HeldConfiguration {
-    environment: EnvironmentId,
-    configuration: Configuration,
-    version: u64,
-}
-
-async fn hold(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    project: &key::Project,
-    flag: &key::Flag,
-    permission: Permission,
-) -> Result<Held, Error> {
-    let reads: [pipeline::Query<'_>; 2] = [
-        (FIND, &[&project.as_str(), &flag.as_str()]),
-        (CONFIGURATIONS, &[&project.as_str(), &flag.as_str()]),
-    ];
-    let (locked, [found, configurations]) =
-        lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
-    locked.require(permission)?;
-    let row = from_row(found.first().ok_or_else(|| Error::not_found(Entity::Flag, flag))?)?;
-    let configurations = configurations
-        .iter()
-        .map(held_configuration)
-        .collect::<Result<_, _>>()?;
-    Ok(Held {
-        locked,
-        row,
-        configurations,
-    })
-}
-
-fn held_configuration(row: &Row) -> Result<HeldConfiguration, Error> {
-    Ok(HeldConfiguration {
-        environment: rows::environment_id(row, "environment_id")?,
-        configuration: form::read_configuration(rows::get(row, "form")?)
-            .map_err(|error| rows::corrupt("form", error))?,
-        version: rows::number(row, "version")?,
-    })
-}
-
 pub(super) async fn update(
     transaction: &Transaction<'_>,
     mutation: &Mutation,
@@ -145,8 +93,7 @@ pub(super) async fn update(
     let Held { locked, row, .. } = &held;
     let before = &row.flag;
     check_etag(etag, &before.etag, Entity::Flag, flag.as_str())?;
-    let after = patched(before, patch);
-    check_flag(&after.definition, &after.metadata)?;
+    let after = patched(before, patch)?;
     if after.definition == before.definition && after.metadata == before.metadata {
         return Ok(Written::unchanged(after));
     }
@@ -154,7 +101,7 @@ pub(super) async fn update(
     let mut redefinition = None;
     if after.definition != before.definition {
         locked.require_change()?;
-        held.refuse_lost_variants(&after.definition)?;
+        held.refuse_lost_variants(transaction, &after.definition).await?;
         let form = Bytes::from(form::write_definition(&after.definition));
         let form_version = locked.project.definition_changes + 1;
         if before.archived_at.is_none() {
@@ -165,7 +112,7 @@ pub(super) async fn update(
         }
         redefinition = Some(Redefinition { form, form_version });
     }
-    write(transaction, journal, &held, "flag.update", after, redefinition).await
+    write(transaction, journal, &held, "flag.update", after, redefinition, &[]).await
 }
 
 pub(super) async fn archive(
@@ -182,13 +129,55 @@ pub(super) async fn archive(
     if before.archived_at.is_some() {
         return Ok(Written::unchanged(before.clone()));
     }
+    held.refuse_while_evaluated()?;
     let mut journal = Journal::new(mutation, &held.locked);
     held.leave_every_environment(&mut journal);
     let after = Flag {
         archived_at: Some(held.locked.now),
         ..before.clone()
     };
-    write(transaction, journal, &held, "flag.archive", after, None).await
+    write(transaction, journal, &held, "flag.archive", after, None, &[]).await
+}
+
+pub(super) async fn restore(
+    transaction: &Transaction<'_>,
+    mutation: &Mutation,
+    project: &key::Project,
+    flag: &key::Flag,
+    etag: &str,
+) -> Result<Written<Flag>, Error> {
+    let held = hold(transaction, mutation, project, flag, Permission::Change).await?;
+    held.locked.require_change()?;
+    let before = &held.row.flag;
+    check_etag(etag, &before.etag, Entity::Flag, flag.as_str())?;
+    if before.archived_at.is_none() {
+        return Ok(Written::unchanged(before.clone()));
+    }
+    // Nothing else can have ceased to make sense meanwhile: archived flags count wherever something is checked or refused.
+    held.refuse_archived_prerequisites(transaction).await?;
+    let mut journal = Journal::new(mutation, &held.locked);
+    let form_version = held.locked.project.definition_changes + 1;
+    let (environments, versions) = held.enter_every_environment(&mut journal, form_version);
+    let after = Flag {
+        archived_at: None,
+        ..before.clone()
+    };
+    let redefinition = Redefinition {
+        form: held.form.clone(),
+        form_version,
+    };
+    let versions: pipeline::Query<'_> = (RESTORE_CONFIGURATIONS, &[&held.row.id, &environments, &versions]);
+    let action = "flag.restore";
+    write(
+        transaction,
+        journal,
+        &held,
+        action,
+        after,
+        Some(redefinition),
+        &[versions],
+    )
+    .await
 }
 
 pub(super) async fn delete(
@@ -201,6 +190,7 @@ pub(super) async fn delete(
     let held = hold(transaction, mutation, project, flag, Permission::Delete).await?;
     let before = held.row.flag.clone();
     check_etag(etag, &before.etag, Entity::Flag, flag.as_str())?;
+    held.refuse_while_named()?;
     let mut journal = Journal::new(mutation, &held.locked);
     if before.archived_at.is_none() {
         held.leave_every_environment(&mut journal);
@@ -209,7 +199,7 @@ pub(super) async fn delete(
     journal.write(transaction, &[(DELETE, &[&held.row.id])], before).await
 }
 
-/// Writes the flag's row, and what was journalled of it.
+/// Writes the flag's row, with what else there is to write, and what was journalled of it.
 async fn write(
     transaction: &Transaction<'_>,
     mut journal: Journal<'_>,
@@ -217,6 +207,7 @@ async fn write(
     action: &'static str,
     after: Flag,
     redefinition: Option<Redefinition>,
+    others: &[pipeline::Query<'_>],
 ) -> Result<Written<Flag>, Error> {
     let Held { locked, row, .. } = held;
     let (id, version, now) = (row.id, row.version + 1, locked.now);
@@ -226,86 +217,62 @@ async fn write(
         ..after
     };
     journal.record(record(action, &after.project, Some(&row.flag), Some(&after))?);
-    let written = table::update(transaction, journal, locked, id, version, &after, redefinition).await?;
+    let written = table::update(
+        transaction,
+        journal,
+        locked,
+        (id, version),
+        &after,
+        redefinition,
+        others,
+    )
+    .await?;
     written.try_map(|()| Ok(after))
 }
 
-impl Held {
-    /// Deletes the flag's items from the state of every environment.
-    fn leave_every_environment(&self, journal: &mut Journal<'_>) {
-        for environment in &self.locked.environments {
-            let configuration = self
-                .configuration(environment)
-                .map(|held| configurations::item(&self.row.flag.definition.key, held.version, None));
-            let definition = definition_item(&self.row.flag, self.row.form_version, None);
-            journal.change(environment, configuration.into_iter().chain([definition]).collect());
-        }
-    }
-
-    fn configuration(&self, environment: &LockedEnvironment) -> Option<&HeldConfiguration> {
-        let mut held = self.configurations.iter();
-        held.find(|held| held.environment == environment.environment.id)
-    }
-
-    /// Refuses a definition that lacks a variant which a configuration serves, saying where.
-    fn refuse_lost_variants(&self, definition: &Definition) -> Result<(), Error> {
-        let lost: Vec<_> = self
-            .locked
-            .environments
-            .iter()
-            .flat_map(|environment| {
-                let served = self
-                    .configuration(environment)
-                    .into_iter()
-                    .flat_map(|held| served(&held.configuration));
-                let mut lost: Vec<_> = served
-                    .filter(|&variant| definition.variant(variant).is_none())
-                    .collect();
-                lost.sort();
-                lost.dedup();
-                lost.into_iter()
-                    .map(|variant| format!("{variant} in {}", environment.environment.key))
-            })
-            .collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Blocked {
-            entity: Entity::Flag,
-            key: definition.key.to_string(),
-            description: format!("variants to be removed are still served: {}", lost.join(", ")),
-        })
-    }
-}
-
-fn served(configuration: &Configuration) -> impl Iterator<Item = &key::Variant> {
-    let rules = configuration.rules.iter().map(|rule| &rule.serve);
-    rules.chain(&configuration.default).flat_map(Serve::variants)
-}
-
-fn patched(before: &Flag, patch: FlagPatch) -> Flag {
+/// The flag after the change, checked.
+fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
     let FlagPatch {
         name,
         description,
         tags,
         owner,
+        lifespan,
+        expected_removal,
         variants,
         off_variant,
         default_variant,
         client_visible,
     } = patch;
+    let mut violations = Violations::new();
     let mut after = before.clone();
     let (definition, metadata) = (&mut after.definition, &mut after.metadata);
     set(&mut metadata.name, name);
     set(&mut metadata.description, description);
     set(&mut metadata.tags, tags);
     set(&mut metadata.owner, owner);
+    let lifecycle = lived(metadata.lifecycle, lifespan, expected_removal);
+    set(&mut metadata.lifecycle, violations.take("flag", lifecycle));
     set(&mut definition.variants, variants);
     set(&mut definition.off_variant, off_variant);
     set(&mut definition.default_variant, default_variant);
     set(&mut definition.client_visible, client_visible);
     after.metadata = tidy(after.metadata);
-    after
+    violations.take("", check_flag(&after.definition, &after.metadata));
+    violations.or(after)
+}
+
+fn lived(
+    before: Lifecycle,
+    lifespan: Option<Lifespan>,
+    expected_removal: Option<Option<Timestamp>>,
+) -> Result<Lifecycle, Violations> {
+    let lifespan = lifespan.unwrap_or(before.lifespan());
+    let kept = match lifespan {
+        Lifespan::Temporary => before.expected_removal(),
+        Lifespan::Permanent => None,
+    };
+    Lifecycle::new(lifespan, expected_removal.unwrap_or(kept))
 }
 
 /// Tags are sorted and without repetition.
@@ -322,7 +289,7 @@ fn check_flag(definition: &Definition, metadata: &Metadata) -> Result<(), Violat
     violations.or(())
 }
 
-fn definition_item(flag: &Flag, version: u64, form: Option<Bytes>) -> Item {
+pub(super) fn definition_item(flag: &Flag, version: u64, form: Option<Bytes>) -> Item {
     Item {
         id: ItemId {
             kind: Kind::FlagDefinition,

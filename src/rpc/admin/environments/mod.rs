@@ -2,11 +2,13 @@
 
 mod messages;
 
+use std::mem::take;
+
 use secrecy::SecretString;
 use tonic::{Request, Response};
 
 use self::messages::{Described, created, new_key, read, read_kind, write, write_created, write_key};
-use super::{Call, answer, at, page, recorded, write_page};
+use super::{Call, answer, at, recorded};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
@@ -91,23 +93,24 @@ impl EnvironmentService for Environments {
         &self,
         request: Request<pb::ListEnvironmentsRequest>,
     ) -> Answer<pb::ListEnvironmentsResponse> {
-        let (call, message) = Call::open(request)?;
+        let (call, mut message) = Call::open(request)?;
+        let mut violations = Violations::new();
+        let page = (take(&mut message.page_size), take(&mut message.page_token));
+        let paging = call.page(&mut violations, page, &message);
         let pb::ListEnvironmentsRequest {
             project,
-            page_size,
-            page_token,
+            page_size: _,
+            page_token: _,
         } = message;
-        let mut violations = Violations::new();
-        let page = page(&mut violations, page_size, page_token);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         call.authorise(project.as_ref())?;
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let found = self
             .store
-            .list_environments(&project, &page)
+            .list_environments(&project, &paging.request)
             .await
             .map_err(Refusal::Store)?;
-        let (environments, next_page_token) = write_page(found, write);
+        let (environments, next_page_token) = paging.write(found, write);
         Ok(Response::new(pb::ListEnvironmentsResponse {
             environments,
             next_page_token,
@@ -216,24 +219,25 @@ impl EnvironmentService for Environments {
     }
 
     async fn list_keys(&self, request: Request<pb::ListKeysRequest>) -> Answer<pb::ListKeysResponse> {
-        let (call, message) = Call::open(request)?;
+        let (call, mut message) = Call::open(request)?;
+        let mut violations = Violations::new();
+        let page = (take(&mut message.page_size), take(&mut message.page_token));
+        let paging = call.page(&mut violations, page, &message);
         let pb::ListKeysRequest {
             project,
             environment,
-            page_size,
-            page_token,
+            page_size: _,
+            page_token: _,
         } = message;
-        let mut violations = Violations::new();
-        let page = page(&mut violations, page_size, page_token);
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project))?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
         let found = self
             .store
-            .list_keys(at(&project, &environment), &page)
+            .list_keys(at(&project, &environment), &paging.request)
             .await
             .map_err(Refusal::Store)?;
-        let (keys, next_page_token) = write_page(found, write_key);
+        let (keys, next_page_token) = paging.write(found, write_key);
         Ok(Response::new(pb::ListKeysResponse { keys, next_page_token }))
     }
 

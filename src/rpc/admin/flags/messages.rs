@@ -1,12 +1,14 @@
 //! What callers say of flags and configurations, and what they are told.
 
-use crate::domain::flag::{Definition, Lifecycle, Metadata, Variant};
+use jiff::Timestamp;
+
+use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata, Variant};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
 use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::admin::name_or;
-use crate::rpc::convert::common::{Mask, finish, key, timestamp};
+use crate::rpc::convert::common::{Mask, finish, key, read_timestamp, timestamp};
 use crate::rpc::convert::{flag, value};
 use crate::store::configurations::{ConfigurationPatch, FlagConfiguration, Toggle};
 use crate::store::flags::{Flag, FlagPatch, NewFlag};
@@ -19,6 +21,8 @@ struct Described {
     off_variant: Option<key::Variant>,
     default_variant: Option<key::Variant>,
     client_visible: bool,
+    lifespan: Lifespan,
+    expected_removal: Option<Timestamp>,
 }
 
 fn read(flag: pb::Flag) -> Result<Described, Violations> {
@@ -38,8 +42,8 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         create_time: _,
         update_time: _,
         etag: _,
-        lifecycle: _,
-        expected_removal_time: _,
+        lifecycle,
+        expected_removal_time,
     } = flag;
     let mut violations = Violations::new();
     let key: Option<key::Flag> = key(&mut violations, "key", &flag_key);
@@ -51,9 +55,14 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         description,
         tags,
         owner,
+        // Which of the two it is and its date are read apart: an update may bring one of them only.
         lifecycle: Lifecycle::default(),
     };
     violations.take("", check::metadata(&metadata));
+    let lifespan = read_lifespan(&mut violations, "lifecycle", lifecycle).unwrap_or(Lifespan::Permanent);
+    let expected_removal = expected_removal_time
+        .and_then(|time| read_timestamp(&mut violations, "expected_removal_time", time))
+        .map(stored);
     let described = key.zip(variants).map(|(key, variants)| Described {
         key,
         metadata,
@@ -61,8 +70,28 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         off_variant,
         default_variant,
         client_visible,
+        lifespan,
+        expected_removal,
     });
     finish(violations, described)
+}
+
+/// Reads a lifecycle; unspecified is `None`.
+pub(super) fn read_lifespan(violations: &mut Violations, field: &str, lifecycle: i32) -> Option<Lifespan> {
+    match pb::Lifecycle::try_from(lifecycle) {
+        Ok(pb::Lifecycle::Unspecified) => None,
+        Ok(pb::Lifecycle::Permanent) => Some(Lifespan::Permanent),
+        Ok(pb::Lifecycle::Temporary) => Some(Lifespan::Temporary),
+        Err(_) => {
+            violations.add(field, "is not a lifecycle that flags can have");
+            None
+        }
+    }
+}
+
+/// A time as PostgreSQL keeps it, in whole microseconds: what is read back equals what was written.
+fn stored(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
 pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
@@ -72,12 +101,15 @@ pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
     let (value_type, described) = finish(violations, value_type.zip(described))?;
     let Described {
         key,
-        metadata,
+        mut metadata,
         mut variants,
         mut off_variant,
         mut default_variant,
         client_visible,
+        lifespan,
+        expected_removal,
     } = described;
+    metadata.lifecycle = Lifecycle::new(lifespan, expected_removal)?;
     if value_type == ValueType::Bool && variants.is_empty() {
         let [on, off] = [("on", true), ("off", false)].map(|(key, value)| {
             key::Variant::new(key).map(|key| Variant {
@@ -110,6 +142,8 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         off_variant,
         default_variant,
         client_visible,
+        lifespan,
+        expected_removal,
     } = read(flag)?;
     let Metadata {
         name,
@@ -123,6 +157,8 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         description: mask.pick("description", description),
         tags: mask.pick("tags", tags),
         owner: mask.pick("owner", owner),
+        lifespan: mask.pick("lifecycle", lifespan),
+        expected_removal: mask.pick("expected_removal_time", expected_removal),
         variants: mask.pick("variants", variants),
         off_variant: mask.pick("off_variant", off_variant),
         default_variant: mask.pick("default_variant", default_variant),
@@ -199,7 +235,7 @@ pub(super) fn write(flag: &Flag) -> pb::Flag {
         description,
         tags,
         owner,
-        lifecycle: _,
+        lifecycle,
     } = metadata;
     pb::Flag {
         project: project.to_string(),
@@ -217,8 +253,11 @@ pub(super) fn write(flag: &Flag) -> pb::Flag {
         create_time: Some(timestamp(*created_at)),
         update_time: Some(timestamp(*updated_at)),
         etag: etag.clone(),
-        lifecycle: pb::Lifecycle::Permanent.into(),
-        expected_removal_time: None,
+        lifecycle: match lifecycle.lifespan() {
+            Lifespan::Permanent => pb::Lifecycle::Permanent.into(),
+            Lifespan::Temporary => pb::Lifecycle::Temporary.into(),
+        },
+        expected_removal_time: lifecycle.expected_removal().map(timestamp),
     }
 }
 
