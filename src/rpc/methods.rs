@@ -72,6 +72,7 @@ const fn streaming(path: &'static str, needs: Needs) -> Method {
 pub const METHODS: &[Method] = {
     use Needs::{AnyKey, Nothing, Permission as May, ServerKey, User};
     use Permission::{Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, Read};
+    use Permission::{ManageInstance, ReadAudit};
     &[
         unary("/halyard.admin.v1.AuthService/Login", Nothing),
         unary("/halyard.admin.v1.AuthService/WhoAmI", User),
@@ -134,6 +135,10 @@ pub const METHODS: &[Method] = {
         unary("/halyard.admin.v1.SegmentService/UploadSegmentKeys", May(Change)),
         unary("/halyard.admin.v1.SegmentService/ActivateSegmentUpload", May(Change)),
         unary("/halyard.admin.v1.SegmentService/ListSegmentKeys", May(Read)),
+        unary("/halyard.admin.v1.AuditService/ListEntries", May(ReadAudit)),
+        unary("/halyard.admin.v1.AuditService/GetEntry", May(ReadAudit)),
+        unary("/halyard.admin.v1.AuditService/VerifyChain", May(ReadAudit)),
+        unary("/halyard.admin.v1.AuditService/ListChains", May(ManageInstance)),
         unary("/halyard.evaluation.v1.EvaluationService/Evaluate", AnyKey),
         unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
         streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),

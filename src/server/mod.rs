@@ -18,6 +18,7 @@ use tonic::service::Routes;
 
 use crate::auth::jwt;
 use crate::pb;
+use crate::pb::admin::v1::audit_service_server::AuditServiceServer;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
@@ -266,11 +267,13 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     let projects = admin::Projects::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone());
+    let audit = admin::Audit::new(store.clone());
     let auth = admin::Auth::new(store.clone(), tokens.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))
+        .add_service(compressed!(AuditServiceServer::new(audit)))
         .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
         .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
         .add_service(reflection().build_v1()?)

@@ -31,6 +31,10 @@ pub enum Entity {
     Revision,
     /// A user.
     User,
+    /// A chain of the audit log.
+    AuditChain,
+    /// An entry of the audit log.
+    AuditEntry,
 }
 
 impl Entity {
@@ -47,6 +51,8 @@ impl Entity {
             Self::SegmentUpload => "segment_upload",
             Self::Revision => "revision",
             Self::User => "user",
+            Self::AuditChain => "audit_chain",
+            Self::AuditEntry => "audit_entry",
         }
     }
 }

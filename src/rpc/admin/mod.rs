@@ -1,5 +1,6 @@
 //! The administrative services. What they have in common is here: how a request is taken apart, and how a mutation is answered.
 
+mod audit;
 mod auth;
 mod environments;
 mod flags;
@@ -12,6 +13,7 @@ use prost::Message;
 use tonic::{Request, Response};
 use uuid::Uuid;
 
+pub use audit::Audit;
 pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
