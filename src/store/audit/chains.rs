@@ -22,14 +22,20 @@ const NAMED: &str = "
     select $1 as chain where exists (select from audit_heads where chain = $1)
         or exists (select from audit_entries where chain = $1)
         or exists (select from projects where id::text = $1)";
+/// A chain is known by its head, by its project, or by its first entry: what was taken away of one is missed by the others.
 const LIST: &str = "
-    select h.chain, h.sequence, h.hash, coalesce(p.key, e.project, '') as project,
-        h.chain <> 'instance' and p.id is null as deleted
-    from audit_heads h
-    left join projects p on p.id::text = h.chain
-    left join audit_entries e on e.chain = h.chain and e.sequence = 1
-    where h.chain > $1
-    order by h.chain limit $2";
+    select c.chain, h.sequence, h.hash, coalesce(p.key, e.project, '') as project,
+        c.chain <> 'instance' and p.id is null as deleted
+    from (
+        select chain from audit_heads
+        union select id::text from projects
+        union select chain from audit_entries where sequence = 1
+    ) c
+    left join audit_heads h on h.chain = c.chain
+    left join projects p on p.id::text = c.chain
+    left join audit_entries e on e.chain = c.chain and e.sequence = 1
+    where c.chain > $1
+    order by c.chain limit $2";
 
 /// Whose chain.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +59,8 @@ pub struct Chain {
     pub project: String,
     /// Whether the project is gone.
     pub deleted: bool,
-    /// Its last entry.
-    pub head: Head,
+    /// Its last entry. `None`: the head was taken away.
+    pub head: Option<Head>,
 }
 
 impl Store {
@@ -85,9 +91,17 @@ fn chain_from_row(row: &Row) -> Result<Chain, Error> {
         name: rows::get(row, "chain")?,
         project: rows::get(row, "project")?,
         deleted: rows::get(row, "deleted")?,
-        head: Head {
-            sequence: rows::number(row, "sequence")?,
-            hash: rows::digest(row, "hash")?,
-        },
+        head: head_from_row(row)?,
     })
+}
+
+/// Reads a head that may be absent.
+pub(super) fn head_from_row(row: &Row) -> Result<Option<Head>, Error> {
+    if rows::get::<Option<i64>>(row, "sequence")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Head {
+        sequence: rows::number(row, "sequence")?,
+        hash: rows::digest(row, "hash")?,
+    }))
 }

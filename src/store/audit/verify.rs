@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::INSTANCE;
+use super::chains::head_from_row;
 use super::read::{columns, linked_from_row};
 use crate::domain::audit::verify::{Break, Flaw, Verdict, Verifier};
 use crate::domain::audit::{Head, Linked};
@@ -68,15 +69,8 @@ impl Store {
     /// The head of a chain, and the place of its last entry; zero: it has none.
     async fn ends(&self, chain: &str) -> Result<(Option<Head>, i64), Error> {
         let row = pipeline::row(&self.reader().await?, (ENDS, &[&chain])).await?;
-        let head = match rows::get::<Option<i64>>(&row, "sequence")? {
-            None => None,
-            Some(_) => Some(Head {
-                sequence: rows::number(&row, "sequence")?,
-                hash: rows::digest(&row, "hash")?,
-            }),
-        };
         let last = rows::get::<Option<i64>>(&row, "last")?.unwrap_or_default();
-        Ok((head, last))
+        Ok((head_from_row(&row)?, last))
     }
 
     /// Every row of a chain in the order of their places, as far as `last`; also those before the first place, where none

@@ -111,6 +111,6 @@ pub(super) fn write_chain(chain: &Chain) -> pb::Chain {
         name: name.clone(),
         project: project.clone(),
         deleted: *deleted,
-        head: Some(write_head(*head)),
+        head: head.map(write_head),
     }
 }
