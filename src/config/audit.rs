@@ -139,6 +139,9 @@ fn chain(reader: &mut Reader<'_>) -> Result<Option<Chain>, Noted> {
 }
 
 fn only_description(violations: crate::domain::invalid::Violations) -> String {
-    let descriptions: Vec<_> = violations.iter().map(|violation| violation.description.clone()).collect();
+    let descriptions: Vec<_> = violations
+        .iter()
+        .map(|violation| violation.description.clone())
+        .collect();
     descriptions.join(", ")
 }

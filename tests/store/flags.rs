@@ -403,7 +403,11 @@ async fn flags_are_listed_by_key_with_what_was_asked_for() {
             .await,
     );
     let list = async |environment, archived, page| {
-        let filter = FlagFilter { environment, archived };
+        let filter = FlagFilter {
+            environment,
+            archived,
+            ..FlagFilter::default()
+        };
         let list = world.store.list_flags(&project("shop"), filter, &page).await.unwrap();
         let keys = list.items.iter().map(|(flag, configuration)| {
             let state = configuration
@@ -420,6 +424,7 @@ async fn flags_are_listed_by_key_with_what_was_asked_for() {
     let filter = FlagFilter {
         environment: Some(&nowhere),
         archived: false,
+        ..FlagFilter::default()
     };
     let missing = world.store.list_flags(&project("shop"), filter, &page(1, "")).await;
     assert!(matches!(

@@ -14,6 +14,7 @@ mod world;
 use support::cluster;
 
 mod audited;
+mod chains;
 mod columns;
 mod configurations;
 mod contention;

@@ -113,7 +113,10 @@ impl Verifier {
             Flaw::Altered
         } else if *previous != self.last.hash {
             Flaw::Detached
-        } else if self.kept.is_some_and(|kept| kept.sequence == place && kept.hash != *hash) {
+        } else if self
+            .kept
+            .is_some_and(|kept| kept.sequence == place && kept.hash != *hash)
+        {
             Flaw::Rewritten
         } else {
             self.last = Head {
@@ -222,7 +225,9 @@ pub(super) mod tests {
     /// Makes a chain again of what follows a place.
     fn rehash(chain: &mut [Linked], from: usize) {
         for n in from..chain.len() {
-            let previous = n.checked_sub(1).map_or_else(Digest::default, |before| chain[before].hash);
+            let previous = n
+                .checked_sub(1)
+                .map_or_else(Digest::default, |before| chain[before].hash);
             chain[n].sequence = n as u64 + 1;
             chain[n].previous = previous;
             chain[n].hash = chain[n].entry.hash(previous, n as u64 + 1);

@@ -76,12 +76,7 @@ pub struct Filter {
 
 impl Store {
     /// Lists a chain's entries, newest first. What is appended meanwhile moves nothing from page to page.
-    pub async fn list_entries(
-        &self,
-        chain: &str,
-        filter: &Filter,
-        page: &PageRequest,
-    ) -> Result<Page<Linked>, Error> {
+    pub async fn list_entries(&self, chain: &str, filter: &Filter, page: &PageRequest) -> Result<Page<Linked>, Error> {
         let Filter {
             entity,
             entity_key,

@@ -57,12 +57,7 @@ enum Asked {
 
 impl Asked {
     /// Reads which chain is asked for, and refuses whoever may not read it.
-    fn read(
-        call: &Call,
-        violations: &mut Violations,
-        project: &str,
-        chain: String,
-    ) -> Result<Option<Self>, Refusal> {
+    fn read(call: &Call, violations: &mut Violations, project: &str, chain: String) -> Result<Option<Self>, Refusal> {
         check::text(violations, "chain", &chain, limits::NAME_CHARS);
         if !project.is_empty() && !chain.is_empty() {
             violations.add("chain", "and project are both given; leave one out");
@@ -102,7 +97,8 @@ impl AuditService for Audit {
             page_token: _,
         } = message;
         let asked = Asked::read(&call, &mut violations, &project, chain)?;
-        let mut time = |field: &str, time: Option<_>| time.and_then(|time| read_timestamp(&mut violations, field, time));
+        let mut time =
+            |field: &str, time: Option<_>| time.and_then(|time| read_timestamp(&mut violations, field, time));
         let filter = Filter {
             from: time("start_time", start_time),
             to: time("end_time", end_time),
