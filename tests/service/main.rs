@@ -17,8 +17,11 @@ mod support;
 
 mod app;
 mod follower;
+mod people;
 mod refusals;
 
+mod accounted;
+mod audit;
 mod auth;
 mod conventions;
 mod environments;
