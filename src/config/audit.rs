@@ -7,6 +7,7 @@ use super::service::{self, Database};
 use super::setting::Setting;
 use super::values;
 use crate::domain::audit::Head;
+use crate::domain::invalid::Violations;
 use crate::domain::key;
 
 /// Prove the audit log, or hand it out.
@@ -83,7 +84,7 @@ pub(super) const EXPORT: &[Setting] = &[PROJECT, INSTANCE, CHAIN];
 
 pub(super) fn verify(reader: &mut Reader<'_>) -> Result<Audit, Noted> {
     let chain = chain(reader);
-    let kept = reader.optional(HEAD, |text| text.parse().map_err(only_description));
+    let kept = reader.optional(HEAD, |text| text.parse().map_err(|wrong: Violations| wrong.to_string()));
     let file = reader.optional(FILE, values::path);
     let (chain, kept, file) = (chain?, kept?, file?);
     if let Some(file) = file {
@@ -120,7 +121,9 @@ pub(super) fn export(reader: &mut Reader<'_>) -> Result<Audit, Noted> {
 
 /// The chain that is asked for. `None`: none in particular.
 fn chain(reader: &mut Reader<'_>) -> Result<Option<Chain>, Noted> {
-    let project = reader.optional(PROJECT, |text| key::Project::new(text).map_err(only_description));
+    let project = reader.optional(PROJECT, |text| {
+        key::Project::new(text).map_err(|wrong| wrong.to_string())
+    });
     let instance = reader.switch(INSTANCE);
     let named = reader.optional(CHAIN, |text| Ok(text.to_owned()));
     let asked = [
@@ -129,19 +132,10 @@ fn chain(reader: &mut Reader<'_>) -> Result<Option<Chain>, Noted> {
         named?.map(Chain::Named),
     ];
     let mut asked = asked.into_iter().flatten();
-    match (asked.next(), asked.next()) {
-        (chain, None) => Ok(chain),
-        (_, Some(_)) => {
-            let description = "and --instance and --chain each name a chain; give one of them";
-            Err(reader.refuse(PROJECT.argument(), description))
-        }
+    let chain = asked.next();
+    if asked.next().is_some() {
+        let description = "and --instance and --chain each name a chain; give one of them";
+        return Err(reader.refuse(PROJECT.argument(), description));
     }
-}
-
-fn only_description(violations: crate::domain::invalid::Violations) -> String {
-    let descriptions: Vec<_> = violations
-        .iter()
-        .map(|violation| violation.description.clone())
-        .collect();
-    descriptions.join(", ")
+    Ok(chain)
 }
