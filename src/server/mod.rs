@@ -4,6 +4,7 @@
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
 mod connection;
+mod denials;
 mod workers;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
-use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::front::{Authenticator, Denials, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -146,7 +147,12 @@ impl Server {
             health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
         );
         let routes = routes(&store, &hub, &tokens)?.add_service(health);
-        let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current());
+        let denied = Arc::new(Denials::default());
+        tasks.spawn(
+            "denials",
+            denials::keep(store.clone(), denied.clone(), tasks.stop().clone()),
+        );
+        let front = FrontLayer::new(Authenticator::new(hub.clone(), tokens), Handle::current(), denied);
 
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));

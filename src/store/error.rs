@@ -35,6 +35,8 @@ pub enum Entity {
     AuditChain,
     /// An entry of the audit log.
     AuditEntry,
+    /// A method of the service.
+    Method,
 }
 
 impl Entity {
@@ -53,6 +55,7 @@ impl Entity {
             Self::User => "user",
             Self::AuditChain => "audit_chain",
             Self::AuditEntry => "audit_entry",
+            Self::Method => "method",
         }
     }
 }

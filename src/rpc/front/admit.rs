@@ -92,6 +92,7 @@ impl Authenticator {
             credential: holder.session.to_string(),
             method,
             directory,
+            subject: Arc::default(),
         });
         let user = Some(holder.user);
         Ok(Who { user, key: None })

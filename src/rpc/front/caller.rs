@@ -1,7 +1,7 @@
 //! Who is calling, as the services see it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Request;
 use tonic::body::Body;
@@ -37,9 +37,17 @@ pub struct Caller {
     pub method: &'static Method,
     /// What access depends on, as of this request.
     pub directory: Arc<Directory>,
+    /// The project that the request turned out to be about, should it be denied.
+    pub(super) subject: Arc<OnceLock<key::Project>>,
 }
 
 impl Caller {
+    /// Whether the caller has a role in a project.
+    pub(super) fn is_member(&self, project: &key::Project) -> bool {
+        let user = self.directory.users.get(&self.user);
+        user.is_some_and(|user| user.memberships.contains_key(project))
+    }
+
     /// The account's e-mail address.
     pub fn email(&self) -> &str {
         self.directory
@@ -55,6 +63,10 @@ impl Caller {
 
     /// Refuses unless the caller has what the method needs in this project.
     pub fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
+        if let Some(project) = project {
+            // A request is about one project.
+            let _ = self.subject.set(project.clone());
+        }
         match self.method.needs {
             Needs::Permission(permission) if !self.may(permission, project) => Err(Refusal::Denied),
             Needs::Permission(_) | Needs::Nothing | Needs::User | Needs::AnyKey | Needs::ServerKey => Ok(()),

@@ -2,6 +2,7 @@
 //! ([`read`]), and proved to be what was written ([`verify`]).
 
 mod chains;
+mod denials;
 mod read;
 mod verify;
 
@@ -15,6 +16,7 @@ use super::{pipeline, rows};
 use crate::domain::audit::Entry;
 use crate::domain::change::Digest;
 pub use chains::{Chain, Which};
+pub use denials::Denial;
 pub use read::Filter;
 
 /// The chain of what concerns no project.

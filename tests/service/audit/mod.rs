@@ -1,5 +1,6 @@
 //! The audit log as its readers have it.
 
+mod denied;
 mod entries;
 mod pages;
 mod readers;
