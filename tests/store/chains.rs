@@ -206,8 +206,8 @@ async fn the_chain_of_a_key_is_the_living_projects_or_else_the_last() {
     let world = world().await;
     let (shop_key, first) = (project("shop"), chain(&world).await);
     let delete = async || {
-        let deleted = world.store.delete_project(&world.by_owner(), &shop_key, "", respond);
-        done(deleted.await);
+        let by = world.by_owner();
+        done(world.store.delete_project(&by, &shop_key, "", respond).await);
     };
     let ever = async || world.store.audit_chain(Which::Ever(&shop_key)).await.unwrap();
     let living = async || world.store.audit_chain(Which::Living(&shop_key)).await;

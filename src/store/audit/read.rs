@@ -28,30 +28,32 @@ pub(super) use columns;
 /// As many entries as the page may have, and no more once they exceed its bytes.
 ///
 /// It is planned anew for the filters of each request: a chain may have millions of entries, and which index finds the page
-/// depends on what is asked.
+/// depends on what is asked. The order is that of time, which every index has; that of places differs from it only where the
+/// database's clock was set back.
 const LIST: &str = columns!(
     "
     with found as (
-        select sequence, octet_length(coalesce(before, '')) + octet_length(coalesce(after, '')) as bytes
+        select at, sequence, octet_length(coalesce(before, '')) + octet_length(coalesce(after, '')) as bytes
         from audit_entries
-        where chain = $1 and sequence < $2
-            and ($4 = '' or entity = $4)
-            and ($5 = '' or entity_key = $5)
-            and ($6 = '' or action = $6)
-            and ($7 = '' or actor = $7)
-            and ($8 = '' or environment = $8)
-            and ($9::timestamptz is null or at >= $9)
-            and ($10::timestamptz is null or at < $10)
-        order by sequence desc limit $3
+        where chain = $1
+            and ($2::timestamptz is null or (at, sequence) < ($2, $3))
+            and ($5 = '' or entity = $5)
+            and ($6 = '' or entity_key = $6)
+            and ($7 = '' or action = $7)
+            and ($8 = '' or actor = $8)
+            and ($9 = '' or environment = $9)
+            and ($10::timestamptz is null or at >= $10)
+            and ($11::timestamptz is null or at < $11)
+        order by at desc, sequence desc limit $4
     ), counted as (
-        select sequence, sum(bytes) over (order by sequence desc) - bytes as bytes_before from found
+        select at, sequence, sum(bytes) over (order by at desc, sequence desc) - bytes as bytes_before from found
     )
     select",
     ", (select count(*) from found) as found
     from counted c
     join audit_entries e on e.chain = $1 and e.sequence = c.sequence
-    where c.bytes_before < $11
-    order by c.sequence desc"
+    where c.bytes_before < $12
+    order by c.at desc, c.sequence desc"
 );
 const FIND: &str = columns!("select", "from audit_entries e where e.chain = $1 and e.id = $2");
 
@@ -86,11 +88,12 @@ impl Store {
             from,
             to,
         } = filter;
-        let before = before(chain, &page.after)?;
+        let (before, place) = before(chain, &page.after)?.unzip();
         let (limit, bytes) = (page.limit(), rows::to_sql(limits::AUDIT_PAGE_BYTES as u64));
-        let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
+        let parameters: [(&(dyn ToSql + Sync), Type); 12] = [
             (&chain, Type::TEXT),
-            (&before, Type::INT8),
+            (&before, Type::TIMESTAMPTZ),
+            (&place, Type::INT8),
             (&limit, Type::INT8),
             (entity, Type::TEXT),
             (entity_key, Type::TEXT),
@@ -120,17 +123,27 @@ impl Store {
 
 /// Where the next page begins: of this chain, whatever chain the same question is about by then.
 fn next(chain: &str, last: &Linked) -> String {
-    format!("{chain}:{}", last.sequence)
+    format!("{chain}:{}:{}", last.entry.at.as_microsecond(), last.sequence)
 }
 
-/// The place before which a page begins.
-fn before(chain: &str, after: &str) -> Result<i64, Violations> {
+/// The time and the place before which a page begins. `None`: it is the first.
+fn before(chain: &str, after: &str) -> Result<Option<(Timestamp, i64)>, Violations> {
     if after.is_empty() {
-        return Ok(i64::MAX);
+        return Ok(None);
     }
-    let place = after.split_once(':').filter(|(of, _)| *of == chain);
-    let place = place.and_then(|(_, place)| place.parse().ok());
-    place.ok_or_else(|| Violations::one("page_token", "is not the token of a page of this chain"))
+    let read = || {
+        let (of, rest) = after.split_once(':')?;
+        let (at, place) = rest.split_once(':').filter(|_| of == chain)?;
+        let at = Timestamp::from_microsecond(at.parse().ok()?).ok()?;
+        Some((at, place.parse().ok()?))
+    };
+    match read() {
+        Some(before) => Ok(Some(before)),
+        None => Err(Violations::one(
+            "page_token",
+            "is not the token of a page of this chain",
+        )),
+    }
 }
 
 /// Reads an entry with all its columns.
@@ -165,9 +178,10 @@ mod tests {
 
     #[test]
     fn a_token_of_another_chain_is_refused() {
-        assert_eq!(before("17", "17:42"), Ok(42));
-        assert_eq!(before("17", ""), Ok(i64::MAX));
-        for other in ["18:42", "42", "17:", "17:x", ":"] {
+        let at = Timestamp::from_microsecond(1_700).unwrap();
+        assert_eq!(before("17", "17:1700:42"), Ok(Some((at, 42))));
+        assert_eq!(before("17", ""), Ok(None));
+        for other in ["18:1700:42", "17:42", "17:", "17:x:42", "17:1700:x", ":"] {
             assert!(before("17", other).is_err(), "{other}");
         }
     }
