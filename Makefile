@@ -1,15 +1,17 @@
 # What a developer does. CI does the same: `.ci/run` calls these.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint docs deny proto clients bench
+.PHONY: help run test check format lint docs deny proto clients bench bench-peers fuzz
 
 CARGO := cargo
 TOOLS := target/tools
 BUF := $(TOOLS)/node_modules/.bin/buf
 DENY := $(TOOLS)/bin/cargo-deny
+FUZZ := $(TOOLS)/bin/cargo-fuzz
+FUZZ_SECONDS := 60
 
 help: ## Says what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 run: ## Builds Halyard and starts it with a database and a demo project of its own
 	@.ci/setup run
@@ -45,8 +47,21 @@ clients: ## Prepares the clients in other languages that the tests run
 bench: ## Measures evaluation, propagation and the start beside their floors (docs/performance.md)
 	$(CARGO) bench --locked
 
+bench-peers: ## Measures evaluation beside other engines of the registry (docs/performance.md)
+	$(CARGO) run --locked --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers
+
+# Without a sanitizer, whose flags need a nightly compiler: the code has no `unsafe`, and what counts is that it ends without panic.
+fuzz: $(FUZZ) ## Feeds arbitrary stored rules and contexts to evaluation for a minute
+	python3 fuzz/seeds.py target/fuzz/seeds
+	mkdir -p target/fuzz/corpus
+	PATH="$(abspath $(TOOLS))/bin:$$PATH" $(CARGO) fuzz run --sanitizer none --target-dir target/fuzz evaluate \
+	  target/fuzz/corpus target/fuzz/seeds -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=16384 -print_final_stats=1
+
 $(DENY):
 	$(CARGO) install cargo-deny --locked --version 0.20.2 --root $(TOOLS)
+
+$(FUZZ):
+	$(CARGO) install cargo-fuzz --locked --version 0.13.2 --root $(TOOLS)
 
 $(BUF):
 	npm install --no-audit --no-fund --prefix $(TOOLS) @bufbuild/buf@1.75.0

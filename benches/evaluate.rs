@@ -1,16 +1,23 @@
-//! What evaluation and a change of the snapshot cost: `cargo bench --bench evaluate`.
+//! What evaluation and a change of the snapshot cost: `cargo bench --bench evaluate`. What they take of memory is counted by
+//! `tests/evaluate_memory.rs`.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use halyard::domain::context::{Attribute, Context, Object};
-use halyard::domain::form::{ItemId, Kind};
-use halyard::evaluate::{Reason, Snapshot, hash};
+use halyard::domain::form::{self, ItemId, Kind};
+use halyard::domain::segment::chunk_item;
+use halyard::evaluate::{Reason, Snapshot, hash, key_chunk};
 use serde_json::{Value, json};
 
 /// The most flags that a project may have.
 const FLAGS: usize = 10_000;
+
+/// The most targeting keys that a segment's list may have.
+const KEYS: usize = 1_000_000;
+/// Keys of about this length, 500 to a chunk, keep a chunk within its 32 KiB.
+const CHUNKS: u32 = 2_048;
 
 /// An item and its stored form.
 type Stored = (ItemId, Vec<u8>);
@@ -59,6 +66,68 @@ fn one_of_thousand(key: &str) -> Stored {
     stored(Kind::FlagConfiguration, key, &form)
 }
 
+/// A flag for whoever is in a segment.
+fn in_segment(key: &str) -> Stored {
+    let condition = json!({ "operator": "in_segment", "values": ["listed"] });
+    let form = json!({
+        "format": 1, "enabled": true, "rules": [rule("listed", &[condition], &json!({ "variant": "on" }))],
+    });
+    stored(Kind::FlagConfiguration, key, &form)
+}
+
+/// A segment with the longest list that there can be.
+fn list() -> Vec<Stored> {
+    let mut chunks = vec![Vec::new(); CHUNKS as usize];
+    let own = context().targeting_key().cloned();
+    let others = (0..KEYS).map(|n| format!("7c1b2a90-0000-4000-8000-{n:012}"));
+    let own = own.into_iter().filter_map(|key| match key {
+        Attribute::String(key) => Some(key),
+        Attribute::Bool(_) | Attribute::Number(_) | Attribute::List(_) | Attribute::Object(_) => None,
+    });
+    for key in others.skip(1).chain(own) {
+        let chunk = key_chunk(&key, CHUNKS);
+        chunks
+            .get_mut(chunk as usize)
+            .into_iter()
+            .for_each(|keys| keys.push(key.clone()));
+    }
+    let list = json!({ "format": 1, "key_list": { "chunks": CHUNKS, "keys": KEYS } });
+    let chunks = (0..).zip(&chunks).map(|(n, keys)| {
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let key = chunk_item("listed", n);
+        (
+            ItemId {
+                kind: Kind::SegmentKeys,
+                key,
+            },
+            form::write_keys(&keys),
+        )
+    });
+    let chunks: Vec<_> = chunks.collect();
+    std::iter::once(stored(Kind::SegmentConfiguration, "listed", &list))
+        .chain(chunks)
+        .collect()
+}
+
+/// The flag `prerequisites`, which asks two others, of which one asks a third; no other has rules.
+fn prerequisites() -> Vec<Stored> {
+    let asking = |key: &str, others: &[&str]| {
+        let others: Vec<_> = others
+            .iter()
+            .map(|flag| json!({ "flag": flag, "variants": ["on"] }))
+            .collect();
+        let form = json!({ "format": 1, "enabled": true, "default": { "variant": "on" }, "prerequisites": others });
+        [definition(key), stored(Kind::FlagConfiguration, key, &form)]
+    };
+    let all = [
+        asking("prerequisites", &["one", "two"]),
+        asking("one", &[]),
+        asking("two", &["three"]),
+        asking("three", &[]),
+    ];
+    all.into_iter().flatten().collect()
+}
+
 fn context() -> Context {
     let texts = [
         ("company", "company-567"),
@@ -89,24 +158,30 @@ fn many() -> Vec<Stored> {
 
 fn evaluating(criterion: &mut Criterion) {
     let context = context();
-    let items = [
+    let mut items = vec![
         definition("rules"),
         three_rules("rules", 50),
         definition("list"),
         one_of_thousand("list"),
+        definition("segment"),
+        in_segment("segment"),
     ];
+    items.extend(prerequisites());
+    items.extend(list());
     let snapshot = build(&items);
     for (key, name, reason) in [
         ("rules", "evaluate/3 rules of 2 conditions and a split", Reason::Split),
         ("list", "evaluate/one of 1000 strings", Reason::TargetingMatch),
+        ("segment", "evaluate/a segment of 1000000 keys", Reason::TargetingMatch),
+        ("prerequisites", "evaluate/3 prerequisites", Reason::Static),
     ] {
         let flag = snapshot
             .get(key)
-            .filter(|flag| flag.evaluate(&context).reason == reason);
+            .filter(|flag| flag.evaluate(&context, &snapshot).reason == reason);
         assert!(flag.is_some(), "{key} is not what it should be");
         if let Some(flag) = flag {
             criterion.bench_function(name, |bencher| {
-                bencher.iter(|| black_box(flag).evaluate(black_box(&context)));
+                bencher.iter(|| black_box(flag).evaluate(black_box(&context), &snapshot));
             });
         }
     }
@@ -128,7 +203,7 @@ fn snapshots(criterion: &mut Criterion) {
         bencher.iter(|| {
             snapshot
                 .flags()
-                .filter(|flag| flag.evaluate(&context).rule.is_some())
+                .filter(|flag| flag.evaluate(&context, &snapshot).rule.is_some())
                 .count()
         });
     });
@@ -143,6 +218,25 @@ fn snapshots(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
+    let list = list();
+    let with_list = build(&list);
+    let chunk = list.last().cloned();
+    if let Some((id, form)) = chunk {
+        criterion.bench_function("list of 1000000/apply one chunk", |bencher| {
+            bencher.iter_batched(
+                || with_list.clone(),
+                |mut changed| {
+                    changed.put(&id, &form);
+                    changed
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    let mut group = criterion.benchmark_group("list of 1000000");
+    group.sample_size(10);
+    group.bench_function("build", |bencher| bencher.iter(|| build(&list)));
+    group.finish();
     let mut group = criterion.benchmark_group("snapshot of 10000");
     group.sample_size(20);
     group.bench_function("build", |bencher| bencher.iter(|| build(&items)));

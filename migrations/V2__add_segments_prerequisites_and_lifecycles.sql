@@ -74,6 +74,8 @@ create table segment_uploads (
     project_id bigint not null,
     environment_id bigint not null,
     segment_id bigint not null,
+    -- Rises with every piece.
+    version bigint not null default 1,
     created_at timestamptz not null,
     constraint segment_uploads_pkey primary key (id),
     constraint segment_uploads_environment_fkey foreign key (project_id, environment_id)
@@ -82,17 +84,22 @@ create table segment_uploads (
         references segments (project_id, id) on delete cascade
 );
 create index segment_uploads_created_at_idx on segment_uploads (created_at);
+create index segment_uploads_environment_idx on segment_uploads (environment_id);
+create index segment_uploads_segment_idx on segment_uploads (segment_id);
 
 create table segment_upload_pieces (
     upload_id uuid not null,
     piece integer not null,
     keys text[] not null,
+    -- How many keys, and how many bytes they have: so that the whole can be measured without reading it.
+    key_count bigint not null,
+    key_bytes bigint not null,
     constraint segment_upload_pieces_pkey primary key (upload_id, piece),
     constraint segment_upload_pieces_upload_fkey foreign key (upload_id) references segment_uploads (id) on delete cascade
 );
 
 -- Who depends on whom, written with the forms that say so: what is in use cannot be deleted, and nothing of another project can
--- be depended on.
+-- be depended on. That is looked at when a transaction commits, since a project goes with both, and in no certain order.
 create table flag_prerequisites (
     project_id bigint not null,
     environment_id bigint not null,
@@ -102,6 +109,7 @@ create table flag_prerequisites (
     constraint flag_prerequisites_configuration_fkey foreign key (environment_id, flag_id)
         references flag_configurations (environment_id, flag_id) on delete cascade,
     constraint flag_prerequisites_prerequisite_fkey foreign key (project_id, prerequisite_id) references flags (project_id, id)
+        deferrable initially deferred
 );
 create index flag_prerequisites_prerequisite_idx on flag_prerequisites (prerequisite_id);
 
@@ -114,6 +122,7 @@ create table flag_segments (
     constraint flag_segments_configuration_fkey foreign key (environment_id, flag_id)
         references flag_configurations (environment_id, flag_id) on delete cascade,
     constraint flag_segments_segment_fkey foreign key (project_id, segment_id) references segments (project_id, id)
+        deferrable initially deferred
 );
 create index flag_segments_segment_idx on flag_segments (segment_id);
 
@@ -126,6 +135,7 @@ create table segment_parts (
     constraint segment_parts_configuration_fkey foreign key (environment_id, segment_id)
         references segment_configurations (environment_id, segment_id) on delete cascade,
     constraint segment_parts_part_fkey foreign key (project_id, part_id) references segments (project_id, id)
+        deferrable initially deferred
 );
 create index segment_parts_part_idx on segment_parts (part_id);
 

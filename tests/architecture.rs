@@ -84,6 +84,10 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("prost_types", &["rpc", "pb", "cli"]),
     ("tonic", &["rpc", "pb", "server", "cli"]),
     ("rustix", &["embedded", "cli"]),
+    // Values of conditions are parsed in one place, and compared in another.
+    ("regex", &["domain", "evaluate"]),
+    ("semver", &["domain", "evaluate"]),
+    ("ipnet", &["domain", "evaluate"]),
 ];
 
 /// What a pure room must not contain.
@@ -96,7 +100,13 @@ const IMPURE: &[&str] = &[
     "Instant",
     "Timestamp::now",
     "std::fs",
-    "std::net",
+    // Addresses are values like any other; what connects is not.
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "UnixListener",
+    "ToSocketAddrs",
     "std::env",
     "getrandom",
     "fastrand",

@@ -634,3 +634,23 @@ async fn a_large_backlog_arrives_revision_by_revision() {
     let state = &follower.seen.environments[&environment];
     assert_eq!((state.resets, state.advances), (1, 50));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_of_many_megabytes_arrives_in_one_piece_and_is_loaded_again() {
+    let mut world = World::new().await;
+    let environment = world.environment("dev").await;
+    let mut follower = Follower::ready(&world, quick()).await;
+    // More than is read at once of a backlog, and more than is kept to resume from.
+    let revision = world.write_list(environment, 700, 32 * 1024).await;
+    follower.until_at(environment, revision).await;
+    let seen = &follower.seen.environments[&environment];
+    assert_eq!((seen.resets, seen.advances), (1, 1));
+    assert_eq!(seen.items.len(), 702);
+
+    let late = Follower::ready(&world, quick()).await;
+    let loaded = &late.seen.environments[&environment];
+    assert_eq!((loaded.resets, loaded.advances, loaded.recent), (1, 0, 0));
+    assert!(loaded.items == seen.items);
+    late.stop().await;
+    follower.stop().await;
+}

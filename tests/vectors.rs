@@ -1,9 +1,10 @@
 //! Runs the vectors of `tests/vectors`, which any other evaluator can run as well.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use halyard::domain::context::{Attribute, Context, Object};
-use halyard::domain::form::{ItemId, Kind};
+use halyard::domain::form::{self, ItemId, Kind};
+use halyard::domain::segment::chunk_item;
 use halyard::evaluate::{self, Answer, Error, Reason, Snapshot};
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,8 +29,27 @@ struct MatchingCase {
     flag: String,
     definition: Value,
     configuration: Value,
+    /// The project's other flags.
+    #[serde(default)]
+    flags: BTreeMap<String, WrittenFlag>,
+    /// The stored forms of segments' configurations; null: not configured.
+    #[serde(default)]
+    segments: BTreeMap<String, Value>,
+    /// The keys of segments' lists.
+    #[serde(default)]
+    key_lists: BTreeMap<String, Vec<String>>,
+    /// Whether only a row edited by hand can be like this; here it makes no difference.
+    #[serde(default, rename = "stored_only")]
+    _stored_only: bool,
     context: WrittenContext,
     expected: Option<Expected>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenFlag {
+    definition: Value,
+    configuration: Value,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +78,7 @@ impl From<Answer<'_>> for Expected {
             Reason::Split => ("SPLIT", None),
             Reason::Default => ("DEFAULT", None),
             Reason::Static => ("STATIC", None),
+            Reason::PrerequisiteFailed => ("PREREQUISITE_FAILED", None),
             Reason::Error(Error::TargetingKeyMissing) => ("ERROR", Some("TARGETING_KEY_MISSING")),
             Reason::Error(Error::FlagMalformed) => ("ERROR", Some("FLAG_MALFORMED")),
         };
@@ -87,21 +108,90 @@ fn attribute(value: Value) -> Option<Attribute> {
     }
 }
 
-/// An environment with the one flag of the case, its configuration taken before or after its definition.
-fn snapshot(case: &MatchingCase, order: [Kind; 2]) -> Snapshot {
+/// An item and its stored form.
+type Stored = (ItemId, Vec<u8>);
+
+/// `None`: there is no such item.
+fn stored(kind: Kind, key: &str, form: &Value) -> Option<Stored> {
+    let id = ItemId { kind, key: key.into() };
+    (!form.is_null()).then(|| (id, form.to_string().into_bytes()))
+}
+
+/// Everything that the case's environment holds.
+fn items(case: &MatchingCase) -> Vec<Stored> {
+    let others = case
+        .flags
+        .iter()
+        .map(|(key, flag)| (key, &flag.definition, &flag.configuration));
+    let flags = others.chain([(&case.flag, &case.definition, &case.configuration)]);
+    let flags = flags.flat_map(|(key, definition, configuration)| {
+        let definition = stored(Kind::FlagDefinition, key, definition);
+        [definition, stored(Kind::FlagConfiguration, key, configuration)]
+    });
+    let segments = case.segments.iter();
+    let segments = segments.map(|(key, form)| stored(Kind::SegmentConfiguration, key, form));
+    let lists = case.key_lists.iter();
+    let chunks = lists.flat_map(|(key, keys)| chunks(key, chunk_count(&case.segments[key]), keys));
+    flags.chain(segments).flatten().chain(chunks).collect()
+}
+
+fn chunk_count(segment: &Value) -> u32 {
+    segment["key_list"]["chunks"].as_u64().unwrap().try_into().unwrap()
+}
+
+/// The chunks of a list that are not empty.
+fn chunks(segment: &str, count: u32, keys: &[String]) -> Vec<Stored> {
+    let mut chunks = BTreeMap::<u32, Vec<&str>>::new();
+    for key in keys {
+        chunks.entry(evaluate::key_chunk(key, count)).or_default().push(key);
+    }
+    let chunks = chunks.into_iter().map(|(chunk, mut keys)| {
+        keys.sort_unstable();
+        let key = chunk_item(segment, chunk);
+        let kind = Kind::SegmentKeys;
+        (ItemId { kind, key }, form::write_keys(&keys))
+    });
+    chunks.collect()
+}
+
+fn snapshot<'a>(items: impl Iterator<Item = &'a Stored>) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    for kind in order {
-        let form = match kind {
-            Kind::FlagDefinition => &case.definition,
-            Kind::FlagConfiguration => &case.configuration,
-            Kind::SegmentConfiguration | Kind::SegmentKeys => continue,
-        };
-        let key = case.flag.as_str().into();
-        if !form.is_null() {
-            snapshot.put(&ItemId { kind, key }, form.to_string().as_bytes());
-        }
+    for (id, form) in items {
+        snapshot.put(id, form);
     }
     snapshot
+}
+
+/// The answer as it is given and as it is explained, which must be the same.
+fn answer(snapshot: &Snapshot, case: &MatchingCase) -> Option<Expected> {
+    let WrittenContext {
+        targeting_key,
+        attributes,
+    } = &case.context;
+    let context = Context::new(targeting_key.clone(), object(attributes.clone()));
+    let flag = snapshot.get(&case.flag)?;
+    let answer = flag.evaluate(&context, snapshot);
+    let (explained, _) = flag.explain(&context, snapshot);
+    assert_eq!(answer, explained, "{}, explained", case.name);
+    Some(answer.into())
+}
+
+/// The least number of cases of a file, and its text.
+const FILES: [(usize, &str); 5] = [
+    (371, include_str!("vectors/matching.json")),
+    (1_500, include_str!("vectors/operators.json")),
+    (60, include_str!("vectors/prerequisites.json")),
+    (190, include_str!("vectors/segments.json")),
+    (120, include_str!("vectors/splits.json")),
+];
+
+fn cases() -> Vec<MatchingCase> {
+    let files = FILES.into_iter().map(|(least, text)| {
+        let cases: Vec<MatchingCase> = serde_json::from_str(text).unwrap();
+        assert!(cases.len() >= least, "{} cases", cases.len());
+        cases
+    });
+    files.flatten().collect()
 }
 
 fn assert_names_are_unique<'a>(names: impl Iterator<Item = &'a str>) {
@@ -138,20 +228,21 @@ fn buckets_are_those_of_the_vectors() {
 
 #[test]
 fn answers_are_those_of_the_vectors() {
-    let cases: Vec<MatchingCase> = serde_json::from_str(include_str!("vectors/matching.json")).unwrap();
-    assert!(cases.len() >= 120, "{} cases", cases.len());
+    let cases = cases();
     assert_names_are_unique(cases.iter().map(|case| case.name.as_str()));
-    for case in cases {
-        let WrittenContext {
-            targeting_key,
-            attributes,
-        } = &case.context;
-        let context = Context::new(targeting_key.clone(), object(attributes.clone()));
-        let (definition, configuration) = (Kind::FlagDefinition, Kind::FlagConfiguration);
-        for order in [[definition, configuration], [configuration, definition]] {
-            let snapshot = snapshot(&case, order);
-            let answer = snapshot.get(&case.flag).map(|flag| flag.evaluate(&context).into());
-            assert_eq!(answer, case.expected, "{}, {} first", case.name, order[0].name());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let items = items(case);
+        for (order, snapshot) in [
+            ("as written", snapshot(items.iter())),
+            ("the other way round", snapshot(items.iter().rev())),
+        ] {
+            let answer = answer(&snapshot, case);
+            if answer != case.expected {
+                let MatchingCase { name, expected, .. } = case;
+                wrong.push(format!("{name}, {order}: expected {expected:?}, answered {answer:?}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

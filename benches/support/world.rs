@@ -14,6 +14,7 @@ use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
+use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::store::feed::Hints;
 use halyard::store::{Settings, Store, migrate};
@@ -37,6 +38,8 @@ pub const HALYARD: &str = env!("CARGO_BIN_EXE_halyard");
 pub const FLAG: &str = "new-checkout";
 /// The flag that is toggled.
 pub const TOGGLED: &str = "toggled";
+/// The segment whose list is uploaded.
+const SEGMENT: &str = "customers";
 const PROJECT: &str = "shop";
 const ENVIRONMENT: &str = "dev";
 const EMAIL: &str = "ada@example.com";
@@ -239,6 +242,63 @@ impl Administrator {
             .await?
             .into_inner();
         Ok(toggled.revisions.first().ok_or("nothing was changed")?.revision)
+    }
+}
+
+impl Administrator {
+    fn segments(&self) -> SegmentServiceClient<Channel> {
+        SegmentServiceClient::new(self.channel.clone())
+    }
+
+    /// Makes the segment whose list is uploaded.
+    pub async fn segment(&self) -> Result<()> {
+        let segment = admin::CreateSegmentRequest {
+            segment: Some(admin::Segment {
+                project: PROJECT.into(),
+                key: SEGMENT.into(),
+                ..admin::Segment::default()
+            }),
+            ..admin::CreateSegmentRequest::default()
+        };
+        self.segments().create_segment(self.request(segment)).await?;
+        Ok(())
+    }
+
+    /// Uploads pieces of a list, and returns the upload.
+    pub async fn upload(&self, pieces: impl Iterator<Item = &[String]>) -> Result<String> {
+        let begin = admin::CreateSegmentUploadRequest {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            segment: SEGMENT.into(),
+        };
+        let begun = self.segments().create_segment_upload(self.request(begin)).await?;
+        let upload = begun.into_inner().upload;
+        for (piece, keys) in (0..).zip(pieces) {
+            let piece = admin::UploadSegmentKeysRequest {
+                project: PROJECT.into(),
+                upload: upload.clone(),
+                piece,
+                keys: keys.to_vec(),
+            };
+            self.segments().upload_segment_keys(self.request(piece)).await?;
+        }
+        Ok(upload)
+    }
+
+    /// Activates an upload, and returns the revision.
+    pub async fn activate(&self, upload: String, mode: admin::UploadMode) -> Result<u64> {
+        let activation = admin::ActivateSegmentUploadRequest {
+            project: PROJECT.into(),
+            upload,
+            mode: mode.into(),
+            ..admin::ActivateSegmentUploadRequest::default()
+        };
+        let activated = self
+            .segments()
+            .activate_segment_upload(self.request(activation))
+            .await?;
+        let revisions = activated.into_inner().revisions;
+        Ok(revisions.first().ok_or("nothing was changed")?.revision)
     }
 }
 

@@ -3,14 +3,16 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
+use tonic::transport::Channel;
 
 use super::call::{ANSWER_BYTES, Caller};
-use super::{Error, json};
+use super::{Error, explanation, json};
 use crate::config::{Evaluate, Output, Subject};
 use crate::pb::evaluation::v1::evaluation::Value as Answer;
 use crate::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 use crate::pb::evaluation::v1::{
     Context, EvaluateAllRequest, EvaluateAllResponse, EvaluateRequest, EvaluateResponse, Evaluation, EvaluationError,
+    Explanation,
 };
 
 pub(super) async fn run(config: Evaluate, out: &mut (dyn Write + Send)) -> Result<(), Error> {
@@ -24,32 +26,33 @@ pub(super) async fn run(config: Evaluate, out: &mut (dyn Write + Send)) -> Resul
         output,
     } = config;
     let caller = Caller::new(server)?.with_key(&key)?;
-    let mut client = EvaluationServiceClient::new(caller.channel.clone()).max_decoding_message_size(ANSWER_BYTES);
     let context = Some(Context {
         targeting_key,
         attributes: Some(json::to_struct(attributes)),
     });
+    let one = |flag: String, explain: bool| EvaluateRequest {
+        flag,
+        context: context.clone(),
+        min_revision,
+        explain,
+    };
     let evaluations = match subject {
         Subject::Flag(flag) => {
-            let request = EvaluateRequest {
-                flag: flag.to_string(),
-                context,
-                min_revision,
-                explain: false,
-            };
-            let answer = caller.answer(client.evaluate(caller.bounded_request(request))).await?;
-            let EvaluateResponse {
-                evaluation,
-                explanation: _,
-            } = answer;
-            vec![evaluation.ok_or(Error::Answer("it holds no evaluation"))?]
+            let (evaluation, _) = ask(&caller, one(flag.to_string(), false)).await?;
+            vec![evaluation]
+        }
+        Subject::Explained(flag) => {
+            let (evaluation, explanation) = ask(&caller, one(flag.to_string(), true)).await?;
+            let explanation = explanation.ok_or(Error::Answer("it holds no explanation"))?;
+            return explained(evaluation, explanation, output, out);
         }
         Subject::All => {
             let request = EvaluateAllRequest {
-                context,
+                context: context.clone(),
                 flags: Vec::new(),
                 min_revision,
             };
+            let mut client = client(&caller);
             let answer = caller
                 .answer(client.evaluate_all(caller.bounded_request(request)))
                 .await?;
@@ -66,6 +69,42 @@ pub(super) async fn run(config: Evaluate, out: &mut (dyn Write + Send)) -> Resul
         match output {
             Output::Text => writeln!(out, "{}", text(evaluation))?,
             Output::Json => writeln!(out, "{}", object(evaluation))?,
+        }
+    }
+    Ok(())
+}
+
+fn client(caller: &Caller) -> EvaluationServiceClient<Channel> {
+    EvaluationServiceClient::new(caller.channel.clone()).max_decoding_message_size(ANSWER_BYTES)
+}
+
+async fn ask(caller: &Caller, request: EvaluateRequest) -> Result<(Evaluation, Option<Explanation>), Error> {
+    let mut client = client(caller);
+    let answer = caller.answer(client.evaluate(caller.bounded_request(request))).await?;
+    let EvaluateResponse {
+        evaluation,
+        explanation,
+    } = answer;
+    Ok((evaluation.ok_or(Error::Answer("it holds no evaluation"))?, explanation))
+}
+
+fn explained(
+    evaluation: Evaluation,
+    explanation: Explanation,
+    output: Output,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Error> {
+    match output {
+        Output::Text => {
+            writeln!(out, "{}", text(evaluation))?;
+            for line in explanation::lines(explanation) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        Output::Json => {
+            let mut object = object(evaluation);
+            object["explanation"] = explanation::object(explanation);
+            writeln!(out, "{object}")?;
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(super) fn from_struct(object: Struct) -> Value {
     Value::Object(fields.collect())
 }
 
-fn from_value(value: prost_types::Value) -> Value {
+pub(super) fn from_value(value: prost_types::Value) -> Value {
     let prost_types::Value { kind } = value;
     match kind {
         None | Some(Kind::NullValue(_)) => Value::Null,

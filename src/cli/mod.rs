@@ -16,6 +16,7 @@ mod database;
 pub mod dev;
 mod error;
 mod evaluate;
+mod explanation;
 mod health;
 mod json;
 pub mod migrate;

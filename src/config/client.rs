@@ -80,6 +80,8 @@ pub struct Evaluate {
 pub enum Subject {
     /// One flag.
     Flag(key::Flag),
+    /// One flag, and how its answer came about.
+    Explained(key::Flag),
     /// Every flag that the key may see.
     All,
 }
@@ -159,6 +161,8 @@ const KEY: Setting = Setting::secret("key", "KEY", "The environment key");
 const MIN_REVISION: Setting =
     Setting::value("min-revision", "NUMBER", "Wait until the server has this revision").argument_only();
 const ALL: Setting = Setting::switch("all", "Evaluate every flag that the key may see").argument_only();
+const EXPLAIN: Setting =
+    Setting::switch("explain", "Print how the answer came about; for server keys only").argument_only();
 const VERBOSE: Setting = Setting::switch("verbose", "Print heartbeats too").argument_only();
 const PROJECT: Setting = Setting::value("project", "KEY", "Whose flags");
 const ENVIRONMENT: Setting = Setting::value("environment", "KEY", "Where to turn them on or off");
@@ -174,6 +178,7 @@ pub(super) const TOGGLES: &str = "toggles";
 pub(super) const HEALTH: &[Setting] = &[SERVICE, JSON, ENDPOINT, TIMEOUT];
 pub(super) const EVALUATE: &[Setting] = &[
     ALL,
+    EXPLAIN,
     who::TARGETING_KEY_OPTION,
     who::ATTRIBUTE,
     who::CONTEXT,
@@ -310,9 +315,11 @@ fn credential(reader: &mut Reader<'_>) -> Result<Credential, Noted> {
 }
 
 fn subject(reader: &mut Reader<'_>) -> Result<Subject, Noted> {
-    let all = reader.switch(ALL)?;
+    let (all, explain) = (reader.switch(ALL)?, reader.switch(EXPLAIN)?);
     match (reader.all(FLAG).first(), all) {
+        (Some(flag), false) if explain => read_flag(reader, flag).map(Subject::Explained),
         (Some(flag), false) => read_flag(reader, flag).map(Subject::Flag),
+        (None, true) if explain => Err(reader.refuse("--explain", "explains one flag; name it instead of --all")),
         (None, true) => Ok(Subject::All),
         (Some(_), true) => Err(reader.refuse("<flag>", "and --all are both given; leave one out")),
         (None, false) => Err(reader.refuse("<flag>", "is missing; name a flag or give --all")),

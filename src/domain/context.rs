@@ -64,6 +64,11 @@ impl Object {
         found.map(|(_, attribute)| attribute)
     }
 
+    /// Every attribute with its name, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute)> {
+        self.0.iter().map(|(name, attribute)| (name.as_str(), attribute))
+    }
+
     /// How many attributes there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -3,7 +3,38 @@
 //! `check` turns drafts into the types of [`flag`](super::flag) and [`segment`](super::segment), or tells everything that is
 //! wrong at once. Nothing here is stored or evaluated.
 
-use super::rule::{Operand, Operator};
+use super::invalid::Violations;
+use super::rule::{self, Operand, Operator, Weighted};
+use super::value::{Value, ValueType};
+use super::{flag, segment};
+
+/// A definition to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// The flag's key.
+    pub key: String,
+    /// The type of every variant. `None`: not said, or unknown to this version.
+    pub value_type: Option<ValueType>,
+    /// In their order.
+    pub variants: Vec<Variant>,
+    /// The key of what is served while the flag is off. `None`: no value.
+    pub off_variant: Option<String>,
+    /// The key of what is served by default. `None`: the off variant.
+    pub default_variant: Option<String>,
+    /// Whether client keys may evaluate it.
+    pub client_visible: bool,
+}
+
+/// A variant to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Its key.
+    pub key: String,
+    /// What is served, or why what was said cannot be; paths begin beside `key`.
+    pub value: Result<Value, Violations>,
+    /// For people. Empty: none.
+    pub description: String,
+}
 
 /// A configuration to be.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -87,4 +118,137 @@ pub struct Segment {
     pub segments: Vec<String>,
     /// Whoever satisfies them all belongs to it.
     pub conditions: Vec<Condition>,
+}
+
+impl From<&flag::Definition> for Definition {
+    fn from(definition: &flag::Definition) -> Self {
+        let flag::Definition {
+            key,
+            value_type,
+            variants,
+            off_variant,
+            default_variant,
+            client_visible,
+        } = definition;
+        Self {
+            key: key.to_string(),
+            value_type: Some(*value_type),
+            variants: variants.iter().map(Variant::from).collect(),
+            off_variant: off_variant.as_ref().map(ToString::to_string),
+            default_variant: default_variant.as_ref().map(ToString::to_string),
+            client_visible: *client_visible,
+        }
+    }
+}
+
+impl From<&flag::Variant> for Variant {
+    fn from(variant: &flag::Variant) -> Self {
+        let flag::Variant {
+            key,
+            value,
+            description,
+        } = variant;
+        Self {
+            key: key.to_string(),
+            value: Ok(value.clone()),
+            description: description.clone(),
+        }
+    }
+}
+
+impl From<&flag::Configuration> for Configuration {
+    fn from(configuration: &flag::Configuration) -> Self {
+        let flag::Configuration {
+            enabled,
+            prerequisites,
+            rules,
+            default,
+            salt,
+        } = configuration;
+        Self {
+            enabled: *enabled,
+            prerequisites: prerequisites.iter().map(Prerequisite::from).collect(),
+            rules: rules.iter().map(Rule::from).collect(),
+            default: default.as_ref().map(Serve::from),
+            salt: salt.clone(),
+        }
+    }
+}
+
+impl From<&flag::Prerequisite> for Prerequisite {
+    fn from(prerequisite: &flag::Prerequisite) -> Self {
+        let flag::Prerequisite { flag, variants } = prerequisite;
+        Self {
+            flag: flag.to_string(),
+            variants: variants.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&rule::Rule> for Rule {
+    fn from(rule: &rule::Rule) -> Self {
+        let rule::Rule {
+            key,
+            description,
+            conditions,
+            serve,
+        } = rule;
+        Self {
+            key: key.to_string(),
+            description: description.clone(),
+            conditions: conditions.iter().map(Condition::from).collect(),
+            serve: serve.into(),
+        }
+    }
+}
+
+impl From<&rule::Condition> for Condition {
+    fn from(condition: &rule::Condition) -> Self {
+        let rule::Condition {
+            attribute,
+            operator,
+            values,
+            negated,
+        } = condition;
+        Self {
+            attribute: attribute.clone(),
+            operator: Some(*operator),
+            values: values.iter().cloned().map(Some).collect(),
+            negated: *negated,
+        }
+    }
+}
+
+impl From<&rule::Serve> for Serve {
+    fn from(serve: &rule::Serve) -> Self {
+        match serve {
+            rule::Serve::Variant(variant) => Self::Variant(variant.to_string()),
+            rule::Serve::Split(rule::Split { variants, attribute }) => Self::Split(Split {
+                variants: variants
+                    .iter()
+                    .map(|Weighted { variant, weight }| (variant.to_string(), *weight))
+                    .collect(),
+                attribute: attribute.clone(),
+            }),
+        }
+    }
+}
+
+impl From<&segment::Configuration> for Segment {
+    fn from(configuration: &segment::Configuration) -> Self {
+        let segment::Configuration {
+            included,
+            excluded,
+            segments,
+            conditions,
+            // Written by activating an upload, and by nothing else.
+            key_list: _,
+        } = configuration;
+        Self {
+            included: included.clone(),
+            excluded: excluded.clone(),
+            segments: segments.iter().map(ToString::to_string).collect(),
+            conditions: conditions.iter().map(Condition::from).collect(),
+        }
+    }
 }

@@ -120,6 +120,17 @@ pub fn write_keys(keys: &[&str]) -> Vec<u8> {
     write(&Keys { keys })
 }
 
+/// How many bytes a key takes in the form of a chunk, without the comma that parts it from the next.
+pub fn key_bytes(key: &str) -> usize {
+    // As `serde_json` writes strings.
+    let escaped = key.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    });
+    escaped.sum::<usize>() + 2
+}
+
 /// Reads a chunk of a segment's key list.
 pub fn read_keys(form: &[u8]) -> Result<Vec<String>, Unreadable> {
     let Keys { keys } = read(form)?;
@@ -175,6 +186,14 @@ mod tests {
             r#"{"format":1,"enabled":true,"default":{"variant":"on"}}"#
         );
         assert_eq!(read_configuration(&form).unwrap(), configuration);
+    }
+
+    #[test]
+    fn the_bytes_of_a_key_are_those_of_its_form() {
+        let empty = write_keys(&[]).len();
+        for key in ["a", "ü€𝄞", "\u{0}\u{8}\u{b}\u{c}\u{1f}\u{7f}", "\"\\/\n\r\t"] {
+            assert_eq!(write_keys(&[key]).len() - empty, key_bytes(key), "{key:?}");
+        }
     }
 
     #[test]

@@ -54,6 +54,14 @@ impl Violations {
         }
     }
 
+    /// The same, with every field below `prefix`.
+    #[must_use]
+    pub fn below(self, prefix: &str) -> Self {
+        let mut violations = Self::new();
+        violations.nest(prefix, self);
+        violations
+    }
+
     /// The value of a part, or `None` with its violations noted below `prefix`.
     pub fn take<T>(&mut self, prefix: &str, part: Result<T, Violations>) -> Option<T> {
         part.map_err(|violations| self.nest(prefix, violations)).ok()

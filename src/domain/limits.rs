@@ -16,6 +16,11 @@ pub const TAG_CHARS: usize = 63;
 pub const PREREQUISITES: usize = 20;
 /// Flags that the prerequisites of one flag ask, theirs included: what one evaluation may cost.
 pub const PREREQUISITE_EVALUATIONS: usize = 256;
+/// Flags after each other that an explanation tells, each the prerequisite of the one before: readers of protobuf go no deeper than
+/// 100 messages within each other.
+pub const EXPLANATION_DEPTH: usize = 16;
+/// Bytes of a context that an explanation repeats.
+pub const EXPLANATION_VALUE_BYTES: usize = 256 * 1024;
 /// Variants of a flag.
 pub const VARIANTS: usize = 100;
 /// Rules of a configuration.
@@ -26,6 +31,8 @@ pub const CONDITIONS: usize = 50;
 pub const CONDITION_VALUES: usize = 10_000;
 /// Characters in an attribute's name or path.
 pub const ATTRIBUTE_CHARS: usize = 256;
+/// Regular expressions in all conditions of a configuration.
+pub const PATTERNS: usize = 100;
 /// Bytes in a regular expression.
 pub const PATTERN_BYTES: usize = 1_000;
 /// Bytes that a regular expression may take when it is compiled.
@@ -40,6 +47,8 @@ pub const SEGMENT_PARTS: usize = 50;
 pub const SEGMENT_EVALUATIONS: usize = 256;
 /// Targeting keys in the uploaded list of a segment.
 pub const SEGMENT_KEYS: usize = 1_000_000;
+/// Bytes of all targeting keys in the uploaded list of a segment.
+pub const SEGMENT_LIST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes in the stored form of one chunk of a segment's list.
 pub const SEGMENT_CHUNK_BYTES: usize = 32 * 1024;
 /// Pieces of one upload of a segment's list.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
+use super::change::Digest;
 use super::key;
 use super::rule::Condition;
 
@@ -70,9 +72,26 @@ pub fn parse_chunk_item(item: &str) -> Option<(&str, u32)> {
     (chunk_item(segment, number).as_ref() == item).then_some((segment, number))
 }
 
+/// The hash of a list of sorted keys, as `sha256sum` has it of one key a line.
+pub fn keys_hash(keys: &[&str]) -> Digest {
+    let mut hash = Sha256::new();
+    for key in keys {
+        hash.update(key);
+        hash.update("\n");
+    }
+    Digest(hash.finalize().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lists_hash_is_that_of_its_lines() {
+        // printf 'a\nb\n' | sha256sum
+        let expected = "911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2";
+        assert_eq!(hex::encode(keys_hash(&["a", "b"]).0), expected);
+    }
 
     #[test]
     fn a_chunks_item_has_one_spelling() {

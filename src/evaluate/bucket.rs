@@ -144,10 +144,36 @@ impl Split {
 
     /// What the context is served. `None`: it lacks the attribute that buckets, or has a list or an object there.
     pub(super) fn serve(&self, context: &Context) -> Option<&Variant> {
-        let hash = self.salt.hash(self.attribute.find(context)?)?;
-        let bucket = bucket(hash, self.total_weight);
+        let bucket = self.bucket(self.attribute.find(context)?)?;
         let share = self.shares.iter().find(|(below, _)| bucket < *below);
         Some(share.map_or(&self.last, |(_, variant)| variant))
+    }
+
+    /// The bucket of a value. `None`: lists and objects have none.
+    pub(super) fn bucket(&self, value: &Attribute) -> Option<u32> {
+        let hash = self.salt.hash(value)?;
+        Some(bucket(hash, self.total_weight))
+    }
+
+    /// What buckets.
+    pub(super) fn attribute(&self) -> &Path {
+        &self.attribute
+    }
+
+    /// What it is salted with.
+    pub(super) fn salt(&self) -> &Arc<str> {
+        &self.salt.text
+    }
+
+    /// The sum of the weights.
+    pub(super) fn total_weight(&self) -> u32 {
+        self.total_weight
+    }
+
+    /// The shares with a weight, in their written order, each with the first bucket above it.
+    pub(super) fn shares(&self) -> impl Iterator<Item = (u32, &Variant)> {
+        let but_last = self.shares.iter().map(|(below, variant)| (*below, &**variant));
+        but_last.chain(std::iter::once((self.total_weight, &*self.last)))
     }
 }
 

@@ -1,16 +1,16 @@
-//! From stored forms to what evaluation walks. Everything that can be wrong with a stored flag is found here, once.
+//! From the stored forms of flags to what evaluation walks. Everything that can be wrong with a stored flag is found here, once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::bucket::{Salt, Split};
-use super::flag::{Flag, Rule, Serve, State, Targeting};
+use super::conditions;
+use super::flag::{Flag, Prerequisite, Rule, Serve, State, Targeting};
 use super::malformed::Malformed;
-use super::matcher::{Comparison, Condition, Test, Values};
 use super::path::Path;
 use crate::domain::context::TARGETING_KEY;
 use crate::domain::flag::{self, Configuration, Variant};
-use crate::domain::rule::{self, Operand, Operator};
+use crate::domain::rule;
 use crate::domain::{form, key, limits};
 
 /// A definition as far as answers need it.
@@ -109,7 +109,7 @@ impl Variants {
     fn targeting(&self, key: &Arc<str>, configuration: Configuration) -> Result<Targeting, Malformed> {
         let Configuration {
             enabled: _,
-            prerequisites: _,
+            prerequisites,
             rules,
             default,
             salt,
@@ -123,6 +123,7 @@ impl Variants {
             None => self.default.as_ref().or(self.off.as_ref()).cloned().map(Serve::Variant),
         };
         Ok(Targeting {
+            prerequisites: prerequisites.into_iter().map(prerequisite).collect::<Result<_, _>>()?,
             rules: rules
                 .into_iter()
                 .map(|rule| self.rule(rule, &salt))
@@ -143,7 +144,7 @@ impl Variants {
         }
         Ok(Rule {
             key,
-            conditions: conditions.into_iter().map(condition).collect::<Result<_, _>>()?,
+            conditions: conditions::compile(conditions)?,
             serve: self.serve(serve, salt)?,
         })
     }
@@ -173,73 +174,15 @@ impl Variants {
     }
 }
 
-fn condition(condition: rule::Condition) -> Result<Condition, Malformed> {
-    let rule::Condition {
-        attribute,
-        operator,
-        values,
-        negated,
-    } = condition;
-    let path = Path::new(&attribute).ok_or(Malformed::NoAttribute)?;
-    let test = test(operator, values).ok_or(Malformed::Values(attribute))?;
-    Ok(Condition {
-        attribute: path,
-        test,
-        negated,
+fn prerequisite(prerequisite: flag::Prerequisite) -> Result<Prerequisite, Malformed> {
+    let flag::Prerequisite { flag, variants } = prerequisite;
+    if variants.is_empty() {
+        return Err(Malformed::Prerequisite(flag));
+    }
+    Ok(Prerequisite {
+        flag,
+        variants: variants.into(),
     })
-}
-
-/// `None`: the operator cannot compare with these values.
-fn test(operator: Operator, operands: Vec<Operand>) -> Option<Test> {
-    if operands.is_empty() {
-        return None;
-    }
-    let comparison = match operator {
-        Operator::Equals => return only(operands).map(Test::Equals),
-        Operator::OneOf => return Some(Test::OneOf(Box::new(Values::new(operands)))),
-        Operator::EndsWith => {
-            let endings = operands.into_iter().map(|operand| text(operand).map(Into::into));
-            return endings.collect::<Option<_>>().map(Test::EndsWith);
-        }
-        Operator::Contains
-        | Operator::StartsWith
-        | Operator::Matches
-        | Operator::VersionEqual
-        | Operator::VersionNotEqual
-        | Operator::VersionLess
-        | Operator::VersionLessOrEqual
-        | Operator::VersionGreater
-        | Operator::VersionGreaterOrEqual
-        | Operator::VersionTilde
-        | Operator::VersionCaret
-        | Operator::Before
-        | Operator::After
-        | Operator::IpInRange
-        | Operator::Exists
-        | Operator::InSegment => return None,
-        Operator::NumberEqual => Comparison::Equal,
-        Operator::NumberNotEqual => Comparison::NotEqual,
-        Operator::NumberLess => Comparison::Less,
-        Operator::NumberLessOrEqual => Comparison::LessOrEqual,
-        Operator::NumberGreater => Comparison::Greater,
-        Operator::NumberGreaterOrEqual => Comparison::GreaterOrEqual,
-    };
-    match only(operands)? {
-        Operand::Number(number) => Some(Test::Number(comparison, number)),
-        Operand::Bool(_) | Operand::String(_) => None,
-    }
-}
-
-fn only(operands: Vec<Operand>) -> Option<Operand> {
-    let [operand] = <[Operand; 1]>::try_from(operands).ok()?;
-    Some(operand)
-}
-
-fn text(operand: Operand) -> Option<String> {
-    match operand {
-        Operand::String(text) => Some(text),
-        Operand::Bool(_) | Operand::Number(_) => None,
-    }
 }
 
 fn find(variants: &[Arc<Variant>], key: &key::Variant) -> Result<Arc<Variant>, Malformed> {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::bucket::Split;
+use super::budget::{Budget, Exhausted};
 use super::malformed::Malformed;
 use super::matcher::Condition;
+use super::snapshot::Snapshot;
 use super::{Answer, Error, Reason};
 use crate::domain::context::Context;
 use crate::domain::flag::Variant;
@@ -33,9 +35,17 @@ pub(super) enum State {
 /// What an enabled flag serves to whom.
 #[derive(Debug)]
 pub(super) struct Targeting {
+    pub(super) prerequisites: Box<[Prerequisite]>,
     pub(super) rules: Box<[Rule]>,
     /// `None`: no value.
     pub(super) default: Option<Serve>,
+}
+
+/// Another flag, and what it must serve. Looked up when it is asked: the flags of a snapshot come in any order.
+#[derive(Debug)]
+pub(super) struct Prerequisite {
+    pub(super) flag: key::Flag,
+    pub(super) variants: Box<[key::Variant]>,
 }
 
 /// A rule, compiled.
@@ -72,58 +82,106 @@ impl Flag {
         }
     }
 
-    /// The flag's answer for a context. The module's documentation says in which order what is asked.
-    pub fn evaluate<'a>(&'a self, context: &Context) -> Answer<'a> {
-        match &self.state {
-            State::Malformed(_) => self.off(Reason::Error(Error::FlagMalformed)),
-            State::Disabled => self.off(Reason::Disabled),
-            State::Enabled(targeting) => targeting
-                .by_rule(context)
-                .or_else(|| targeting.by_default(context))
-                .unwrap_or_else(|| self.off(Reason::Error(Error::TargetingKeyMissing))),
+    /// The flag's answer for a context, in the snapshot that it is of. The module's documentation says in which order what is asked.
+    pub fn evaluate<'a>(&'a self, context: &Context, snapshot: &'a Snapshot) -> Answer<'a> {
+        let answer = self.answer(context, snapshot, &mut Budget::of_a_flag());
+        answer.unwrap_or_else(|Exhausted| self.exhausted())
+    }
+
+    /// As [`evaluate`](Self::evaluate), but too many prerequisites end the whole evaluation.
+    pub(super) fn answer<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        budget: &mut Budget,
+    ) -> Result<Answer<'a>, Exhausted> {
+        let targeting = match &self.state {
+            State::Malformed(_) => return Ok(self.off(Reason::Error(Error::FlagMalformed))),
+            State::Disabled => return Ok(self.off(Reason::Disabled)),
+            State::Enabled(targeting) => targeting,
+        };
+        for prerequisite in &targeting.prerequisites {
+            if !prerequisite.holds(context, snapshot, budget)? {
+                return Ok(self.off(Reason::PrerequisiteFailed));
+            }
+        }
+        let by_rule = targeting.rules.iter().find_map(|rule| rule.answer(context, snapshot));
+        Ok(by_rule.unwrap_or_else(|| self.default(targeting, context)))
+    }
+
+    /// The answer if no rule serves this context.
+    pub(super) fn default<'a>(&'a self, targeting: &'a Targeting, context: &Context) -> Answer<'a> {
+        let unsplit = if targeting.rules.is_empty() {
+            Reason::Static
+        } else {
+            Reason::Default
+        };
+        let (variant, reason) = match &targeting.default {
+            Some(serve) => match serve.to(context, unsplit) {
+                Some((variant, reason)) => (Some(variant), reason),
+                None => return self.off(Reason::Error(Error::TargetingKeyMissing)),
+            },
+            None => (None, unsplit),
+        };
+        Answer {
+            variant,
+            reason,
+            rule: None,
         }
     }
 
-    fn off(&self, reason: Reason) -> Answer<'_> {
+    pub(super) fn off(&self, reason: Reason) -> Answer<'_> {
         Answer {
             variant: self.off.as_deref(),
             reason,
             rule: None,
         }
     }
+
+    /// The answer if too many prerequisites would have to be asked.
+    pub(super) fn exhausted(&self) -> Answer<'_> {
+        self.off(Reason::Error(Error::FlagMalformed))
+    }
 }
 
-impl Targeting {
-    /// `None`: no rule serves this context.
-    fn by_rule(&self, context: &Context) -> Option<Answer<'_>> {
-        self.rules.iter().find_map(|rule| {
-            let holds = rule.conditions.iter().all(|condition| condition.holds(context));
-            let (variant, reason) = holds.then(|| rule.serve.to(context, Reason::TargetingMatch))??;
-            Some(Answer {
-                variant: Some(variant),
-                reason,
-                rule: Some(rule.key.as_str()),
-            })
-        })
+impl Prerequisite {
+    fn holds(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget) -> Result<bool, Exhausted> {
+        let Some(flag) = snapshot.get(self.flag.as_str()) else {
+            return Ok(false);
+        };
+        budget.spend()?;
+        let answer = flag.answer(context, snapshot, budget)?;
+        Ok(self.is_satisfied_by(&answer))
     }
 
-    /// `None`: the default is a split that cannot bucket this context.
-    fn by_default(&self, context: &Context) -> Option<Answer<'_>> {
-        let unsplit = if self.rules.is_empty() {
-            Reason::Static
-        } else {
-            Reason::Default
-        };
-        let (variant, reason) = match &self.default {
-            Some(serve) => serve
-                .to(context, unsplit)
-                .map(|(variant, reason)| (Some(variant), reason))?,
-            None => (None, unsplit),
-        };
+    /// Whether the other flag is on and serves one of the variants.
+    pub(super) fn is_satisfied_by(&self, answer: &Answer<'_>) -> bool {
+        match answer.reason {
+            Reason::Disabled | Reason::PrerequisiteFailed | Reason::Error(_) => false,
+            Reason::TargetingMatch | Reason::Split | Reason::Default | Reason::Static => answer
+                .variant
+                .is_some_and(|variant| self.variants.contains(&variant.key)),
+        }
+    }
+}
+
+impl Rule {
+    /// `None`: it does not serve this context.
+    fn answer(&self, context: &Context, snapshot: &Snapshot) -> Option<Answer<'_>> {
+        let holds = self
+            .conditions
+            .iter()
+            .all(|condition| condition.holds(context, snapshot));
+        holds.then(|| self.serve(context))?
+    }
+
+    /// The answer if its conditions hold. `None`: its split cannot bucket this context.
+    pub(super) fn serve(&self, context: &Context) -> Option<Answer<'_>> {
+        let (variant, reason) = self.serve.to(context, Reason::TargetingMatch)?;
         Some(Answer {
-            variant,
+            variant: Some(variant),
             reason,
-            rule: None,
+            rule: Some(self.key.as_str()),
         })
     }
 }

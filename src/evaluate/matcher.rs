@@ -3,28 +3,79 @@
 //! A test of one attribute has three outcomes: it holds, it does not, or it cannot be asked because the attribute is absent or of
 //! the wrong type. Negation swaps the first two; what cannot be asked does not hold, negated or not.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::convert::Infallible;
+use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use regex::Regex;
+use semver::{Comparator, Version};
 
+use super::explanation::ConditionOutcome;
+use super::networks::Networks;
 use super::path::Path;
+use super::snapshot::Snapshot;
+use super::values::Values;
 use crate::domain::context::{Attribute, Context};
-use crate::domain::rule::Operand;
+use crate::domain::operand::{self, Moment};
+use crate::domain::rule::{Operand, Operator};
 
 /// A condition, compiled.
 #[derive(Debug)]
 pub(super) struct Condition {
-    pub(super) attribute: Path,
-    pub(super) test: Test,
+    pub(super) operator: Operator,
     pub(super) negated: bool,
+    pub(super) question: Question,
+}
+
+/// What a condition asks, before negation.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Whether an attribute passes a test.
+    Attribute(Path, Test),
+    /// Whether the context is in any of these segments.
+    Segments(Box<[Arc<str>]>),
 }
 
 impl Condition {
-    /// Whether it holds.
-    pub(super) fn holds(&self, context: &Context) -> bool {
-        let attribute = self.attribute.find(context);
-        let outcome = attribute.and_then(|attribute| self.test.ask(attribute));
-        outcome.is_some_and(|holds| holds != self.negated)
+    /// Whether it holds, in a rule.
+    pub(super) fn holds(&self, context: &Context, snapshot: &Snapshot) -> bool {
+        let Ok(outcome) = self.ask(context, |segment| {
+            Ok::<_, Infallible>(snapshot.membership(segment, context).is_member())
+        });
+        outcome == ConditionOutcome::Holds
+    }
+
+    /// What becomes of it, `in_segment` saying whether the context is in a segment. Fails only if that does.
+    pub(super) fn ask<E>(
+        &self,
+        context: &Context,
+        mut in_segment: impl FnMut(&Arc<str>) -> Result<bool, E>,
+    ) -> Result<ConditionOutcome, E> {
+        let outcome = match &self.question {
+            Question::Attribute(path, test) => match (path.find(context), test) {
+                (attribute, Test::Exists) => attribute.is_some(),
+                (None, _) => return Ok(ConditionOutcome::Absent),
+                (Some(attribute), test) => match test.ask(attribute) {
+                    Some(passes) => passes,
+                    None => return Ok(ConditionOutcome::WrongType),
+                },
+            },
+            Question::Segments(segments) => {
+                let mut any = false;
+                for segment in segments {
+                    any = in_segment(segment)?;
+                    if any {
+                        break;
+                    }
+                }
+                any
+            }
+        };
+        Ok(if outcome == self.negated {
+            ConditionOutcome::Fails
+        } else {
+            ConditionOutcome::Holds
+        })
     }
 }
 
@@ -35,13 +86,33 @@ pub(super) enum Test {
     Equals(Operand),
     /// Is one of the values, of the same type.
     OneOf(Box<Values>),
-    /// Is text with one of these endings.
-    EndsWith(Box<[Box<str>]>),
+    /// Is text that has any of these in this place.
+    Text(Place, Box<[Box<str>]>),
+    /// Is text that any of these finds something in.
+    Matches(Box<[Regex]>),
     /// Is a number that compares so with this one.
     Number(Comparison, f64),
+    /// Is a version that compares so with this one.
+    Version(Comparison, Box<Version>),
+    /// Is a version in this range.
+    VersionRange(Box<Comparator>),
+    /// Is a moment that compares so with this one.
+    Moment(Comparison, Moment),
+    /// Is an address in one of these networks.
+    Address(Box<Networks>),
+    /// Is there at all.
+    Exists,
 }
 
-/// How two numbers compare.
+/// Where a text is looked for in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Anywhere,
+    Start,
+    End,
+}
+
+/// How two things compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     Equal,
@@ -74,169 +145,90 @@ impl Test {
         match self {
             Self::Equals(operand) => equals(operand, attribute),
             Self::OneOf(values) => values.contain(attribute),
-            Self::EndsWith(endings) => match attribute {
-                Attribute::String(text) => Some(endings.iter().any(|ending| text.ends_with(&**ending))),
-                Attribute::Bool(_) | Attribute::Number(_) | Attribute::List(_) | Attribute::Object(_) => None,
-            },
+            Self::Text(place, texts) => {
+                let text = text(attribute)?;
+                Some(texts.iter().any(|sought| place.has(text, sought)))
+            }
+            Self::Matches(patterns) => {
+                let text = text(attribute)?;
+                Some(patterns.iter().any(|pattern| pattern.is_match(text)))
+            }
             Self::Number(comparison, than) => match attribute {
-                Attribute::Number(number) => Some(comparison.holds(*number, *than)),
+                Attribute::Number(number) => Some(comparison.holds(number, than)),
                 Attribute::Bool(_) | Attribute::String(_) | Attribute::List(_) | Attribute::Object(_) => None,
             },
+            Self::Version(comparison, than) => {
+                let version = operand::version(text(attribute)?).ok()?;
+                Some(comparison.holds(&version.cmp_precedence(than), &Ordering::Equal))
+            }
+            Self::VersionRange(range) => {
+                let version = operand::version(text(attribute)?).ok()?;
+                Some(range.matches(&version))
+            }
+            Self::Moment(comparison, than) => {
+                let moment = operand::instant(text(attribute)?).ok()?;
+                Some(comparison.holds(&moment, than))
+            }
+            Self::Address(networks) => {
+                let address = operand::address(text(attribute)?).ok()?;
+                Some(networks.contain(address))
+            }
+            Self::Exists => Some(true),
         }
+    }
+}
+
+fn text(attribute: &Attribute) -> Option<&str> {
+    match attribute {
+        Attribute::String(text) => Some(text),
+        Attribute::Bool(_) | Attribute::Number(_) | Attribute::List(_) | Attribute::Object(_) => None,
     }
 }
 
 fn equals(operand: &Operand, attribute: &Attribute) -> Option<bool> {
     match (operand, attribute) {
         (Operand::Bool(operand), Attribute::Bool(attribute)) => Some(operand == attribute),
-        (Operand::Number(operand), Attribute::Number(attribute)) => Some(Comparison::Equal.holds(*attribute, *operand)),
+        (Operand::Number(operand), Attribute::Number(attribute)) => Some(Comparison::Equal.holds(attribute, operand)),
         (Operand::String(operand), Attribute::String(attribute)) => Some(operand == attribute),
         (Operand::Bool(_) | Operand::Number(_) | Operand::String(_), _) => None,
     }
 }
 
+impl Place {
+    fn has(self, text: &str, sought: &str) -> bool {
+        match self {
+            Self::Anywhere => text.contains(sought),
+            Self::Start => text.starts_with(sought),
+            Self::End => text.ends_with(sought),
+        }
+    }
+}
+
 impl Comparison {
-    #[expect(clippy::float_cmp, reason = "people who ask for equality mean equality")]
-    fn holds(self, number: f64, than: f64) -> bool {
+    fn holds<T: PartialOrd>(self, thing: &T, than: &T) -> bool {
         match self {
-            Self::Equal => number == than,
-            Self::NotEqual => number != than,
-            Self::Less => number < than,
-            Self::LessOrEqual => number <= than,
-            Self::Greater => number > than,
-            Self::GreaterOrEqual => number >= than,
+            Self::Equal => thing == than,
+            Self::NotEqual => thing != than,
+            Self::Less => thing < than,
+            Self::LessOrEqual => thing <= than,
+            Self::Greater => thing > than,
+            Self::GreaterOrEqual => thing >= than,
         }
     }
-}
-
-/// Values of a "one of", by type: however many there are, asking costs about the same.
-#[derive(Debug)]
-pub(super) struct Values {
-    strings: Strings,
-    /// Sorted.
-    numbers: Box<[u64]>,
-    has_true: bool,
-    has_false: bool,
-}
-
-#[derive(Debug)]
-enum Strings {
-    /// So few that comparing with each is faster than hashing.
-    Few(Box<[Box<str>]>),
-    /// The set is seeded by the process, so that nobody can choose values that collide. No answer depends on the seed.
-    Many(HashSet<Box<str>, RandomState>),
-}
-
-/// From how many strings on they are hashed.
-const MANY_STRINGS: usize = 8;
-
-impl Values {
-    /// Sorts values by their types.
-    pub(super) fn new(operands: Vec<Operand>) -> Self {
-        let (mut strings, mut numbers) = (Vec::new(), Vec::new());
-        let (mut has_true, mut has_false) = (false, false);
-        for operand in operands {
-            match operand {
-                Operand::String(text) => strings.push(text.into()),
-                Operand::Number(number) => numbers.push(bits(number)),
-                Operand::Bool(true) => has_true = true,
-                Operand::Bool(false) => has_false = true,
-            }
-        }
-        numbers.sort_unstable();
-        Self {
-            strings: Strings::new(strings),
-            numbers: numbers.into(),
-            has_true,
-            has_false,
-        }
-    }
-
-    fn contain(&self, attribute: &Attribute) -> Option<bool> {
-        match attribute {
-            Attribute::String(text) => self.strings.contain(text),
-            Attribute::Number(number) => {
-                (!self.numbers.is_empty()).then(|| self.numbers.binary_search(&bits(*number)).is_ok())
-            }
-            Attribute::Bool(value) => {
-                let has = if *value { self.has_true } else { self.has_false };
-                (self.has_true || self.has_false).then_some(has)
-            }
-            Attribute::List(_) | Attribute::Object(_) => None,
-        }
-    }
-}
-
-impl Strings {
-    fn new(strings: Vec<Box<str>>) -> Self {
-        if strings.len() < MANY_STRINGS {
-            Self::Few(strings.into())
-        } else {
-            Self::Many(strings.into_iter().collect())
-        }
-    }
-
-    /// `None`: there are no strings at all.
-    fn contain(&self, text: &str) -> Option<bool> {
-        match self {
-            Self::Few(strings) => (!strings.is_empty()).then(|| strings.iter().any(|string| **string == *text)),
-            Self::Many(strings) => Some(strings.contains(text)),
-        }
-    }
-}
-
-/// The same bits for equal numbers: the two zeros are one.
-fn bits(number: f64) -> u64 {
-    (number + 0.0).to_bits()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one_of<const N: usize>(operands: [Operand; N]) -> Test {
-        Test::OneOf(Box::new(Values::new(operands.into())))
-    }
-
     #[test]
     fn the_two_zeros_are_one_number() {
         for zero in [0.0, -0.0] {
             for other in [0.0, -0.0] {
                 let attribute = Attribute::Number(other);
-                assert_eq!(one_of([Operand::Number(zero)]).ask(&attribute), Some(true));
                 assert_eq!(Test::Equals(Operand::Number(zero)).ask(&attribute), Some(true));
+                assert_eq!(Test::Number(Comparison::Less, zero).ask(&attribute), Some(false));
             }
-        }
-    }
-
-    #[test]
-    fn one_of_cannot_be_asked_of_a_type_that_none_of_the_values_has() {
-        let text = one_of([Operand::String("1".into())]);
-        let number = one_of([Operand::Number(1.0)]);
-        let both = one_of([Operand::Number(1.0), Operand::Bool(false)]);
-        let check = |test: &Test, attribute: Attribute, expected| {
-            assert_eq!(test.ask(&attribute), expected, "{test:?} of {attribute:?}");
-        };
-        check(&text, Attribute::String("1".into()), Some(true));
-        check(&text, Attribute::Number(1.0), None);
-        check(&number, Attribute::String("1".into()), None);
-        check(&number, Attribute::Bool(true), None);
-        check(&both, Attribute::Bool(true), Some(false));
-        check(&both, Attribute::Bool(false), Some(true));
-        check(&both, Attribute::Number(2.0), Some(false));
-        check(&both, Attribute::String("1".into()), None);
-    }
-
-    #[test]
-    fn few_strings_and_many_are_asked_alike() {
-        for count in [MANY_STRINGS - 1, MANY_STRINGS, MANY_STRINGS + 1, 1_000] {
-            let operands = (0..count).map(|n| Operand::String(format!("company-{n}")));
-            let test = Test::OneOf(Box::new(Values::new(operands.collect())));
-            for n in [0, count / 2, count - 1, count] {
-                let attribute = Attribute::String(format!("company-{n}"));
-                assert_eq!(test.ask(&attribute), Some(n < count), "{n} among {count}");
-            }
-            assert_eq!(test.ask(&Attribute::Number(1.0)), None);
         }
     }
 
@@ -249,5 +241,37 @@ mod tests {
             test.ask(&Attribute::List(vec![inner, Attribute::Number(9.0)])),
             Some(false)
         );
+    }
+
+    #[test]
+    fn absence_is_told_apart_from_the_wrong_type() {
+        let context = Context::new("u".to_owned(), crate::domain::context::Object::default());
+        let check = |name: &str, test: Test, negated: bool, expected: ConditionOutcome| {
+            let condition = Condition {
+                operator: Operator::Exists,
+                negated,
+                question: Question::Attribute(Path::new(name).unwrap(), test),
+            };
+            let outcome = condition.ask(&context, |_| Ok::<_, Infallible>(false));
+            assert_eq!(outcome, Ok(expected), "{condition:?}");
+        };
+        for negated in [false, true] {
+            check(
+                "x",
+                Test::Number(Comparison::Less, 1.0),
+                negated,
+                ConditionOutcome::Absent,
+            );
+            check(
+                "targeting_key",
+                Test::Number(Comparison::Less, 1.0),
+                negated,
+                ConditionOutcome::WrongType,
+            );
+        }
+        check("x", Test::Exists, false, ConditionOutcome::Fails);
+        check("x", Test::Exists, true, ConditionOutcome::Holds);
+        check("targeting_key", Test::Exists, false, ConditionOutcome::Holds);
+        check("targeting_key", Test::Exists, true, ConditionOutcome::Fails);
     }
 }

@@ -16,11 +16,15 @@ pub(super) enum Path {
     /// An attribute of the context.
     Name(Box<str>),
     /// An attribute of the context whose name holds dots, else one within nested objects.
-    Nested {
-        whole: Box<str>,
-        parents: Box<[Box<str>]>,
-        leaf: Box<str>,
-    },
+    Nested(Box<Nested>),
+}
+
+/// A name that holds dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nested {
+    whole: Box<str>,
+    parents: Box<[Box<str>]>,
+    leaf: Box<str>,
 }
 
 impl Path {
@@ -32,11 +36,20 @@ impl Path {
             None => Some(Self::Name(name.into())),
             // The targeting key is text, and has nothing nested.
             Some((parents, _)) if parents.split('.').next() == Some(TARGETING_KEY) => Some(Self::Name(name.into())),
-            Some((parents, leaf)) => Some(Self::Nested {
+            Some((parents, leaf)) => Some(Self::Nested(Box::new(Nested {
                 whole: name.into(),
                 parents: parents.split('.').map(Into::into).collect(),
                 leaf: leaf.into(),
-            }),
+            }))),
+        }
+    }
+
+    /// The name, as it was written.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::TargetingKey => TARGETING_KEY,
+            Self::Name(name) => name,
+            Self::Nested(nested) => &nested.whole,
         }
     }
 
@@ -45,9 +58,9 @@ impl Path {
         match self {
             Self::TargetingKey => context.targeting_key(),
             Self::Name(name) => context.attributes().get(name),
-            Self::Nested { whole, parents, leaf } => {
-                let exact = context.attributes().get(whole);
-                exact.or_else(|| walk(context, parents, leaf))
+            Self::Nested(nested) => {
+                let exact = context.attributes().get(&nested.whole);
+                exact.or_else(|| walk(context, &nested.parents, &nested.leaf))
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The flags of one environment at one revision, compiled. Copies share whatever they have in common, so that a change costs what
-//! it changes, and readers of an older copy keep it unharmed.
+//! The flags and segments of one environment at one revision, compiled. Copies share whatever they have in common, so that a change
+//! costs what it changes, and readers of an older copy keep it unharmed.
 
 use std::sync::Arc;
 
@@ -7,17 +7,27 @@ use foldhash::fast::RandomState;
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap};
 
+use super::budget::Budget;
 use super::compile::Definition;
+use super::explanation::SegmentOutcome;
 use super::flag::Flag;
+use super::keys::Keys;
+use super::malformed::Malformed;
+use super::segment::{Audience, Segment};
+use crate::domain::context::Context;
 use crate::domain::form::{ItemId, Kind};
+use crate::domain::segment;
 
-/// The flags of one environment. Cloning costs the same however many there are.
+/// For finding one thing. Seeded by the process, so that nobody can choose keys that collide.
+type ByKey<T> = GenericHashMap<Arc<str>, Arc<T>, RandomState, DefaultSharedPtr>;
+
+/// The flags and segments of one environment. Cloning costs the same however many there are.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// For finding one flag. Seeded by the process, so that nobody can choose keys that collide.
-    flags: GenericHashMap<Arc<str>, Arc<Flag>, RandomState, DefaultSharedPtr>,
-    /// For going through them in order, and for compiling them anew when a part changes.
+    flags: ByKey<Flag>,
+    /// For going through the flags in order, and for compiling them anew when a part changes.
     entries: OrdMap<Arc<str>, Entry>,
+    segments: ByKey<Segment>,
 }
 
 /// What is known of one flag. The parts come one by one and in any order.
@@ -31,30 +41,41 @@ struct Entry {
 }
 
 impl Snapshot {
-    /// Takes an item that is new or has changed. A form that cannot be read or compiled makes its flag malformed, and no other.
+    /// Takes an item that is new or has changed. A form that cannot be read or compiled makes its flag or segment malformed, and no
+    /// other.
     pub fn put(&mut self, id: &ItemId, form: &[u8]) {
-        let mut entry = self.entries.get(&id.key).cloned().unwrap_or_default();
         match id.kind {
             Kind::FlagDefinition => {
-                entry.definition = Some(Arc::new(Definition::compile(id.key.clone(), form)));
+                let definition = Arc::new(Definition::compile(id.key.clone(), form));
+                self.change_flag(&id.key, |entry| entry.definition = Some(definition));
             }
-            Kind::FlagConfiguration => entry.configuration = Some(form.into()),
-            Kind::SegmentConfiguration | Kind::SegmentKeys => return,
+            Kind::FlagConfiguration => self.change_flag(&id.key, |entry| entry.configuration = Some(form.into())),
+            Kind::SegmentConfiguration => {
+                let audience = Audience::compile(form).map(Arc::new);
+                self.change_segment(&id.key, |segment| segment.audience = Some(audience));
+            }
+            Kind::SegmentKeys => {
+                // Another key is not that of a chunk: no list asks for it.
+                if let Some((key, chunk)) = segment::parse_chunk_item(&id.key) {
+                    let keys = Keys::compile(chunk, form);
+                    self.change_segment(key, |segment| segment.put_chunk(chunk, keys));
+                }
+            }
         }
-        self.set(&id.key, entry);
     }
 
     /// Forgets an item. One that is not known changes nothing.
     pub fn delete(&mut self, id: &ItemId) {
-        let Some(mut entry) = self.entries.get(&id.key).cloned() else {
-            return;
-        };
         match id.kind {
-            Kind::FlagDefinition => entry.definition = None,
-            Kind::FlagConfiguration => entry.configuration = None,
-            Kind::SegmentConfiguration | Kind::SegmentKeys => return,
+            Kind::FlagDefinition => self.change_flag(&id.key, |entry| entry.definition = None),
+            Kind::FlagConfiguration => self.change_flag(&id.key, |entry| entry.configuration = None),
+            Kind::SegmentConfiguration => self.change_segment(&id.key, |segment| segment.audience = None),
+            Kind::SegmentKeys => {
+                if let Some((key, chunk)) = segment::parse_chunk_item(&id.key) {
+                    self.change_segment(key, |segment| segment.delete_chunk(chunk));
+                }
+            }
         }
-        self.set(&id.key, entry);
     }
 
     /// The flag of a key. `None`: unknown. A configuration without a definition makes no flag.
@@ -77,7 +98,32 @@ impl Snapshot {
         self.flags.is_empty()
     }
 
-    fn set(&mut self, key: &Arc<str>, mut entry: Entry) {
+    /// Why the flag or segment that an item belongs to cannot be compiled, for the log. `None`: it can, or is not there.
+    pub fn malformed(&self, id: &ItemId) -> Option<&Malformed> {
+        match id.kind {
+            Kind::FlagDefinition | Kind::FlagConfiguration => self.get(&id.key)?.malformed(),
+            Kind::SegmentConfiguration => self.segment(&id.key)?.malformed(),
+            Kind::SegmentKeys => self.segment(segment::parse_chunk_item(&id.key)?.0)?.malformed(),
+        }
+    }
+
+    /// Whether a context is in a segment, and why.
+    pub(super) fn membership(&self, segment: &str, context: &Context) -> SegmentOutcome {
+        match self.segment(segment) {
+            Some(segment) => segment
+                .ask(context, self, &mut Budget::of_a_segment())
+                .unwrap_or(SegmentOutcome::Malformed),
+            None => SegmentOutcome::Unconfigured,
+        }
+    }
+
+    pub(super) fn segment(&self, key: &str) -> Option<&Segment> {
+        self.segments.get(key).map(|segment| &**segment)
+    }
+
+    fn change_flag(&mut self, key: &Arc<str>, change: impl FnOnce(&mut Entry)) {
+        let mut entry = self.entries.get(key).cloned().unwrap_or_default();
+        change(&mut entry);
         let configuration = entry.configuration.as_deref();
         let compiled = entry
             .definition
@@ -92,6 +138,16 @@ impl Snapshot {
             self.entries.remove(key);
         } else {
             self.entries.insert(key.clone(), entry);
+        }
+    }
+
+    fn change_segment(&mut self, key: &str, change: impl FnOnce(&mut Segment)) {
+        let mut segment = self.segment(key).cloned().unwrap_or_default();
+        change(&mut segment);
+        if segment.is_empty() {
+            self.segments.remove(key);
+        } else {
+            self.segments.insert(key.into(), Arc::new(segment));
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::{Request, Response};
 
-use super::convert::{context, evaluation};
+use super::convert::{context, evaluation, explanation};
 use super::front::{Application, Deadline};
+use super::states::States;
 use super::{Answer, Refusal};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
@@ -15,20 +15,19 @@ use crate::domain::limits;
 use crate::evaluate::Flag;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
-use crate::watch::{Environment, Hub, State};
-
-/// The longest wait for `min_revision`.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::watch::{Hub, State};
 
 /// Answers from the hub's newest states.
 pub struct Evaluation {
-    hub: Arc<Hub>,
+    states: States,
 }
 
 impl Evaluation {
     /// Answers from this hub.
     pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+        Self {
+            states: States::new(hub),
+        }
     }
 
     /// Calls `answer` with the newest state of the caller's environment, once it has reached `min_revision`.
@@ -39,26 +38,8 @@ impl Evaluation {
         min_revision: u64,
         answer: impl FnOnce(&State) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let environment = if let Some(environment) = self.hub.environment(application.environment) {
-            environment
-        } else {
-            Box::pin(self.arrival(application, deadline)).await?
-        };
-        let state = environment.state();
-        if state.head.revision >= min_revision {
-            return answer(&state);
-        }
-        drop(state);
-        let patience = deadline.patience(PATIENCE);
-        let state = Box::pin(environment.wait_for(min_revision, patience.into())).await;
-        answer(&*state.map_err(|_| Refusal::revision_not_reached())?)
-    }
-
-    /// The caller's environment, which was made a moment ago and is on its way here.
-    async fn arrival(&self, application: &Application, deadline: Deadline) -> Result<Arc<Environment>, Refusal> {
-        let patience = deadline.patience(PATIENCE);
-        let arrived = self.hub.await_environment(application.environment, patience.into());
-        arrived.await.ok_or_else(Refusal::not_loaded)
+        let environment = application.environment;
+        self.states.with(environment, deadline, min_revision, answer).await
     }
 }
 
@@ -70,20 +51,28 @@ impl EvaluationService for Evaluation {
             flag,
             context,
             min_revision,
-            explain: _,
+            explain,
         } = request.into_inner();
+        if explain && application.kind == KeyKind::Client {
+            return Err(Refusal::ExplanationDenied.into());
+        }
         let context = question(&flag, context)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
             let known = state.snapshot.get(&flag).filter(|flag| visible(flag, application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
-            let answer = known.evaluate(&context);
-            Ok(evaluation::write(known, &answer, state.head.revision, application.kind))
+            let (answer, explanation) = if explain {
+                let (answer, explanation) = known.explain(&context, &state.snapshot);
+                (answer, Some(explanation::write(&explanation)))
+            } else {
+                (known.evaluate(&context, &state.snapshot), None)
+            };
+            let evaluation = evaluation::write(known, &answer, state.head.revision, application.kind);
+            Ok(pb::EvaluateResponse {
+                evaluation: Some(evaluation),
+                explanation,
+            })
         });
-        let evaluation = Some(answer.await?);
-        Ok(Response::new(pb::EvaluateResponse {
-            evaluation,
-            explanation: None,
-        }))
+        Ok(Response::new(answer.await?))
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
@@ -100,7 +89,10 @@ impl EvaluationService for Evaluation {
         let context = context::read(context).map_err(Refusal::Invalid)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
             let revision = state.head.revision;
-            let write = |flag: &Flag| evaluation::write(flag, &flag.evaluate(&context), revision, application.kind);
+            let write = |flag: &Flag| {
+                let answer = flag.evaluate(&context, &state.snapshot);
+                evaluation::write(flag, &answer, revision, application.kind)
+            };
             let visible = |flag: &&Flag| visible(flag, application.kind);
             let evaluations = if flags.is_empty() {
                 state.snapshot.flags().filter(visible).map(write).collect()

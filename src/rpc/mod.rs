@@ -12,6 +12,7 @@ pub mod evaluation;
 pub mod front;
 pub mod health;
 pub mod methods;
+mod states;
 pub mod status;
 pub mod watch;
 

@@ -25,6 +25,8 @@ pub enum Refusal {
     Unauthenticated,
     /// Ask somebody for the right to do this. Also where the caller may not know whether a thing exists.
     Denied,
+    /// Use a server key: an explanation tells rules.
+    ExplanationDenied,
     /// There is no such thing.
     NotFound {
         /// The kind of thing.
@@ -37,6 +39,13 @@ pub enum Refusal {
     /// Try again later, or elsewhere.
     Unavailable {
         /// What is missing now.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Try again when others are done.
+    Busy {
+        /// What there is enough of already.
         what: &'static str,
         /// When to try again.
         retry_after: Duration,
@@ -132,11 +141,17 @@ impl From<Refusal> for Status {
                 "PERMISSION_DENIED",
                 "the caller may not do this",
             ),
+            Refusal::ExplanationDenied => plain(
+                Code::PermissionDenied,
+                "SERVER_KEY_REQUIRED",
+                "an explanation tells rules, which client keys may not see; ask with a server key",
+            ),
             Refusal::NotFound { entity, key } => {
                 resource(Code::NotFound, "NOT_FOUND", entity, &key, "there is no such")
             }
             Refusal::Store(error) => stored(error),
             Refusal::Unavailable { what, retry_after } => retry(Code::Unavailable, "UNAVAILABLE", what, retry_after),
+            Refusal::Busy { what, retry_after } => retry(Code::ResourceExhausted, "BUSY", what, retry_after),
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,
                 "MESSAGE_TOO_LARGE",

@@ -24,6 +24,7 @@ use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
+use crate::pb::admin::v1::segment_service_server::SegmentServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
@@ -272,13 +273,15 @@ fn routes(store: &Store, hub: &Arc<Hub>, tokens: &Arc<jwt::Tokens>) -> Result<Ro
     };
     let projects = admin::Projects::new(store.clone());
     let environments = admin::Environments::new(store.clone());
-    let flags = admin::Flags::new(store.clone());
+    let flags = admin::Flags::new(store.clone(), hub.clone());
     let audit = admin::Audit::new(store.clone());
+    let segments = admin::Segments::new(store.clone());
     let auth = admin::Auth::new(store.clone(), tokens.clone());
     Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
         .add_service(compressed!(ProjectServiceServer::new(projects)))
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))
+        .add_service(compressed!(SegmentServiceServer::new(segments)))
         .add_service(compressed!(AuditServiceServer::new(audit)))
         .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
         .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))

@@ -3,10 +3,12 @@
 //! They are written in the statements that write the form, and nothing reads them in its place. One vector per column, as
 //! `unnest` takes them.
 
+use std::collections::BTreeSet;
+
 use serde::{Serialize, Serializer};
 use tokio_postgres::types::Json;
 
-use crate::domain::flag::{Configuration, Definition, Variant};
+use crate::domain::flag::{Configuration, Definition, Prerequisite, Variant};
 use crate::domain::rule::{Rule, Serve};
 use crate::domain::value::Value;
 
@@ -30,6 +32,18 @@ pub(super) struct Configurations<'a> {
     pub rules: Vec<Json<&'a [Rule]>>,
     pub default_serves: Vec<Option<Json<&'a Serve>>>,
     pub salts: Vec<Option<&'a str>>,
+    pub prerequisites: Vec<Json<&'a [Prerequisite]>>,
+}
+
+/// Who depends on whom, of the configurations whose dependencies changed.
+#[derive(Default)]
+pub(super) struct Links<'a> {
+    /// Whose dependencies changed.
+    pub changed: Vec<i64>,
+    /// Flags and the keys of their prerequisites.
+    pub prerequisites: (Vec<i64>, Vec<&'a str>),
+    /// Flags and the keys of the segments that they ask about.
+    pub segments: (Vec<i64>, Vec<&'a str>),
 }
 
 impl<'a> Variants<'a> {
@@ -70,7 +84,7 @@ impl<'a> Configurations<'a> {
     pub(super) fn push(&mut self, flag_id: i64, configuration: &'a Configuration, form: &'a [u8]) {
         let Configuration {
             enabled,
-            prerequisites: _,
+            prerequisites,
             rules,
             default,
             salt,
@@ -81,5 +95,34 @@ impl<'a> Configurations<'a> {
         self.rules.push(Json(rules));
         self.default_serves.push(default.as_ref().map(Json));
         self.salts.push(salt.as_deref());
+        self.prerequisites.push(Json(prerequisites));
     }
+}
+
+impl<'a> Links<'a> {
+    /// Adds a flag's dependencies, if they are not what they were.
+    pub(super) fn push(&mut self, flag_id: i64, before: &Configuration, after: &'a Configuration) {
+        let (prerequisites, segments) = dependencies(after);
+        if dependencies(before) == (prerequisites.clone(), segments.clone()) {
+            return;
+        }
+        self.changed.push(flag_id);
+        for key in prerequisites {
+            self.prerequisites.0.push(flag_id);
+            self.prerequisites.1.push(key);
+        }
+        for key in segments {
+            self.segments.0.push(flag_id);
+            self.segments.1.push(key);
+        }
+    }
+}
+
+/// The keys of the flags and of the segments that a configuration depends on.
+fn dependencies(configuration: &Configuration) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let prerequisites = configuration.prerequisites.iter();
+    (
+        prerequisites.map(|prerequisite| prerequisite.flag.as_str()).collect(),
+        configuration.segments().collect(),
+    )
 }

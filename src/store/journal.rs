@@ -199,6 +199,7 @@ impl<'a> Journal<'a> {
             Some(_) | None => None,
         };
         Ok(Written {
+            warnings: Vec::new(),
             entity,
             revisions: changes.into_iter().map(|change| change.touched).collect(),
             access_revision,

@@ -133,6 +133,26 @@ pub(super) async fn instance_standing(
     read_standing(caller, Some(&row))
 }
 
+/// Refuses a caller who does not have in this project whichever permission `needed` says, given the rows of `reads`: for what
+/// changes nothing that others read, and so needs no lock of theirs. One round trip.
+pub(super) async fn authorise<const N: usize>(
+    transaction: &Transaction<'_>,
+    caller: &Caller,
+    project: &key::Project,
+    reads: [pipeline::Query<'_>; N],
+    needed: impl FnOnce(&[Vec<Row>; N]) -> Result<Permission, Error>,
+) -> Result<[Vec<Row>; N], Error> {
+    let user = user_id(caller);
+    let key = project.as_str();
+    let standing: [pipeline::Query<'_>; 1] = [(STANDING, &[&key, &user])];
+    let queries: Vec<_> = standing.into_iter().chain(reads).collect();
+    let mut answers = pipeline::run(transaction, &queries).await?.into_iter();
+    let (_, standing) = read_standing(caller, answers.next().unwrap_or_default().first())?;
+    let found = std::array::from_fn(|_| answers.next().unwrap_or_default());
+    let allowed = Permission::Read.granted_to(standing) && needed(&found)?.granted_to(standing);
+    if allowed { Ok(found) } else { Err(Error::Denied) }
+}
+
 fn user_id(caller: &Caller) -> Option<uuid::Uuid> {
     match caller.actor {
         Actor::User(id) => Some(id),

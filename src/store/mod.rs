@@ -19,6 +19,7 @@ pub mod environments;
 pub mod error;
 pub mod feed;
 pub mod flags;
+pub mod history;
 mod journal;
 pub mod keys;
 mod lease;
@@ -30,6 +31,7 @@ mod pipeline;
 pub mod projects;
 mod requests;
 mod rows;
+pub mod segments;
 pub mod users;
 
 use deadpool_postgres::{Object, Pool, Transaction};

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::feed::Hint;
 use crate::domain::change::{Digest, EnvironmentId};
+use crate::domain::check::Warning;
 use crate::domain::key;
 
 /// Who acts.
@@ -98,6 +99,8 @@ pub struct Written<T> {
     pub access_revision: Option<u64>,
     /// False: everything was so already, and nothing was written.
     pub changed: bool,
+    /// What is odd about what was written, with paths as in the request.
+    pub warnings: Vec<Warning>,
 }
 
 impl<T> Written<T> {
@@ -108,6 +111,7 @@ impl<T> Written<T> {
             revisions: Vec::new(),
             access_revision: None,
             changed: false,
+            warnings: Vec::new(),
         }
     }
 
@@ -118,7 +122,13 @@ impl<T> Written<T> {
             revisions: self.revisions,
             access_revision: self.access_revision,
             changed: self.changed,
+            warnings: self.warnings,
         })
+    }
+
+    /// The same write, with what is odd about it.
+    pub(super) fn with_warnings(self, warnings: Vec<Warning>) -> Self {
+        Self { warnings, ..self }
     }
 
     /// What would have been written, once it is rolled back: its revisions and etags will be another write's.

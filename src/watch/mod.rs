@@ -26,6 +26,7 @@ mod credential;
 mod environment;
 mod hub;
 mod item;
+mod malformed;
 mod message;
 mod options;
 mod ring;

@@ -55,11 +55,16 @@ impl Delta {
 }
 
 impl Ring {
-    /// Appends the revision that follows the newest, and lets go of the oldest beyond the limits.
+    /// Appends the revision that follows the newest, and lets go of the oldest beyond the limits. The newest is kept however
+    /// many bytes it has: they are the state's own, and whoever stands before it is told what changed rather than everything.
     pub(super) fn push(&mut self, delta: Delta, limits: &Options) {
         self.weight += delta.weight;
         self.deltas.push_back(Arc::new(delta));
-        while self.deltas.len() > limits.ring_revisions || self.weight > limits.ring_bytes {
+        let beyond = |ring: &Self| {
+            let revisions = ring.deltas.len();
+            revisions > limits.ring_revisions || (revisions > 1 && ring.weight > limits.ring_bytes)
+        };
+        while beyond(self) {
             let Some(oldest) = self.deltas.pop_front() else { break };
             self.weight -= oldest.weight;
         }
@@ -188,7 +193,7 @@ mod tests {
                 let StoredDelta { head, previous_digest, changes } = revision.delta.clone();
                 ring.push(Delta::new(head, previous_digest, changes.into_iter().map(Change::new).collect()), &limits);
                 prop_assert!(ring.deltas.len() <= revisions);
-                prop_assert!(ring.weight <= bytes);
+                prop_assert!(ring.weight <= bytes || ring.deltas.len() == 1);
                 prop_assert_eq!(ring.weight, ring.deltas.iter().map(|delta| delta.weight).sum::<usize>());
             }
             for (revision, known) in history.revisions.iter().enumerate() {
@@ -208,6 +213,13 @@ mod tests {
         assert!(Arc::ptr_eq(&once.changes, &again.changes));
         let item = &state.items[once.changes[0].id()];
         assert!(matches!(&once.changes[0], Change::Put(put) if Arc::ptr_eq(put, item)));
+    }
+
+    #[test]
+    fn a_revision_larger_than_the_ring_is_known_until_the_next() {
+        let history = History::of(3);
+        let state = history.state(3, &limits(10, 1));
+        assert!(state.since(2).is_some() && state.since(1).is_none());
     }
 
     #[test]

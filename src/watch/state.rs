@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use imbl::OrdMap;
 
 use super::item::{Change, Item};
+use super::malformed;
 use super::message::Commit;
 use super::options::Options;
 use super::ring::{Delta, Merged, Ring};
@@ -65,10 +66,16 @@ impl State {
         limits: &Options,
     ) -> Self {
         let mut contents = Contents::default();
+        let mut changed = Vec::new();
         for stored in items {
             let known = previous.and_then(|state| state.items.get(&stored.id));
-            contents.put(share(known, stored));
+            let item = share(known, stored);
+            if known.is_none_or(|known| known.form_hash != item.form_hash) {
+                changed.push(Arc::clone(&item));
+            }
+            contents.put(item);
         }
+        malformed::report(position.1, &contents.snapshot, changed.iter().map(|item| &item.id));
         let ring = ring(position.2, recent, &contents.items, limits);
         Self::new(position, contents, ring)
     }
@@ -96,9 +103,11 @@ impl State {
                 Change::Delete(deletion) => contents.delete(&deletion.id),
             }
         }
+        let environment = self.commit.position.environment;
+        malformed::report(environment, &contents.snapshot, changes.iter().map(Change::id));
         let mut ring = self.ring.clone();
         ring.push(Delta::new(head, previous_digest, changes), limits);
-        let position = (self.identity, self.commit.position.environment, head);
+        let position = (self.identity, environment, head);
         Ok(Self::new(position, contents, ring))
     }
 

@@ -1,5 +1,5 @@
 //! Clients in other languages: each generates or loads its stubs from `proto/` as its users would, and makes one journey, from a
-//! login to a change that arrives on a stream, against the built binary.
+//! login to a change that arrives on a stream, against the built binary. Two of them also certify it by the vectors.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,6 +43,18 @@ fn a_node_program_makes_the_journey() {
         modules,
         &format!("NODE_PATH={modules} node tests/clients/node/flag_journey.js"),
     );
+}
+
+#[test]
+fn a_python_program_certifies_the_server() {
+    let python = "target/clients/python/bin/python";
+    check(python, &format!("{python} tests/clients/python/certify.py"));
+}
+
+#[test]
+fn a_typescript_program_certifies_the_server() {
+    let certify = "tests/clients/node/build && node target/clients/node/built/certify.js";
+    check("target/clients/node/node_modules/typescript", certify);
 }
 
 #[test]

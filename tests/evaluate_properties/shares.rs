@@ -46,23 +46,36 @@ fn shares_are_as_large_as_their_weights_say() {
     check("ten", &[1; 10]);
 }
 
-/// Chi-squared of a table with 4 × 4 cells has 9 degrees of freedom: above 33.7 once in 10 000.
+const CELLS: usize = 4;
+
+/// How far the shares of two flags are from having nothing to do with each other: chi-squared of a table of 4 × 4 cells, which has 9
+/// degrees of freedom.
+fn dependence(one: &[usize], other: &[usize]) -> f64 {
+    let mut cells = [[0_u32; CELLS]; CELLS];
+    for (one, other) in one.iter().zip(other) {
+        cells[*one][*other] += 1;
+    }
+    let users = f64::from(cells.as_flattened().iter().sum::<u32>());
+    let row = |n: usize| f64::from(cells[n].iter().sum::<u32>());
+    let column = |n: usize| f64::from(cells.iter().map(|row| row[n]).sum::<u32>());
+    let mut chi_squared = 0.0;
+    for (n, m) in (0..CELLS).flat_map(|n| (0..CELLS).map(move |m| (n, m))) {
+        let expected = row(n) * column(m) / users;
+        chi_squared += (f64::from(cells[n][m]) - expected).powi(2) / expected;
+    }
+    chi_squared
+}
+
+fn everyone(salt: &str, users: u32) -> Vec<usize> {
+    (0..users).map(|user| share(salt, user, &[1; CELLS])).collect()
+}
+
+/// Above 33.7 once in 10 000.
 #[test]
 fn where_someone_falls_in_one_flag_says_nothing_of_another() {
     let check = |one: &str, other: &str| {
         const USERS: u32 = 100_000;
-        let weights = [1; 4];
-        let mut cells = [[0_u32; 4]; 4];
-        for user in 0..USERS {
-            cells[share(one, user, &weights)][share(other, user, &weights)] += 1;
-        }
-        let row = |n: usize| f64::from(cells[n].iter().sum::<u32>());
-        let column = |n: usize| f64::from(cells.iter().map(|row| row[n]).sum::<u32>());
-        let mut chi_squared = 0.0;
-        for (n, m) in (0..4).flat_map(|n| (0..4).map(move |m| (n, m))) {
-            let expected = row(n) * column(m) / f64::from(USERS);
-            chi_squared += (f64::from(cells[n][m]) - expected).powi(2) / expected;
-        }
+        let chi_squared = dependence(&everyone(one, USERS), &everyone(other, USERS));
         assert!(chi_squared < 33.7, "{one} and {other}: {chi_squared}");
     };
     check("new-checkout", "old-checkout");
@@ -71,6 +84,19 @@ fn where_someone_falls_in_one_flag_says_nothing_of_another() {
     check("flag-1", "flag-11");
     check("f", "f:");
     check("experiment", "experiment-holdout");
+}
+
+/// Of 435 pairs none is above 47.5, where one in 3 000 000 would be.
+#[test]
+fn any_two_salts_are_independent() {
+    let salts = (0..10).flat_map(|n| [format!("flag-{n}"), format!("{n}"), "s".repeat(n + 1)]);
+    let shares: Vec<_> = salts.map(|salt| (everyone(&salt, 20_000), salt)).collect();
+    for (n, (one, salt)) in shares.iter().enumerate() {
+        for (other, other_salt) in &shares[..n] {
+            let chi_squared = dependence(one, other);
+            assert!(chi_squared < 47.5, "{salt} and {other_salt}: {chi_squared}");
+        }
+    }
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 use deadpool_postgres::{Manager, Pool};
 use halyard::domain::change::{Digest, EnvironmentId, ItemChange, digest};
 use halyard::domain::form::{ItemId, Kind};
+use halyard::domain::segment::chunk_item;
 use tokio_postgres::{Client, NoTls};
 
 use crate::cluster::Cluster;
@@ -17,10 +18,12 @@ impl World {
     pub async fn new() -> Self {
         let cluster = Cluster::start().await;
         let client = cluster.client().await;
-        client
-            .batch_execute(include_str!("../../migrations/V1__create_schema.sql"))
-            .await
-            .unwrap();
+        for migration in [
+            include_str!("../../migrations/V1__create_schema.sql"),
+            include_str!("../../migrations/V2__add_segments_prerequisites_and_lifecycles.sql"),
+        ] {
+            client.batch_execute(migration).await.unwrap();
+        }
         client
             .batch_execute(
                 "insert into projects (key, name, description, created_at, updated_at) values ('shop', '', '', now(), now());
@@ -87,21 +90,56 @@ impl World {
         revision
     }
 
+    /// Writes a segment with a list of so many chunks, as one revision in one transaction. Returns the new revision.
+    pub async fn write_list(&mut self, environment: EnvironmentId, chunks: u32, chunk_bytes: usize) -> u64 {
+        let sql = "
+            with made as (
+                insert into segments (project_id, key, name, description, created_at, updated_at)
+                values (1, 'beta', '', '', now(), now()) returning id
+            )
+            insert into segment_configurations (
+                project_id, environment_id, segment_id, form, included, excluded, conditions, version, updated_at)
+            select 1, $1, id, '{}', '{}', '{}', '[]', 1, now() from made";
+        self.client.batch_execute("begin").await.unwrap();
+        self.client.execute(sql, &[&environment.0]).await.unwrap();
+        let sql = "
+            insert into segment_key_chunks (environment_id, segment_id, chunk, form, version)
+            select $1, id, $2, $3, 1 from segments";
+        let mut items = vec![(item(Kind::SegmentConfiguration, "beta"), b"{}".to_vec())];
+        for chunk in 0..chunks {
+            // Bytes that do not compress.
+            let form: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(chunk_bytes).collect();
+            let number = i32::try_from(chunk).unwrap();
+            self.client
+                .execute(sql, &[&environment.0, &number, &form])
+                .await
+                .unwrap();
+            items.push((item(Kind::SegmentKeys, &chunk_item("beta", chunk)), form));
+        }
+        let revision = self.append_all(environment, 1, &items).await;
+        self.client.batch_execute("commit").await.unwrap();
+        revision
+    }
+
     async fn append(&self, environment: EnvironmentId, kind: Kind, version: u64, form: &[u8]) -> u64 {
+        self.append_all(environment, version, &[(item(kind, "flag"), form.to_vec())])
+            .await
+    }
+
+    async fn append_all(&self, environment: EnvironmentId, version: u64, items: &[(ItemId, Vec<u8>)]) -> u64 {
         let sql = "select revision, digest from environment_heads where environment_id = $1 for update";
         let row = self.client.query_one(sql, &[&environment.0]).await.unwrap();
         let revision = row.get::<_, i64>(0) + 1;
         let previous = Digest::from_slice(row.get(1)).unwrap();
-        let id = ItemId {
-            kind,
-            key: "flag".into(),
-        };
-        let item = ItemChange {
-            id: &id,
-            version,
-            form: Some(form),
-        };
-        let digest = digest(previous, u64::try_from(revision).unwrap(), &[item]).0.to_vec();
+        let changes: Vec<_> = items
+            .iter()
+            .map(|(id, form)| ItemChange {
+                id,
+                version,
+                form: Some(form),
+            })
+            .collect();
+        let digest = digest(previous, u64::try_from(revision).unwrap(), &changes).0.to_vec();
         let sql = "
             with head as (
                 update environment_heads
@@ -112,16 +150,21 @@ impl World {
                 values ($1, $2, $3, $4, now(), 'test')
             )
             insert into change_items (environment_id, revision, kind, key, version, form)
-            values ($1, $2, $5, 'flag', $6, $7)";
+            select $1, $2, item.kind, item.key, $5, item.form
+            from unnest($6::text[], $7::text[], $8::bytea[]) as item (kind, key, form)";
         let (previous, version) = (previous.0.to_vec(), i64::try_from(version).unwrap());
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+        let kinds: Vec<_> = items.iter().map(|(id, _)| id.kind.name()).collect();
+        let keys: Vec<_> = items.iter().map(|(id, _)| &*id.key).collect();
+        let forms: Vec<_> = items.iter().map(|(_, form)| form.as_slice()).collect();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
             &environment.0,
             &revision,
             &previous,
             &digest,
-            &kind.name(),
             &version,
-            &form,
+            &kinds,
+            &keys,
+            &forms,
         ];
         self.client.execute(sql, &parameters).await.unwrap();
         u64::try_from(revision).unwrap()
@@ -165,4 +208,8 @@ impl World {
         let rows = self.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+}
+
+fn item(kind: Kind, key: &str) -> ItemId {
+    ItemId { kind, key: key.into() }
 }

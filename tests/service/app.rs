@@ -12,6 +12,7 @@ use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
+use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 use halyard::pb::evaluation::v1::watch_service_client::WatchServiceClient;
@@ -112,6 +113,10 @@ impl App {
 
     pub fn flags(&self) -> FlagServiceClient<Client> {
         FlagServiceClient::new(self.administrator())
+    }
+
+    pub fn segments(&self) -> SegmentServiceClient<Client> {
+        SegmentServiceClient::new(self.administrator())
     }
 
     /// A project `shop` with an environment `dev`, and that environment's keys.

@@ -76,6 +76,15 @@ fn split(weights: &[(&str, u32)]) -> pb::Serve {
     }
 }
 
+fn rule(key: &str, conditions: Vec<pb::Condition>, serve: pb::Serve) -> pb::Rule {
+    pb::Rule {
+        key: key.into(),
+        description: String::new(),
+        conditions,
+        serve: Some(serve),
+    }
+}
+
 async fn configure(app: &App, flag: &str, rules: Vec<pb::Rule>, default_serve: Option<pb::Serve>) -> u64 {
     let configuration = admin::FlagConfiguration {
         project: "shop".into(),
@@ -197,12 +206,6 @@ async fn rules_are_asked_in_order_and_named_in_the_answer() {
     let app = App::start().await;
     let keys = app.shop().await;
     app.flag("f").await;
-    let rule = |key: &str, conditions, serve| pb::Rule {
-        key: key.into(),
-        conditions,
-        serve: Some(serve),
-        ..Default::default()
-    };
     let rules = vec![
         rule(
             "staff",
@@ -266,6 +269,65 @@ async fn rules_are_asked_in_order_and_named_in_the_answer() {
     )
     .await;
     check(None, ("off", pb::Reason::Default, "")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explanations_are_for_server_keys() {
+    let app = App::start().await;
+    let keys = app.shop().await;
+    app.flag("f").await;
+    let country = condition("country", pb::Operator::StartsWith, &[text("D")]);
+    let revision = configure(
+        &app,
+        "f",
+        vec![rule("german", vec![country], only("on"))],
+        Some(split(&[("off", 3)])),
+    )
+    .await;
+    let explain = |country: &str| pb::EvaluateRequest {
+        explain: true,
+        ..ask("f", context("u", &[("country", text(country))]), revision)
+    };
+
+    let answer = evaluation(&app.channel, &keys.server)
+        .evaluate(explain("FR"))
+        .await
+        .unwrap()
+        .into_inner();
+    let (served, explanation) = (answer.evaluation.unwrap(), answer.explanation.unwrap());
+    assert_eq!(
+        (explanation.variant.as_str(), explanation.reason()),
+        (served.variant.as_str(), served.reason())
+    );
+    let rule = &explanation.rules[0];
+    assert_eq!(
+        (rule.rule.as_str(), rule.outcome()),
+        ("german", pb::RuleOutcome::NotMatched)
+    );
+    let condition = &rule.conditions[0];
+    assert_eq!(condition.value, Some(value(text("FR"))));
+    assert_eq!(condition.outcome(), pb::ConditionOutcome::Fails);
+    assert_eq!(explanation.default_split.unwrap().total_weight, 3);
+
+    let plain = ask("f", context("u", &[]), revision);
+    let answer = evaluation(&app.channel, &keys.server)
+        .evaluate(plain)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.explanation, None, "only whoever asks is told");
+
+    let refusal = refused(
+        evaluation(&app.channel, &keys.client).evaluate(explain("DE")).await,
+        Code::PermissionDenied,
+    );
+    assert!(refusal.message().contains("server key"), "{refusal:?}");
+    let mut unknown = explain("DE");
+    unknown.flag = "unknown".into();
+    refused(
+        evaluation(&app.channel, &keys.client).evaluate(unknown).await,
+        Code::PermissionDenied,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

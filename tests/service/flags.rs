@@ -136,12 +136,12 @@ async fn bad_flags_are_told_everything_at_once() {
         ..bool_flag("")
     };
     let fields = [
-        "flag.type",
+        "flag.owner",
         "flag.key",
+        "flag.type",
         "flag.variants[0].key",
         "flag.variants[1].value",
         "flag.off_variant",
-        "flag.owner",
     ];
     invalid(app.flags().create_flag(create(flag)).await, &fields);
     let unsuitable = pb::Flag {
@@ -512,7 +512,10 @@ async fn bad_configurations_are_told_everything_at_once() {
     };
     invalid(
         app.flags().update_flag_configuration(configure(unknown)).await,
-        &["configuration.rules[0].conditions[0].operator"],
+        &[
+            "configuration.rules[0].conditions[0].operator",
+            "configuration.rules[0].serve.variant",
+        ],
     );
 }
 

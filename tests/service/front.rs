@@ -444,6 +444,19 @@ async fn a_stranger_is_denied_alike_what_exists_and_what_does_not() {
             ..Default::default()
         };
         refused(flags.create_flag(create).await, Code::PermissionDenied);
+        let restore = admin::RestoreFlagRequest {
+            project: project(),
+            flag: "f".into(),
+            ..Default::default()
+        };
+        refused(flags.restore_flag(restore).await, Code::PermissionDenied);
+        let at = admin::EvaluateAtRequest {
+            project: project(),
+            environment: "dev".into(),
+            revision: 1,
+            ..Default::default()
+        };
+        refused(flags.evaluate_at(at).await, Code::PermissionDenied);
     }
     let listed = projects
         .list_projects(admin::ListProjectsRequest::default())
@@ -453,7 +466,7 @@ async fn a_stranger_is_denied_alike_what_exists_and_what_does_not() {
 }
 
 /// The token of a user who has no role anywhere: an administrator who no longer is one.
-async fn stranger(app: &App) -> String {
+pub async fn stranger(app: &App) -> String {
     let email = Email::new("eve@example.com").unwrap();
     create_administrator(app.server.store(), &email, PASSWORD.to_owned().into())
         .await

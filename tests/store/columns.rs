@@ -1,9 +1,11 @@
 //! The columns that people read and edit: after every write, encoding what they say gives the stored form byte for byte.
 
+use halyard::domain::draft;
+use std::collections::BTreeSet;
+
 use halyard::domain::flag::{Configuration, Definition, Variant};
 use halyard::domain::form;
 use halyard::domain::key;
-use halyard::domain::rule::Serve;
 use halyard::domain::value::{Value, ValueType};
 use halyard::store::configurations::{ConfigurationPatch, Toggle};
 use halyard::store::flags::{FlagPatch, NewFlag};
@@ -54,7 +56,7 @@ fn parsed<T: DeserializeOwned>(json: &str) -> T {
 fn configuration(row: &Row) -> Configuration {
     Configuration {
         enabled: row.get("enabled"),
-        prerequisites: Vec::new(),
+        prerequisites: parsed(row.get("prerequisites")),
         rules: parsed(row.get("rules")),
         default: row.get::<_, Option<&str>>("default_serve").map(parsed),
         salt: row.get("salt"),
@@ -65,7 +67,16 @@ fn configuration(row: &Row) -> Configuration {
 async fn check(world: &World, counts: [usize; 3]) {
     let flags = "select id, key, value_type, off_variant, default_variant, client_visible, form from flags";
     let variants = "select key, value::text, description from flag_variants where flag_id = $1 order by position";
-    let configurations = "select enabled, rules::text, default_serve::text, salt, form from flag_configurations";
+    let configurations = "select enabled, rules::text, default_serve::text, salt, prerequisites::text, form,
+            array(
+                select f.key from flag_prerequisites l join flags f on f.id = l.prerequisite_id
+                where l.environment_id = c.environment_id and l.flag_id = c.flag_id order by f.key
+            ) as linked_flags,
+            array(
+                select s.key from flag_segments l join segments s on s.id = l.segment_id
+                where l.environment_id = c.environment_id and l.flag_id = c.flag_id order by s.key
+            ) as linked_segments
+        from flag_configurations c";
     let (mut found, sql) = ([0; 3], &world.sql);
     for flag in sql.query(flags, &[]).await.unwrap() {
         let variants = sql.query(variants, &[&flag.get::<_, i64>("id")]).await.unwrap();
@@ -74,10 +85,24 @@ async fn check(world: &World, counts: [usize; 3]) {
         found[1] += variants.len();
     }
     for row in sql.query(configurations, &[]).await.unwrap() {
-        check_form(&row, &form::write_configuration(&configuration(&row)));
+        let configuration = configuration(&row);
+        check_form(&row, &form::write_configuration(&configuration));
+        check_links(&row, &configuration);
         found[2] += 1;
     }
     assert_eq!(found, counts);
+}
+
+/// Checks that the links are to what the configuration depends on.
+fn check_links(row: &Row, configuration: &Configuration) {
+    let prerequisites = configuration.prerequisites.iter();
+    let flags: BTreeSet<_> = prerequisites.map(|prerequisite| prerequisite.flag.as_str()).collect();
+    let segments: BTreeSet<_> = configuration.segments().collect();
+    let linked: [Vec<&str>; 2] = [row.get("linked_flags"), row.get("linked_segments")];
+    assert_eq!(
+        linked,
+        [flags, segments].map(|keys| keys.into_iter().collect::<Vec<_>>())
+    );
 }
 
 fn check_form(row: &Row, encoded: &[u8]) {
@@ -123,7 +148,8 @@ async fn toggle(world: &World, toggles: &[(&str, bool)]) {
     done(world.store.toggle_flags(&mutation, shop(&dev), &toggles, respond).await);
 }
 
-fn redefining(definition: Definition) -> FlagPatch {
+fn redefining(definition: &Definition) -> FlagPatch {
+    let definition = draft::Definition::from(definition);
     FlagPatch {
         variants: Some(definition.variants),
         off_variant: Some(definition.off_variant),
@@ -133,12 +159,15 @@ fn redefining(definition: Definition) -> FlagPatch {
     }
 }
 
-fn saying(configuration: Configuration) -> ConfigurationPatch {
+fn saying(configuration: &Configuration) -> ConfigurationPatch {
+    let configuration = draft::Configuration::from(configuration);
     ConfigurationPatch {
         enabled: Some(configuration.enabled),
+        prerequisites: Some(configuration.prerequisites),
         rules: Some(configuration.rules),
         default: Some(configuration.default),
         salt: Some(configuration.salt),
+        strict: false,
     }
 }
 
@@ -233,12 +262,12 @@ async fn every_write_of_a_flag_writes_its_columns() {
         value: Value::Bool(true),
         description: "perhaps".into(),
     });
-    update(&world, redefining(definition.clone())).await;
+    update(&world, redefining(&definition)).await;
     check(&world, [1, 3, 0]).await;
     definition.variants.truncate(1);
     (definition.off_variant, definition.default_variant) = (None, None);
     definition.client_visible = true;
-    update(&world, redefining(definition)).await;
+    update(&world, redefining(&definition)).await;
     check(&world, [1, 1, 0]).await;
     let owned = FlagPatch {
         owner: Some("team".into()),
@@ -248,7 +277,7 @@ async fn every_write_of_a_flag_writes_its_columns() {
     check(&world, [1, 1, 0]).await;
     archive(&world).await;
     check(&world, [1, 1, 0]).await;
-    update(&world, redefining(bool_flag("f").definition)).await;
+    update(&world, redefining(&bool_flag("f").definition)).await;
     check(&world, [1, 2, 0]).await;
     let (mutation, shop, f) = (world.by_owner(), project("shop"), flag("f"));
     done(world.store.delete_flag(&mutation, &shop, &f, "", respond).await);
@@ -262,7 +291,7 @@ async fn every_write_of_a_configuration_writes_its_columns() {
         create(&world, bool_flag(key)).await;
     }
     let full = ConfigurationPatch {
-        default: Some(Some(Serve::Variant(variant("on")))),
+        default: Some(Some(draft::Serve::Variant("on".to_owned()))),
         salt: Some(Some("pepper".into())),
         ..ConfigurationPatch::default()
     };
@@ -270,7 +299,7 @@ async fn every_write_of_a_configuration_writes_its_columns() {
     check(&world, [2, 4, 1]).await;
     toggle(&world, &[("g", true), ("f", true)]).await;
     check(&world, [2, 4, 2]).await;
-    configure(&world, saying(Configuration::default())).await;
+    configure(&world, saying(&Configuration::default())).await;
     check(&world, [2, 4, 2]).await;
 }
 
@@ -278,6 +307,9 @@ async fn every_write_of_a_configuration_writes_its_columns() {
 fn random_lives_of_flags_leave_columns_that_say_what_the_forms_say() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let world = runtime.block_on(world());
+    let segments = "insert into segments (project_id, key, name, description, created_at, updated_at)
+        select p.id, s.key, '', '', now(), now() from projects p, (values ('s'), ('t')) s (key)";
+    runtime.block_on(world.sql.execute(segments, &[])).unwrap();
     let config = Config {
         cases: 64,
         failure_persistence: None,
@@ -286,18 +318,23 @@ fn random_lives_of_flags_leave_columns_that_say_what_the_forms_say() {
     let live = async |life: Life| {
         // Also what a life that failed left behind, so that shorter ones fail for the same reason.
         world.sql.execute("delete from flags", &[]).await.unwrap();
+        for key in ["p", "q"] {
+            create(&world, bool_flag(key)).await;
+        }
         let (definition, metadata) = (life.first, bool_flag("f").metadata);
         let variants = [definition.variants.len(), life.second.variants.len()];
         create(&world, NewFlag { definition, metadata }).await;
-        check(&world, [1, variants[0], 0]).await;
-        update(&world, redefining(life.second)).await;
-        check(&world, [1, variants[1], 0]).await;
+        check(&world, [3, 4 + variants[0], 0]).await;
+        update(&world, redefining(&life.second)).await;
+        check(&world, [3, 4 + variants[1], 0]).await;
         let enabled = life.configuration.enabled;
-        configure(&world, saying(life.configuration)).await;
+        configure(&world, saying(&life.configuration)).await;
         toggle(&world, &[("f", !enabled)]).await;
-        check(&world, [1, variants[1], 1]).await;
+        check(&world, [3, 4 + variants[1], 1]).await;
+        configure(&world, saying(&Configuration::default())).await;
+        check(&world, [3, 4 + variants[1], 1]).await;
         archive(&world).await;
-        check(&world, [1, variants[1], 1]).await;
+        check(&world, [3, 4 + variants[1], 1]).await;
     };
     let outcome = TestRunner::new(config).run(&generate::life("f"), |life| {
         runtime.block_on(live(life));

@@ -1,7 +1,7 @@
 //! Configurations and toggles.
 
 use halyard::domain::access::Role;
-use halyard::domain::rule::Serve;
+use halyard::domain::draft;
 use halyard::store::configurations::{ConfigurationPatch, FlagConfiguration, Toggle};
 use halyard::store::environments::Address;
 use halyard::store::{Entity, Error, Mutation, Outcome};
@@ -42,7 +42,7 @@ async fn update(
 fn serving(key: &str) -> ConfigurationPatch {
     ConfigurationPatch {
         enabled: Some(true),
-        default: Some(Some(Serve::Variant(variant(key)))),
+        default: Some(Some(draft::Serve::Variant(key.to_owned()))),
         ..ConfigurationPatch::default()
     }
 }

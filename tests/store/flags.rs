@@ -1,9 +1,11 @@
 //! Flags: definitions, and what a change of one means for every environment.
 
 use halyard::domain::access::Role;
-use halyard::domain::rule::Serve;
+use halyard::domain::draft;
+use halyard::domain::flag::{Lifecycle, Lifespan};
+use halyard::domain::value::ValueType;
 use halyard::store::configurations::{ConfigurationPatch, Toggle};
-use halyard::store::flags::{Flag, FlagFilter, FlagPatch};
+use halyard::store::flags::{Flag, FlagFilter, FlagPatch, FlagState};
 use halyard::store::{Entity, Error, Mutation, Outcome};
 
 use crate::world::*;
@@ -193,7 +195,7 @@ async fn a_variant_that_is_served_cannot_be_removed() {
     let world = world().await;
     let mut definition = world.flag("f").await.entity.definition;
     let serve = ConfigurationPatch {
-        default: Some(Some(Serve::Variant(variant("on")))),
+        default: Some(Some(draft::Serve::Variant("on".to_owned()))),
         ..ConfigurationPatch::default()
     };
     let prod = environment("prod");
@@ -205,7 +207,7 @@ async fn a_variant_that_is_served_cannot_be_removed() {
     );
     definition.variants.remove(0);
     let patch = || FlagPatch {
-        variants: Some(definition.variants.clone()),
+        variants: Some(definition.variants.iter().map(Into::into).collect()),
         default_variant: Some(None),
         ..FlagPatch::default()
     };
@@ -423,7 +425,6 @@ async fn flags_are_listed_by_key_with_what_was_asked_for() {
     let nowhere = environment("nowhere");
     let filter = FlagFilter {
         environment: Some(&nowhere),
-        archived: false,
         ..FlagFilter::default()
     };
     let missing = world.store.list_flags(&project("shop"), filter, &page(1, "")).await;
@@ -443,4 +444,173 @@ async fn a_damaged_form_is_an_error_and_not_a_panic() {
     world.sql.execute("update flags set form = 'null'", &[]).await.unwrap();
     let read = world.store.get_flag(&project("shop"), &flag("f")).await;
     assert!(matches!(read, Err(Error::Corrupt { column: "form", .. })), "{read:?}");
+}
+
+/// The keys of the flags that pass a filter.
+async fn passing(world: &World, filter: FlagFilter<'_>) -> String {
+    let all = world.store.list_flags(&project("shop"), filter, &page(100, "")).await;
+    let keys = all
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|(flag, _)| flag.definition.key.to_string());
+    keys.collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn flags_are_found_by_text_in_any_case() {
+    let world = world().await;
+    let texts = [
+        ("plain", "Größe", ""),
+        ("Under_score", "100 %", "A\nB"),
+        ("x.y", "[a-z]*", "ÅNGSTRÖM \\ ***:"),
+    ];
+    for (key, name, description) in texts {
+        let mut new = bool_flag(key);
+        (new.metadata.name, new.metadata.description) = (name.into(), description.into());
+        done(
+            world
+                .store
+                .create_flag(&world.by_owner(), &project("shop"), new, respond)
+                .await,
+        );
+    }
+    let all = "Under_score plain x.y";
+    let check = async |text: &str, keys: &str| {
+        let filter = FlagFilter {
+            text,
+            ..FlagFilter::default()
+        };
+        assert_eq!(passing(&world, filter).await, keys, "{text:?}");
+    };
+    for (text, keys) in [
+        ("", all),
+        ("PLAIN", "plain"),
+        ("grösse", ""),
+        ("GRÖßE", "plain"),
+        ("ångström", "x.y"),
+        ("_", "Under_score"),
+        ("%", "Under_score"),
+        ("a\nb", "Under_score"),
+        (".", "x.y"),
+        ("[A-Z]*", "x.y"),
+        ("***:", "x.y"),
+        ("\\", "x.y"),
+        ("nothing", ""),
+    ] {
+        check(text, keys).await;
+    }
+}
+
+#[tokio::test]
+async fn flags_pass_every_filter_or_are_left_out() {
+    let world = world().await;
+    let create = async |key: &str, tags: &[&str], owner: &str, lifecycle| {
+        let mut new = bool_flag(key);
+        new.metadata.tags = tags.iter().map(ToString::to_string).collect();
+        new.metadata.owner = owner.into();
+        new.metadata.lifecycle = lifecycle;
+        done(
+            world
+                .store
+                .create_flag(&world.by_owner(), &project("shop"), new, respond)
+                .await,
+        );
+    };
+    let temporary = Lifecycle::Temporary {
+        expected_removal: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+    };
+    create("a", &["x", "y"], "web", Lifecycle::Permanent).await;
+    create("b", &["x"], "web", temporary).await;
+    create("c", &[], "", temporary).await;
+    let dev = environment("dev");
+    let toggles = [("a", true), ("b", true)].map(|(key, enabled)| Toggle {
+        flag: flag(key),
+        enabled,
+    });
+    let toggle = async |toggles: &[Toggle]| {
+        let owner = world.by_owner();
+        done(world.store.toggle_flags(&owner, shop(&dev), toggles, respond).await);
+    };
+    toggle(&toggles).await;
+    toggle(&[Toggle {
+        flag: flag("b"),
+        enabled: false,
+    }])
+    .await;
+    let any = FlagFilter::default();
+    let check = async |filter: FlagFilter<'_>, keys: &str| assert_eq!(passing(&world, filter).await, keys);
+    let (x, xy) = (["x".to_owned()], ["y".to_owned(), "x".to_owned()]);
+    check(FlagFilter { tags: &x, ..any }, "a b").await;
+    check(FlagFilter { tags: &xy, ..any }, "a").await;
+    let of = |owner| FlagFilter {
+        owner: Some(owner),
+        ..any
+    };
+    check(of("web"), "a b").await;
+    check(of("WEB"), "").await;
+    let typed = |value_type| FlagFilter {
+        value_type: Some(value_type),
+        ..any
+    };
+    check(typed(ValueType::Bool), "a b c").await;
+    check(typed(ValueType::String), "").await;
+    let living = |lifespan| FlagFilter {
+        lifespan: Some(lifespan),
+        ..any
+    };
+    check(living(Lifespan::Temporary), "b c").await;
+    check(living(Lifespan::Permanent), "a").await;
+    let state = |state| FlagFilter {
+        environment: Some(&dev),
+        state: Some(state),
+        ..any
+    };
+    check(state(FlagState::Enabled), "a").await;
+    check(state(FlagState::Disabled), "b c").await;
+    check(state(FlagState::Unconfigured), "c").await;
+    let many = FlagFilter {
+        tags: &x,
+        owner: Some("web"),
+        lifespan: Some(Lifespan::Temporary),
+        text: "B",
+        ..state(FlagState::Disabled)
+    };
+    check(many, "b").await;
+}
+
+#[tokio::test]
+async fn a_lifecycle_is_kept_and_makes_no_revision() {
+    let world = world().await;
+    world.flag("f").await;
+    let owner = world.by_owner();
+    let revision = world.revision("dev").await;
+    let date = "2027-01-01T00:00:00.000001Z".parse().unwrap();
+    let expected = |date| FlagPatch {
+        expected_removal: Some(date),
+        ..FlagPatch::default()
+    };
+    let living = |lifespan| FlagPatch {
+        lifespan: Some(lifespan),
+        ..FlagPatch::default()
+    };
+    let refusal = refused(update(&world, &owner, expected(Some(date)), "").await);
+    assert_eq!(fields(&refusal), ["flag.expected_removal_time"]);
+    let temporary = FlagPatch {
+        lifespan: Some(Lifespan::Temporary),
+        ..expected(Some(date))
+    };
+    let written = done(update(&world, &owner, temporary.clone(), "").await);
+    assert!(written.changed && written.revisions.is_empty());
+    let read = world.store.get_flag(&project("shop"), &flag("f")).await.unwrap();
+    let lifecycle = Lifecycle::Temporary {
+        expected_removal: Some(date),
+    };
+    assert_eq!((read.metadata.lifecycle, &read), (lifecycle, &written.entity));
+    assert!(!done(update(&world, &owner, temporary, "").await).changed);
+    assert!(!done(update(&world, &owner, living(Lifespan::Temporary), "").await).changed);
+    let written = done(update(&world, &owner, living(Lifespan::Permanent), "").await);
+    assert_eq!(written.entity.metadata.lifecycle, Lifecycle::Permanent);
+    assert_eq!(world.revision("dev").await, revision);
+    assert_eq!(world.count("audit_entries where action = 'flag.update'").await, 2);
 }

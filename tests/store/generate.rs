@@ -1,6 +1,6 @@
 //! Random definitions and configurations that make sense, with values that are hard to keep.
 
-use halyard::domain::flag::{Configuration, Definition, Variant};
+use halyard::domain::flag::{Configuration, Definition, Prerequisite, Variant};
 use halyard::domain::key;
 use halyard::domain::rule::{Condition, Operand, Operator, Rule, Serve, Split, Weighted};
 use halyard::domain::value::{Value, ValueType};
@@ -30,7 +30,7 @@ pub struct Life {
     pub configuration: Configuration,
 }
 
-/// The life of the flag `key`.
+/// The life of the flag `key`. It may depend on flags `p` and `q`, and on segments `s` and `t`.
 pub fn life(key: &str) -> impl Strategy<Value = Life> + use<> {
     let key: key::Flag = key.parse().unwrap();
     select(&TYPES[..]).prop_flat_map(move |value_type| {
@@ -131,14 +131,34 @@ fn configuration(variants: Vec<key::Variant>) -> impl Strategy<Value = Configura
         }
         rules
     });
-    (any::<bool>(), rules, option::of(serve), option::of(line())).prop_map(|(enabled, rules, default, salt)| {
-        Configuration {
-            enabled,
-            rules,
-            default,
-            salt,
-            ..Configuration::default()
-        }
+    let parts = (
+        any::<bool>(),
+        prerequisites(),
+        rules,
+        option::of(serve),
+        option::of(attribute()),
+    );
+    parts.prop_map(|(enabled, prerequisites, rules, default, salt)| Configuration {
+        enabled,
+        prerequisites,
+        rules,
+        default,
+        salt,
+    })
+}
+
+/// Of the flags `p` and `q`, which are bool.
+fn prerequisites() -> impl Strategy<Value = Vec<Prerequisite>> {
+    let flags = subsequence(vec!["p", "q"], 0..=2).prop_shuffle();
+    flags.prop_flat_map(|flags| {
+        let prerequisite = |flag: &'static str| {
+            let variants = subsequence(vec!["on", "off"], 1..=2).prop_shuffle();
+            variants.prop_map(move |variants| Prerequisite {
+                flag: flag.parse().unwrap(),
+                variants: variants.into_iter().map(|variant| variant.parse().unwrap()).collect(),
+            })
+        };
+        flags.into_iter().map(prerequisite).collect::<Vec<_>>()
     })
 }
 
@@ -159,8 +179,13 @@ fn condition() -> impl Strategy<Value = Condition> {
     ];
     let one_of = vec(operand, 1..4).prop_map(|values| (Operator::OneOf, values));
     let less = number().prop_map(|number| (Operator::NumberLess, vec![Operand::Number(number)]));
-    let compared = prop_oneof![one_of, less];
-    (attribute(), compared, any::<bool>()).prop_map(|(attribute, (operator, values), negated)| Condition {
+    let compared = (attribute(), prop_oneof![one_of, less]);
+    let in_segment = subsequence(vec!["s", "t"], 1..=2).prop_shuffle().prop_map(|segments| {
+        let values = segments.into_iter().map(|key| Operand::String(key.into())).collect();
+        (String::new(), (Operator::InSegment, values))
+    });
+    let asked = prop_oneof![2 => compared, 1 => in_segment];
+    (asked, any::<bool>()).prop_map(|((attribute, (operator, values)), negated)| Condition {
         attribute,
         operator,
         values,
@@ -181,6 +206,7 @@ fn serve(variants: Vec<key::Variant>) -> impl Strategy<Value = Serve> {
     prop_oneof![select(variants).prop_map(Serve::Variant), split]
 }
 
+/// A name, or a salt.
 fn attribute() -> impl Strategy<Value = String> {
     "\\PC{1,8}"
 }

@@ -2,13 +2,17 @@
 
 use halyard::domain::access::KeyKind;
 use halyard::domain::audit::verify::Verdict;
+use halyard::domain::key;
 use halyard::store::audit;
 use halyard::store::configurations::{ConfigurationPatch, Toggle};
-use halyard::store::environments::EnvironmentPatch;
+use halyard::store::environments::{Address, EnvironmentPatch};
 use halyard::store::flags::FlagPatch;
 use halyard::store::projects::ProjectPatch;
+use halyard::store::segments::configurations::SegmentConfigurationPatch;
+use halyard::store::segments::uploads::Piece;
+use halyard::store::segments::{Activation, UploadMode};
 use halyard::store::users::LoginAttempt;
-use halyard::store::{Error, Mutation, Store};
+use halyard::store::{Entity, Error, Mutation, Store};
 
 use crate::journal::{chain, verify_log};
 use crate::world::*;
@@ -20,6 +24,7 @@ const ROUNDS: usize = 18;
 async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Result<(), Error> {
     let shop_key = project("shop");
     let flag = flag(&format!("f{}", which % 5));
+    let segment = segment(&format!("s{}", which % 3));
     let environment = environment(["dev", "prod", "e1", "e2"][which % 4]);
     let (at, on) = (shop(&environment), which.is_multiple_of(2));
     let toggles = [Toggle {
@@ -80,6 +85,24 @@ async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Res
             .update_project(by, &shop_key, renamed, "", respond)
             .await
             .map(drop),
+        14 => {
+            let new = new_segment(segment.as_str());
+            store.create_segment(by, &shop_key, new, respond).await.map(drop)
+        }
+        15 => store
+            .delete_segment(by, &shop_key, &segment, "", respond)
+            .await
+            .map(drop),
+        16 => {
+            let patch = SegmentConfigurationPatch {
+                included: Some(vec![which.to_string()]),
+                segments: Some(vec![format!("s{}", (which + 1) % 3)]),
+                ..SegmentConfigurationPatch::default()
+            };
+            let updated = store.update_segment_configuration(by, at, &segment, patch, "", respond);
+            updated.await.map(drop)
+        }
+        17 => enlist(store, by, at, &segment, which).await,
         _ => {
             let attempt = LoginAttempt {
                 user: None,
@@ -92,8 +115,37 @@ async fn operate(store: &Store, by: &Mutation, kind: usize, which: usize) -> Res
     match outcome {
         // What another writer made or deleted a moment before.
         Err(Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Blocked { .. } | Error::Invalid(_)) => Ok(()),
+        // Or what was altered again and again while a list was prepared.
+        Err(Error::Stale {
+            entity: Entity::SegmentUpload,
+            ..
+        }) => Ok(()),
         outcome => outcome,
     }
+}
+
+/// Uploads a short list, and puts it in force.
+async fn enlist(
+    store: &Store,
+    by: &Mutation,
+    at: Address<'_>,
+    segment: &key::Segment,
+    which: usize,
+) -> Result<(), Error> {
+    let upload = done(Ok(store.create_segment_upload(by, at, segment).await?)).entity.id;
+    let piece = Piece {
+        number: 0,
+        keys: (0..50).map(|n| format!("{}", n * which)).collect(),
+    };
+    store.put_segment_keys(by, at.project, upload, piece).await?;
+    let activation = Activation {
+        upload,
+        mode: [UploadMode::Replace, UploadMode::Add, UploadMode::Remove][which % 3],
+        pieces: None,
+        etag: "",
+    };
+    let activated = store.activate_segment_upload(by, at.project, activation, respond);
+    activated.await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,12 +154,15 @@ async fn writers_of_all_kinds_neither_lock_each_other_out_nor_break_the_logs() {
     for n in 0..5 {
         world.flag(&format!("f{n}")).await;
     }
+    for n in 0..3 {
+        world.segment(&format!("s{n}")).await;
+    }
     let writers = (0..WRITERS).map(|writer| {
         let (store, by) = (world.store.clone(), world.by_owner());
         tokio::spawn(async move {
             for round in 0..ROUNDS {
                 // Strides without a common divisor: every kind meets every flag and environment.
-                let (kind, which) = ((writer + round * 5) % 14, writer * 7 + round * 11);
+                let (kind, which) = ((writer + round * 5) % 19, writer * 7 + round * 11);
                 let outcome = operate(&store, &by, kind, which).await;
                 assert!(outcome.is_ok(), "kind {kind} of {which}: {outcome:?}");
             }

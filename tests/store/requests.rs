@@ -41,6 +41,7 @@ async fn toggle(world: &World, mutation: &Mutation) -> Result<Outcome<()>, Error
             revisions: written.revisions,
             access_revision: written.access_revision,
             changed: written.changed,
+            warnings: written.warnings,
         }),
         Outcome::Replayed(response) => Outcome::Replayed(response),
     })

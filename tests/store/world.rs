@@ -5,12 +5,14 @@ use halyard::domain::access::{KeyKind, Role};
 use halyard::domain::change::Digest;
 use halyard::domain::flag::{Definition, Metadata, Variant};
 use halyard::domain::key;
+use halyard::domain::segment;
 use halyard::domain::value::{Value, ValueType};
 use halyard::store::environments::{Address, Environment, NewEnvironment};
 use halyard::store::feed::{self, Feed, Hints};
 use halyard::store::flags::{Flag, NewFlag};
 use halyard::store::keys::NewKey;
 use halyard::store::projects::NewProject;
+use halyard::store::segments::{NewSegment, Segment};
 use halyard::store::{Actor, Caller, Error, Mutation, Outcome, PageRequest, Settings, Store, Written};
 use tokio_postgres::{Client, Config};
 use uuid::Uuid;
@@ -116,6 +118,15 @@ impl World {
         let outcome = self
             .store
             .create_flag(&self.by_owner(), &project("shop"), bool_flag(key), respond)
+            .await;
+        done(outcome)
+    }
+
+    /// Creates a segment in `shop`.
+    pub async fn segment(&self, key: &str) -> Written<Segment> {
+        let outcome = self
+            .store
+            .create_segment(&self.by_owner(), &project("shop"), new_segment(key), respond)
             .await;
         done(outcome)
     }
@@ -226,6 +237,20 @@ pub fn environment(key: &str) -> key::Environment {
 
 pub fn flag(key: &str) -> key::Flag {
     key::Flag::new(key).unwrap()
+}
+
+pub fn segment(key: &str) -> key::Segment {
+    key::Segment::new(key).unwrap()
+}
+
+pub fn new_segment(key: &str) -> NewSegment {
+    NewSegment {
+        key: segment(key),
+        metadata: segment::Metadata {
+            name: key.to_owned(),
+            description: String::new(),
+        },
+    }
 }
 
 pub fn variant(key: &str) -> key::Variant {

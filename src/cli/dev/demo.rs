@@ -1,4 +1,4 @@
-//! The demo project: three environments, a flag of each type, rules and a split. Made through the public interface.
+//! The demo project: three environments, a flag of each type, rules, a split, a segment and a prerequisite. Made through the public interface.
 
 use anyhow::Context as _;
 use prost_types::value::Kind;
@@ -15,6 +15,7 @@ use crate::pb::admin::v1::auth_service_client::AuthServiceClient;
 use crate::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
 use crate::pb::admin::v1::flag_service_client::FlagServiceClient;
 use crate::pb::admin::v1::project_service_client::ProjectServiceClient;
+use crate::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::serve::Serve;
 use crate::pb::evaluation::v1::variant;
@@ -24,6 +25,8 @@ use crate::server::Server;
 pub const PROJECT: &str = "demo";
 /// The environment that the printed commands use.
 pub const ENVIRONMENT: &str = "dev";
+/// Who sees new things first.
+const SEGMENT: &str = "beta-testers";
 /// The administrator.
 pub const EMAIL: &str = "admin@example.com";
 
@@ -41,7 +44,8 @@ pub async fn prepare(server: &Server, keepsake: &mut Keepsake) -> anyhow::Result
     let mut demo = Demo {
         projects: ProjectServiceClient::new(authorised.clone()),
         environments: EnvironmentServiceClient::new(authorised.clone()),
-        flags: FlagServiceClient::new(authorised),
+        flags: FlagServiceClient::new(authorised.clone()),
+        segments: SegmentServiceClient::new(authorised),
     };
     demo.make(keepsake).await
 }
@@ -68,6 +72,7 @@ struct Demo<S> {
     projects: ProjectServiceClient<S>,
     environments: EnvironmentServiceClient<S>,
     flags: FlagServiceClient<S>,
+    segments: SegmentServiceClient<S>,
 }
 
 /// Whether the thing was made now; that it exists already is fine.
@@ -111,6 +116,7 @@ where
             );
             keepsake.set_keys(server, client);
         }
+        self.segment().await?;
         for (flag, configuration) in flags() {
             self.flag(flag, configuration).await?;
         }
@@ -156,6 +162,45 @@ where
         Ok(response.key.context("a response without a key")?.secret)
     }
 
+    /// The segment that a rule asks, with its configuration in the first environment.
+    async fn segment(&mut self) -> anyhow::Result<()> {
+        let segment = Some(admin::Segment {
+            project: PROJECT.into(),
+            key: SEGMENT.into(),
+            name: "Beta testers".into(),
+            description: "Those who asked to see new things first.".into(),
+            ..admin::Segment::default()
+        });
+        let request = admin::CreateSegmentRequest {
+            segment,
+            ..Default::default()
+        };
+        made(self.segments.create_segment(request).await)?;
+        let request = admin::GetSegmentConfigurationRequest {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            segment: SEGMENT.into(),
+        };
+        let found = self.segments.get_segment_configuration(request).await?.into_inner();
+        if found.configuration.is_some_and(|found| found.update_time.is_some()) {
+            return Ok(());
+        }
+        let configuration = Some(admin::SegmentConfiguration {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            segment: SEGMENT.into(),
+            included: vec!["ada".into(), "grace".into()],
+            conditions: vec![condition("beta", pb::Operator::Equals, vec![Kind::BoolValue(true)])],
+            ..admin::SegmentConfiguration::default()
+        });
+        let request = admin::UpdateSegmentConfigurationRequest {
+            configuration,
+            ..Default::default()
+        };
+        self.segments.update_segment_configuration(request).await?;
+        Ok(())
+    }
+
     async fn flag(&mut self, flag: admin::Flag, configuration: admin::FlagConfiguration) -> anyhow::Result<()> {
         let request = admin::CreateFlagRequest {
             flag: Some(flag),
@@ -180,9 +225,9 @@ where
     }
 }
 
-/// A flag of each type, with its configuration in the first environment.
+/// A flag of each type, with its configuration in the first environment: after those that it depends on.
 fn flags() -> [(admin::Flag, admin::FlagConfiguration); 5] {
-    use pb::Operator::{EndsWith, NumberGreaterOrEqual, OneOf};
+    use pb::Operator::{EndsWith, InSegment, NumberGreaterOrEqual, OneOf};
     let split = |weights: &[(&str, u32)]| pb::Serve {
         serve: Some(Serve::Split(pb::Split {
             variants: weights
@@ -252,9 +297,9 @@ fn flags() -> [(admin::Flag, admin::FlagConfiguration); 5] {
             )],
             only("small"),
         ),
-        flag(
+        depending(flag(
             "discount",
-            "The share that is taken off a price.",
+            "The share that is taken off a price, in the new checkout only.",
             pb::ValueType::Double,
             vec![
                 ("none", variant::Value::DoubleValue(0.0)),
@@ -268,13 +313,13 @@ fn flags() -> [(admin::Flag, admin::FlagConfiguration); 5] {
                 only("tenth"),
             )],
             only("none"),
-        ),
+        )),
         flag(
             "theme",
             "What the shop looks like.",
             pb::ValueType::Object,
             vec![("light", theme("#ffffff")), ("dark", theme("#101418"))],
-            vec![],
+            vec![rule("beta", "", InSegment, vec![text(SEGMENT)], only("dark"))],
             split(&[("light", 50), ("dark", 50)]),
         ),
     ]
@@ -323,18 +368,33 @@ fn flag(
     (flag, configuration)
 }
 
+/// The same, but only where the new checkout is.
+fn depending(
+    (flag, mut configuration): (admin::Flag, admin::FlagConfiguration),
+) -> (admin::Flag, admin::FlagConfiguration) {
+    configuration.prerequisites.push(pb::Prerequisite {
+        flag: "new-checkout".into(),
+        variants: vec!["on".into()],
+    });
+    (flag, configuration)
+}
+
 fn rule(key: &str, attribute: &str, operator: pb::Operator, values: Vec<Kind>, serve: pb::Serve) -> pb::Rule {
-    let values = values.into_iter().map(|kind| Value { kind: Some(kind) });
     pb::Rule {
         key: key.into(),
         description: String::new(),
-        conditions: vec![pb::Condition {
-            attribute: attribute.into(),
-            operator: operator.into(),
-            values: values.collect(),
-            negated: false,
-        }],
+        conditions: vec![condition(attribute, operator, values)],
         serve: Some(serve),
+    }
+}
+
+fn condition(attribute: &str, operator: pb::Operator, values: Vec<Kind>) -> pb::Condition {
+    let values = values.into_iter().map(|kind| Value { kind: Some(kind) });
+    pb::Condition {
+        attribute: attribute.into(),
+        operator: operator.into(),
+        values: values.collect(),
+        negated: false,
     }
 }
 

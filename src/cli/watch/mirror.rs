@@ -3,6 +3,8 @@
 //! It changes at Commit and at no other time. It trusts nothing: that steps are whole, that they follow what is held, that
 //! nothing goes back, and that the hash of what is held is the server's.
 
+mod segments;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::change::{Digest, StateHash};
@@ -12,6 +14,8 @@ use crate::pb::evaluation::v1::put::Item as Form;
 use crate::pb::evaluation::v1::{
     Begin, Commit, Delete, FlagConfiguration, FlagDefinition, Intent, Item, Put, SnapshotReason,
 };
+
+pub(super) use segments::SegmentChange;
 
 /// What a client holds.
 #[derive(Debug, Default)]
@@ -30,6 +34,7 @@ type Items = BTreeMap<(String, String), Held>;
 #[derive(Debug, Clone)]
 struct Held {
     form_hash: Digest,
+    /// `None`: of a kind that is not looked at, or a chunk of a list, which may be one of a thousand; their hashes will do.
     form: Option<Form>,
 }
 
@@ -52,6 +57,8 @@ pub(super) struct Advance {
     pub committed_at: Option<prost_types::Timestamp>,
     /// The flags that differ from before, by key.
     pub flags: Vec<FlagChange>,
+    /// The segments that differ from before, by key.
+    pub segments: Vec<SegmentChange>,
 }
 
 /// How a flag differs from before.
@@ -150,7 +157,8 @@ impl Mirror {
                 item,
             }) => {
                 let form_hash = Digest::from_slice(&form_hash).ok_or(Broken::Lacks("a form hash of 32 bytes"))?;
-                let held = Held { form_hash, form: item };
+                let form = item.filter(|form| !matches!(form, Form::SegmentKeys(_)));
+                let held = Held { form_hash, form };
                 ((kind, key), Some(held))
             }
             Change::Delete(Delete { kind, key }) => ((kind, key), None),
@@ -172,23 +180,23 @@ impl Mirror {
         } = commit;
         step.check(self.at, (generation, revision))?;
         let intent = step.begin.intent();
-        let touched: BTreeSet<_> = step.changes.keys().map(|(_, key)| key.clone()).collect();
+        let touched: BTreeSet<_> = step.changes.keys().cloned().collect();
         let after = match intent {
             Intent::Snapshot => step.puts().collect(),
             Intent::Delta | Intent::None | Intent::Unspecified => step.applied_to(self.items.clone()),
         };
         let server = Digest::from_slice(&state_hash).ok_or(Broken::Lacks("a state hash of 32 bytes"))?;
         verify(&after, server, revision)?;
-        let keys = match intent {
-            Intent::Snapshot => self
-                .items
-                .keys()
-                .chain(after.keys())
-                .map(|(_, key)| key.clone())
-                .collect(),
+        let touched = match intent {
+            Intent::Snapshot => self.items.keys().chain(after.keys()).cloned().collect(),
             Intent::Delta | Intent::None | Intent::Unspecified => touched,
         };
-        let flags = differences(&self.items, &after, keys);
+        let flags = differences(
+            &self.items,
+            &after,
+            touched.iter().map(|(_, key)| key.clone()).collect(),
+        );
+        let segments = segments::differences(&self.items, &after, &touched);
         self.items = after;
         self.at = Some((generation, revision));
         self.token = resume_token;
@@ -200,6 +208,7 @@ impl Mirror {
             state_hash: server,
             committed_at,
             flags,
+            segments,
         })
     }
 

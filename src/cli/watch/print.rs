@@ -1,5 +1,7 @@
 //! What a stream looks like to people, and to programs.
 
+mod segments;
+
 use std::io::{self, Write};
 
 use serde_json::json;
@@ -8,7 +10,7 @@ use super::mirror::{Advance, FlagChange, FlagState};
 use crate::config::Output;
 use crate::pb::evaluation::v1::{FlagConfiguration, FlagDefinition, Heartbeat, Intent};
 
-/// Prints a step: a line for every flag that changed; of a snapshot, a line for every flag.
+/// Prints a step: a line for every flag and every segment that changed; of a snapshot, a line for each that there is.
 pub(super) fn advance(advance: &Advance, output: Output, out: &mut (dyn Write + Send)) -> io::Result<()> {
     match output {
         Output::Text => advance_text(advance, out),
@@ -57,6 +59,9 @@ fn advance_text(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<(
     for change in &advance.flags {
         writeln!(out, "{}  revision {revision}", sentence(change))?;
     }
+    for change in &advance.segments {
+        writeln!(out, "{}  revision {revision}", segments::sentence(change))?;
+    }
     Ok(())
 }
 
@@ -69,6 +74,7 @@ fn advance_json(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<(
         state_hash,
         committed_at,
         flags,
+        segments,
     } = advance;
     for change in flags {
         let object = json!({
@@ -77,6 +83,9 @@ fn advance_json(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<(
             "revision": revision,
         });
         writeln!(out, "{object}")?;
+    }
+    for change in segments {
+        writeln!(out, "{}", segments::object(change, *generation, *revision))?;
     }
     let name = intent.as_str_name();
     let snapshot_reason = (*intent == Intent::Snapshot).then(|| reason.as_str_name());
@@ -214,6 +223,7 @@ mod tests {
                 nanos: 0,
             }),
             flags,
+            segments: Vec::new(),
         }
     }
 

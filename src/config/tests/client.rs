@@ -30,6 +30,16 @@ fn attributes_are_json_or_else_text() {
 }
 
 #[test]
+fn one_flag_at_a_time_is_explained() {
+    let variables = [("HALYARD_KEY", "key")];
+    let Client::Evaluate(evaluate) = client("evaluate new-checkout --explain", &variables) else {
+        panic!("not evaluate");
+    };
+    assert_eq!(evaluate.subject, Subject::Explained(key("new-checkout")));
+    assert!(read("evaluate --all --explain", &variables).is_err());
+}
+
+#[test]
 fn the_context_may_hold_the_targeting_key() {
     let variables = [("HALYARD_KEY", "key")];
     let Client::Evaluate(evaluate) = client("evaluate --all --context {\"targeting_key\":\"eve\"}", &variables) else {

@@ -6,6 +6,7 @@ mod environments;
 mod flags;
 mod paging;
 mod projects;
+mod segments;
 
 use std::net::IpAddr;
 
@@ -18,10 +19,11 @@ pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;
 pub use projects::Projects;
+pub use segments::Segments;
 
 use self::paging::Paging;
 use super::convert::common::PageSizes;
-use super::front::Caller;
+use super::front::{Caller, Deadline};
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
@@ -38,6 +40,8 @@ struct Call {
     caller: Caller,
     peer: Option<IpAddr>,
     reason: String,
+    /// By when it must be answered.
+    deadline: Deadline,
     /// Of the message, for telling a replay from another request with the same id.
     hash: Digest,
 }
@@ -50,6 +54,7 @@ impl Call {
             .get::<Caller>()
             .cloned()
             .ok_or(Refusal::Unauthenticated)?;
+        let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
         let peer = request.extensions().get::<IpAddr>().copied();
         let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         let reason = reason.unwrap_or_default().to_owned();
@@ -59,6 +64,7 @@ impl Call {
             caller,
             peer,
             reason,
+            deadline,
             hash,
         };
         Ok((call, message))
@@ -73,9 +79,20 @@ impl Call {
         }
     }
 
-    /// Which page a request asks for: `page` is its size and its token, taken out of `asked`.
+    /// Which page of a list of entities a request asks for: `page` is its size and its token, taken out of `asked`.
     fn page<M: Message>(&self, violations: &mut Violations, page: (i32, String), asked: &M) -> Paging {
-        Paging::read(violations, self.caller.method.path, PageSizes::ENTITIES, page, asked)
+        self.page_of(PageSizes::ENTITIES, violations, page, asked)
+    }
+
+    /// The same of a list whose pages have other sizes.
+    fn page_of<M: Message>(
+        &self,
+        sizes: PageSizes,
+        violations: &mut Violations,
+        page: (i32, String),
+        asked: &M,
+    ) -> Paging {
+        Paging::read(violations, self.caller.method.path, sizes, page, asked)
     }
 
     /// What the store is told of the caller, and of the request if it has an id.
@@ -124,6 +141,14 @@ fn write_revisions(revisions: &[EnvironmentRevision]) -> Vec<pb::EnvironmentRevi
         revision: revision.revision,
     };
     revisions.iter().map(write).collect()
+}
+
+fn write_warning(warning: &check::Warning) -> pb::Warning {
+    let check::Warning { field, description } = warning;
+    pb::Warning {
+        field: field.clone(),
+        description: description.clone(),
+    }
 }
 
 /// A name, or the key where none is given.

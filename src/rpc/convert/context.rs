@@ -62,6 +62,27 @@ fn read_attribute(
     }))
 }
 
+/// An attribute as its message.
+pub fn write_attribute(attribute: &Attribute) -> prost_types::Value {
+    let kind = match attribute {
+        Attribute::Bool(value) => Kind::BoolValue(*value),
+        Attribute::Number(value) => Kind::NumberValue(*value),
+        Attribute::String(text) => Kind::StringValue(text.clone()),
+        Attribute::List(elements) => Kind::ListValue(ListValue {
+            values: elements.iter().map(write_attribute).collect(),
+        }),
+        Attribute::Object(object) => {
+            let fields = object
+                .iter()
+                .map(|(name, value)| (name.to_owned(), write_attribute(value)));
+            Kind::StructValue(Struct {
+                fields: fields.collect(),
+            })
+        }
+    };
+    prost_types::Value { kind: Some(kind) }
+}
+
 fn below(depth: usize) -> Result<usize, Violations> {
     depth.checked_sub(1).ok_or_else(|| {
         Violations::one(

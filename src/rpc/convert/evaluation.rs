@@ -7,7 +7,7 @@ use crate::pb::evaluation::v1 as pb;
 
 /// An answer as its message. Client keys never learn which rule served.
 pub fn write(flag: &Flag, answer: &Answer<'_>, revision: u64, asked_by: KeyKind) -> pb::Evaluation {
-    let (reason, error) = reason(answer.reason);
+    let (reason, error) = write_reason(answer.reason);
     let rule = match asked_by {
         KeyKind::Server => answer.rule.unwrap_or_default(),
         KeyKind::Client => "",
@@ -26,10 +26,12 @@ pub fn write(flag: &Flag, answer: &Answer<'_>, revision: u64, asked_by: KeyKind)
     }
 }
 
-fn reason(reason: Reason) -> (pb::Reason, pb::EvaluationError) {
+/// A reason as its messages.
+pub fn write_reason(reason: Reason) -> (pb::Reason, pb::EvaluationError) {
     let fine = pb::EvaluationError::Unspecified;
     match reason {
         Reason::Disabled => (pb::Reason::Disabled, fine),
+        Reason::PrerequisiteFailed => (pb::Reason::PrerequisiteFailed, fine),
         Reason::TargetingMatch => (pb::Reason::TargetingMatch, fine),
         Reason::Split => (pb::Reason::Split, fine),
         Reason::Default => (pb::Reason::Default, fine),

@@ -1,51 +1,48 @@
 //! Flags: definitions and configurations, in and out.
 
+use std::collections::HashSet;
+
 use prost_types::value::Kind;
 
-use super::common::{finish, key, optional_key, required};
 use super::value;
 use crate::domain::flag::{Configuration, Definition, Prerequisite, Variant};
 use crate::domain::invalid::Violations;
-use crate::domain::limits;
 use crate::domain::rule::{Condition, Operand, Operator, Rule, Serve, Split, Weighted};
-use crate::domain::{key, value::ValueType};
+use crate::domain::value::ValueType;
+use crate::domain::{draft, key, limits};
 use crate::pb::evaluation::v1 as pb;
 
-/// Reads the type of a flag.
-pub fn read_type(violations: &mut Violations, field: &str, value_type: i32) -> Option<ValueType> {
-    let read = pb::ValueType::try_from(value_type).ok().and_then(value::read_type);
-    if read.is_none() {
-        violations.add(field, "is not a type that flags can have");
-    }
-    read
+/// Reads the type of a flag. `None`: unspecified, or unknown to this version.
+pub fn read_type(value_type: i32) -> Option<ValueType> {
+    pb::ValueType::try_from(value_type).ok().and_then(value::read_type)
 }
 
-/// Reads variants; paths begin at `variants`.
-pub fn read_variants(variants: Vec<pb::Variant>) -> Result<Vec<Variant>, Violations> {
-    list("variants", variants, limits::VARIANTS, read_variant)
+/// Reads variants.
+pub fn read_variants(variants: Vec<pb::Variant>) -> Vec<draft::Variant> {
+    list(variants, limits::VARIANTS, read_variant)
 }
 
-fn read_variant(variant: pb::Variant) -> Result<Variant, Violations> {
+fn read_variant(variant: pb::Variant) -> draft::Variant {
     let pb::Variant {
-        key: name,
-        value,
-        description,
-    } = variant;
-    let mut violations = Violations::new();
-    let name = key(&mut violations, "key", &name);
-    let value = required(&mut violations, "value", value).and_then(|value| violations.take("", value::read(value)));
-    let variant = name.zip(value).map(|(key, value)| Variant {
         key,
         value,
         description,
-    });
-    finish(violations, variant)
+    } = variant;
+    let value = match value {
+        Some(value) => value::read(value),
+        None => Err(Violations::one("value", "is absent")),
+    };
+    draft::Variant {
+        key,
+        value,
+        description,
+    }
 }
 
-/// Reads rules; paths begin at `rules`. A rule without a key is named after its place, around the names that are taken.
-pub fn read_rules(rules: Vec<pb::Rule>) -> Result<Vec<Rule>, Violations> {
-    let taken: Vec<String> = rules.iter().map(|rule| rule.key.clone()).collect();
-    let mut rules = rules;
+/// Reads rules. A rule without a key is named after its place, around the names that are taken.
+pub fn read_rules(rules: Vec<pb::Rule>) -> Vec<draft::Rule> {
+    let mut rules = list(rules, limits::RULES, read_rule);
+    let taken: HashSet<String> = rules.iter().map(|rule| rule.key.clone()).collect();
     for (n, rule) in rules.iter_mut().enumerate().filter(|(_, rule)| rule.key.is_empty()) {
         let mut name = format!("rule-{}", n + 1);
         while taken.contains(&name) {
@@ -53,107 +50,85 @@ pub fn read_rules(rules: Vec<pb::Rule>) -> Result<Vec<Rule>, Violations> {
         }
         rule.key = name;
     }
-    list("rules", rules, limits::RULES, read_rule)
+    rules
 }
 
-fn read_rule(rule: pb::Rule) -> Result<Rule, Violations> {
+fn read_rule(rule: pb::Rule) -> draft::Rule {
     let pb::Rule {
-        key: name,
-        description,
-        conditions,
-        serve,
-    } = rule;
-    let mut violations = Violations::new();
-    let name = key(&mut violations, "key", &name);
-    let conditions = violations.take("", list("conditions", conditions, limits::CONDITIONS, read_condition));
-    let serve = required(&mut violations, "serve", serve).and_then(|serve| violations.take("serve", read_serve(serve)));
-    let rule = name.zip(conditions).zip(serve).map(|((key, conditions), serve)| Rule {
         key,
         description,
         conditions,
         serve,
-    });
-    finish(violations, rule)
+    } = rule;
+    draft::Rule {
+        key,
+        description,
+        conditions: read_conditions(conditions),
+        serve: serve.map(read_serve).unwrap_or_default(),
+    }
 }
 
-fn read_condition(condition: pb::Condition) -> Result<Condition, Violations> {
+/// Reads conditions.
+pub fn read_conditions(conditions: Vec<pb::Condition>) -> Vec<draft::Condition> {
+    list(conditions, limits::CONDITIONS, read_condition)
+}
+
+fn read_condition(condition: pb::Condition) -> draft::Condition {
     let pb::Condition {
         attribute,
         operator,
         values,
         negated,
     } = condition;
-    let mut violations = Violations::new();
-    let operator = pb::Operator::try_from(operator).ok().and_then(read_operator);
-    if operator.is_none() {
-        violations.add("operator", "is not an operator");
-    }
-    let values = violations.take("", list("values", values, limits::CONDITION_VALUES, read_operand));
-    let condition = operator.zip(values).map(|(operator, values)| Condition {
+    draft::Condition {
         attribute,
-        operator,
-        values,
+        operator: pb::Operator::try_from(operator).ok().and_then(read_operator),
+        values: list(values, limits::CONDITION_VALUES, read_operand),
         negated,
-    });
-    finish(violations, condition)
-}
-
-fn read_operand(value: prost_types::Value) -> Result<Operand, Violations> {
-    match value.kind {
-        Some(Kind::BoolValue(value)) => Ok(Operand::Bool(value)),
-        Some(Kind::NumberValue(value)) => Ok(Operand::Number(value)),
-        Some(Kind::StringValue(value)) => Ok(Operand::String(value)),
-        None | Some(Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_)) => {
-            Err(Violations::one("", "is neither a string nor a number nor a bool"))
-        }
     }
 }
 
-/// Reads what is served; paths begin at `variant` or `split`.
-pub fn read_serve(serve: pb::Serve) -> Result<Serve, Violations> {
-    let mut violations = Violations::new();
-    let serve = match serve.serve {
-        None => {
-            violations.add("", "says neither a variant nor a split");
-            None
-        }
-        Some(pb::serve::Serve::Variant(name)) => key(&mut violations, "variant", &name).map(Serve::Variant),
-        Some(pb::serve::Serve::Split(pb::Split { variants, attribute })) => {
-            let shares = list("split.variants", variants, limits::VARIANTS, |share| {
+fn read_operand(value: prost_types::Value) -> Option<Operand> {
+    match value.kind? {
+        Kind::BoolValue(value) => Some(Operand::Bool(value)),
+        Kind::NumberValue(value) => Some(Operand::Number(value)),
+        Kind::StringValue(value) => Some(Operand::String(value)),
+        Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => None,
+    }
+}
+
+/// Reads what is served.
+pub fn read_serve(serve: pb::Serve) -> draft::Serve {
+    match serve.serve {
+        None => draft::Serve::Nothing,
+        Some(pb::serve::Serve::Variant(variant)) => draft::Serve::Variant(variant),
+        Some(pb::serve::Serve::Split(pb::Split { variants, attribute })) => draft::Serve::Split(draft::Split {
+            variants: list(variants, limits::VARIANTS, |share| {
                 let pb::WeightedVariant { variant, weight } = share;
-                let mut violations = Violations::new();
-                let variant = key(&mut violations, "variant", &variant);
-                finish(violations, variant.map(|variant| Weighted { variant, weight }))
-            });
-            let attribute = (!attribute.is_empty()).then_some(attribute);
-            let shares = violations.take("", shares);
-            shares.map(|variants| Serve::Split(Split { variants, attribute }))
-        }
-    };
-    finish(violations, serve)
+                (variant, weight)
+            }),
+            attribute: (!attribute.is_empty()).then_some(attribute),
+        }),
+    }
 }
 
-/// Reads an optional variant key of a definition.
-pub fn read_variant_key(violations: &mut Violations, field: &str, name: &str) -> Option<key::Variant> {
-    optional_key(violations, field, name)
+/// Reads prerequisites.
+pub fn read_prerequisites(prerequisites: Vec<pb::Prerequisite>) -> Vec<draft::Prerequisite> {
+    list(prerequisites, limits::PREREQUISITES, |prerequisite| {
+        let pb::Prerequisite { flag, variants } = prerequisite;
+        let variants = list(variants, limits::VARIANTS, |variant| variant);
+        draft::Prerequisite { flag, variants }
+    })
 }
 
-/// Reads each entry, with its index in the path. What is beyond the limit is not even read.
-fn list<M, T>(
-    field: &str,
-    messages: Vec<M>,
-    limit: usize,
-    read: impl Fn(M) -> Result<T, Violations>,
-) -> Result<Vec<T>, Violations> {
-    let mut violations = Violations::new();
-    if messages.len() > limit {
-        violations.add(field, format!("has {} entries; the limit is {limit}", messages.len()));
-    }
-    let mut items = Vec::with_capacity(messages.len().min(limit));
-    for (n, message) in messages.into_iter().enumerate().take(limit) {
-        items.extend(violations.take(&format!("{field}[{n}]"), read(message)));
-    }
-    violations.or(items)
+/// Reads a text that may be left out.
+pub fn read_optional(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Reads each entry, up to one beyond the limit: so many that it is noticed, and no more memory than that.
+pub(super) fn list<M, T>(messages: Vec<M>, limit: usize, read: impl Fn(M) -> T) -> Vec<T> {
+    messages.into_iter().take(limit + 1).map(read).collect()
 }
 
 /// A definition as its message.
@@ -313,7 +288,8 @@ fn read_operator(operator: pb::Operator) -> Option<Operator> {
     }
 }
 
-fn write_operator(operator: Operator) -> pb::Operator {
+/// An operator as its message.
+pub fn write_operator(operator: Operator) -> pb::Operator {
     match operator {
         Operator::Equals => pb::Operator::Equals,
         Operator::OneOf => pb::Operator::OneOf,
@@ -363,15 +339,14 @@ mod tests {
             }),
             ..pb::Rule::default()
         };
-        let rules = read_rules(vec![rule(""), rule("rule-3"), rule("")]).unwrap();
+        let rules = read_rules(vec![rule(""), rule("rule-3"), rule("")]);
         let keys: Vec<_> = rules.iter().map(|rule| rule.key.as_str()).collect();
         assert_eq!(keys, ["rule-1", "rule-3", "rule-3-b"]);
     }
 
     #[test]
-    fn violations_name_the_place() {
+    fn what_cannot_be_understood_is_kept_as_such() {
         let rule = pb::Rule {
-            key: "No".into(),
             conditions: vec![pb::Condition {
                 operator: 77,
                 values: vec![prost_types::Value { kind: None }],
@@ -379,16 +354,22 @@ mod tests {
             }],
             ..pb::Rule::default()
         };
-        let violations = read_rules(vec![rule]).unwrap_err();
-        let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        let rules = read_rules(vec![rule]);
+        assert_eq!(rules[0].serve, draft::Serve::Nothing);
         assert_eq!(
-            fields,
-            [
-                "rules[0].key",
-                "rules[0].conditions[0].operator",
-                "rules[0].conditions[0].values[0]",
-                "rules[0].serve"
-            ]
+            (rules[0].conditions[0].operator, &*rules[0].conditions[0].values),
+            (None, &[None][..])
         );
+    }
+
+    #[test]
+    fn one_too_many_is_kept_and_no_more() {
+        let condition = pb::Condition {
+            values: vec![prost_types::Value { kind: None }; limits::CONDITION_VALUES + 10],
+            ..pb::Condition::default()
+        };
+        let conditions = read_conditions(vec![condition; limits::CONDITIONS + 10]);
+        assert_eq!(conditions.len(), limits::CONDITIONS + 1);
+        assert_eq!(conditions[0].values.len(), limits::CONDITION_VALUES + 1);
     }
 }

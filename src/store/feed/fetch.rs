@@ -1,8 +1,10 @@
 //! Reading an environment: the revisions that are missing where they prove themselves, the whole state otherwise.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
+use futures_util::TryStreamExt as _;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{IsolationLevel, Transaction};
@@ -115,7 +117,8 @@ async fn next(pool: &Pool, options: &Options, environment: EnvironmentId, applie
         i64::from(options.batch_revisions.max(1)),
         signed(options.batch_bytes.max(1))?,
     );
-    let rows = with_client(pool, options.query_timeout, move |client| {
+    let quick = options.query_timeout;
+    let rows = with_client(pool, options.load_timeout, move |client| {
         Box::pin(async move {
             let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
                 (&environment.0, Type::INT8),
@@ -123,7 +126,20 @@ async fn next(pool: &Pool, options: &Options, environment: EnvironmentId, applie
                 (&limit, Type::INT8),
                 (&bytes, Type::INT8),
             ];
-            Ok(client.query_typed(sql, &parameters).await?)
+            // The answer must begin as quickly as any other; only the rest of a large revision may take its time.
+            let begun = async {
+                let mut rows = Box::pin(client.query_typed_raw(sql, parameters).await?);
+                let first = rows.try_next().await?;
+                Ok::<_, Error>((first, rows))
+            };
+            let (first, rest) = timeout(quick, begun).await.map_err(|_| Error::TimedOut)??;
+            // A stream that has ended must not be asked again.
+            let Some(first) = first else {
+                return Ok(Vec::new());
+            };
+            let mut rows = vec![first];
+            rows.extend(rest.try_collect::<Vec<_>>().await?);
+            Ok(rows)
         })
     })
     .await?;
@@ -188,6 +204,8 @@ async fn read_whole(
     }
     let mut items = definitions(transaction, wish.environment).await?;
     items.extend(configurations(transaction, wish.environment).await?);
+    items.extend(segments(transaction, wish.environment).await?);
+    items.extend(lists(transaction, wish.environment).await?);
     let recent = if wish.recent {
         recent(transaction, options, wish.environment, seen.head).await?
     } else {
@@ -250,6 +268,30 @@ async fn configurations(transaction: &Transaction<'_>, environment: EnvironmentI
         where configuration.environment_id = $1 and flag.archived_at is null
         order by flag.key";
     items(transaction, Kind::FlagConfiguration, sql, environment).await
+}
+
+async fn segments(transaction: &Transaction<'_>, environment: EnvironmentId) -> Result<Vec<StoredItem>, Error> {
+    let sql = "
+        select segment.key, configuration.version, configuration.form
+        from segment_configurations configuration
+        join segments segment on segment.id = configuration.segment_id
+        where configuration.environment_id = $1
+        order by segment.key";
+    items(transaction, Kind::SegmentConfiguration, sql, environment).await
+}
+
+/// The chunks of all lists. Each row is let go of as soon as its item is made: there may be many megabytes of them.
+async fn lists(transaction: &Transaction<'_>, environment: EnvironmentId) -> Result<Vec<StoredItem>, Error> {
+    let sql = "
+        select segment.key || '/' || chunk.chunk as key, chunk.version, chunk.form
+        from segment_key_chunks chunk
+        join segments segment on segment.id = chunk.segment_id
+        where chunk.environment_id = $1";
+    let rows = transaction.query_typed_raw(sql, [(environment.0, Type::INT8)]).await?;
+    let items = rows
+        .map_err(Error::from)
+        .and_then(|row| ready(rows::item(Kind::SegmentKeys, &row)));
+    items.try_collect().await
 }
 
 async fn items(

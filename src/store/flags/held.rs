@@ -178,15 +178,15 @@ impl Held {
             let archived = if dependant.archived { " (archived)" } else { "" };
             format!("{}{archived}", dependant.place)
         });
-        self.refuse("is a prerequisite of", places.collect())
+        self.refuse("is a prerequisite of", &places.collect::<Vec<_>>())
     }
 
     /// Refuses to restore a flag that depends on what is archived.
     pub(super) async fn refuse_archived_prerequisites(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
         let limit = rows::to_sql(NAMED as u64 + 1);
         let archived = pipeline::one(transaction, (ARCHIVED_PREREQUISITES, &[&self.row.id, &limit])).await?;
-        let places = archived.iter().map(place).collect::<Result<_, _>>()?;
-        self.refuse("has prerequisites that are archived, restore them first:", places)
+        let places: Vec<_> = archived.iter().map(place).collect::<Result<_, _>>()?;
+        self.refuse("has prerequisites that are archived, restore them first:", &places)
     }
 
     /// Refuses a definition that lacks a variant which a configuration serves, or which another flag's has as a prerequisite,
@@ -202,7 +202,7 @@ impl Held {
         }
         self.refuse(
             "has variants to be removed that are still served:",
-            self.lost(definition),
+            &self.lost(definition),
         )?;
         let dependants = pipeline::one(transaction, (DEPENDANT_FORMS, &[&self.row.id])).await?;
         let mut required = Vec::new();
@@ -215,7 +215,7 @@ impl Held {
             let place = place(row)?;
             required.extend(lost.into_iter().map(|variant| format!("{variant} by {place}")));
         }
-        self.refuse("has variants to be removed that prerequisites name:", required)
+        self.refuse("has variants to be removed that prerequisites name:", &required)
     }
 
     /// The variants that configurations serve and the definition lacks.
@@ -231,7 +231,7 @@ impl Held {
     }
 
     /// Refuses if there are places to name.
-    fn refuse(&self, what: &str, places: Vec<String>) -> Result<(), Error> {
+    fn refuse(&self, what: &str, places: &[String]) -> Result<(), Error> {
         if places.is_empty() {
             return Ok(());
         }

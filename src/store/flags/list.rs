@@ -142,7 +142,7 @@ fn listed(row: &Row, environment: Option<&Environment>) -> Result<(Flag, Option<
 ///
 /// The letters are spelled out in both cases, since `lower` and `ilike` know only those of the database's locale: none beyond
 /// ASCII in the locale C, which an embedded database has.
-fn any_case(text: &str) -> String {
+pub(in crate::store) fn any_case(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() * 4);
     for c in text.chars() {
         let (lower, upper) = (only(c.to_lowercase()), only(c.to_uppercase()));

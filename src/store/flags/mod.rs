@@ -13,9 +13,10 @@ use super::error::{Entity, Error, Flaw};
 use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::etag;
 use super::{Store, pipeline, projects, rows};
-use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata, Variant};
-use crate::domain::{form, key};
+use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata};
+use crate::domain::{draft, form, key};
 
+pub(super) use list::any_case;
 pub use list::{FlagFilter, FlagState};
 
 const FIND: &str = "
@@ -59,7 +60,7 @@ pub struct NewFlag {
     pub metadata: Metadata,
 }
 
-/// What to change of a flag. `None`: leave it.
+/// What to change of a flag, unchecked. `None`: leave it.
 #[derive(Debug, Clone, Default)]
 pub struct FlagPatch {
     /// For people.
@@ -75,11 +76,11 @@ pub struct FlagPatch {
     /// When it is expected to be removed; `Some(None)`: nobody says. Only for what is temporary.
     pub expected_removal: Option<Option<Timestamp>>,
     /// All variants, in their order.
-    pub variants: Option<Vec<Variant>>,
+    pub variants: Option<Vec<draft::Variant>>,
     /// Served while the flag is off; `Some(None)`: no value.
-    pub off_variant: Option<Option<key::Variant>>,
+    pub off_variant: Option<Option<String>>,
     /// Served by an enabled configuration without a default; `Some(None)`: the off variant.
-    pub default_variant: Option<Option<key::Variant>>,
+    pub default_variant: Option<Option<String>>,
     /// Whether client keys may evaluate it.
     pub client_visible: Option<bool>,
 }

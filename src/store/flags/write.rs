@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
 
 use super::held::{Held, hold};
 use super::table::{self, Redefinition};
@@ -11,7 +10,7 @@ use crate::domain::access::Permission;
 use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata};
 use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::invalid::Violations;
-use crate::domain::{check, key, limits};
+use crate::domain::{check, draft, key, limits};
 use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
 use crate::store::journal::{Item, Journal};
@@ -45,7 +44,7 @@ pub(super) async fn create(
         lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
     // Off everywhere, it still alters answers: what was unknown is now the off variant.
     locked.require_change()?;
-    check_flag(&definition, &metadata)?;
+    let definition = check_flag(&(&definition).into(), &metadata)?;
     if !existing.is_empty() {
         return Err(Error::AlreadyExists {
             entity: Entity::Flag,
@@ -230,7 +229,7 @@ async fn write(
     written.try_map(|()| Ok(after))
 }
 
-/// The flag after the change, checked.
+/// The flag as the patch makes it, or everything that is wrong with that.
 fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
     let FlagPatch {
         name,
@@ -245,34 +244,33 @@ fn patched(before: &Flag, patch: FlagPatch) -> Result<Flag, Violations> {
         client_visible,
     } = patch;
     let mut violations = Violations::new();
-    let mut after = before.clone();
-    let (definition, metadata) = (&mut after.definition, &mut after.metadata);
+    let mut definition = draft::Definition::from(&before.definition);
+    let mut metadata = before.metadata.clone();
     set(&mut metadata.name, name);
     set(&mut metadata.description, description);
     set(&mut metadata.tags, tags);
     set(&mut metadata.owner, owner);
-    let lifecycle = lived(metadata.lifecycle, lifespan, expected_removal);
+    let lifespan = lifespan.unwrap_or(metadata.lifecycle.lifespan());
+    // What becomes permanent loses its date.
+    let kept = match lifespan {
+        Lifespan::Temporary => metadata.lifecycle.expected_removal(),
+        Lifespan::Permanent => None,
+    };
+    let lifecycle = Lifecycle::new(lifespan, expected_removal.unwrap_or(kept));
     set(&mut metadata.lifecycle, violations.take("flag", lifecycle));
     set(&mut definition.variants, variants);
     set(&mut definition.off_variant, off_variant);
     set(&mut definition.default_variant, default_variant);
     set(&mut definition.client_visible, client_visible);
-    after.metadata = tidy(after.metadata);
-    violations.take("", check_flag(&after.definition, &after.metadata));
-    violations.or(after)
-}
-
-fn lived(
-    before: Lifecycle,
-    lifespan: Option<Lifespan>,
-    expected_removal: Option<Option<Timestamp>>,
-) -> Result<Lifecycle, Violations> {
-    let lifespan = lifespan.unwrap_or(before.lifespan());
-    let kept = match lifespan {
-        Lifespan::Temporary => before.expected_removal(),
-        Lifespan::Permanent => None,
-    };
-    Lifecycle::new(lifespan, expected_removal.unwrap_or(kept))
+    let metadata = tidy(metadata);
+    match violations.take("", check_flag(&definition, &metadata)) {
+        Some(definition) => violations.or(Flag {
+            definition,
+            metadata,
+            ..before.clone()
+        }),
+        None => Err(violations),
+    }
 }
 
 /// Tags are sorted and without repetition.
@@ -282,11 +280,13 @@ fn tidy(mut metadata: Metadata) -> Metadata {
     metadata
 }
 
-fn check_flag(definition: &Definition, metadata: &Metadata) -> Result<(), Violations> {
+fn check_flag(definition: &draft::Definition, metadata: &Metadata) -> Result<Definition, Violations> {
     let mut violations = Violations::new();
     violations.take("flag", check::metadata(metadata));
-    violations.take("flag", check::definition(definition));
-    violations.or(())
+    match violations.take("flag", check::definition(definition)) {
+        Some(definition) => violations.or(definition),
+        None => Err(violations),
+    }
 }
 
 pub(super) fn definition_item(flag: &Flag, version: u64, form: Option<Bytes>) -> Item {

@@ -9,54 +9,25 @@ import os
 import sys
 import time
 import uuid
-from importlib import resources
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from grpc_tools import protoc
 
-ROOT = Path(__file__).resolve().parents[3]
+from contract import DEADLINE_S, ROOT, Mismatch, bearer, expect, generate_stubs
 
-
-def generate_stubs():
-    """Makes the stubs under target/ and lets Python find them."""
-    stubs = ROOT / "target" / "clients" / "python-stubs"
-    stubs.mkdir(parents=True, exist_ok=True)
-    well_known = resources.files("grpc_tools") / "_proto"
-    files = [str(path) for path in sorted((ROOT / "proto").rglob("*.proto"))]
-    options = [f"-I{ROOT / 'proto'}", f"-I{well_known}", f"--python_out={stubs}", f"--grpc_python_out={stubs}"]
-    expect("protoc's exit code", protoc.main(["protoc", *options, *files]), 0)
-    sys.path.insert(0, str(stubs))
-
-
-class Mismatch(Exception):
-    """An answer is not what the contract says."""
-
-
-def expect(what, actual, expected):
-    if actual != expected:
-        raise Mismatch(f"{what}: expected {expected!r}, got {actual!r}")
-
-
-generate_stubs()
+generate_stubs("flag_journey")
 
 from halyard.admin.v1 import auth_service_pb2, auth_service_pb2_grpc  # noqa: E402
 from halyard.admin.v1 import environment_service_pb2, environment_service_pb2_grpc  # noqa: E402
 from halyard.admin.v1 import flag_service_pb2, flag_service_pb2_grpc  # noqa: E402
 from halyard.admin.v1 import project_service_pb2, project_service_pb2_grpc  # noqa: E402
-from halyard.evaluation.v1 import evaluation_service_pb2, evaluation_service_pb2_grpc  # noqa: E402
+from halyard.evaluation.v1 import evaluation_pb2, evaluation_service_pb2, evaluation_service_pb2_grpc  # noqa: E402
 from halyard.evaluation.v1 import flag_pb2, watch_service_pb2, watch_service_pb2_grpc  # noqa: E402
 
-DEADLINE_S = 20
 FLAG = "new-checkout"
 LARGE = 9_007_199_254_740_993  # 2^53 + 1, which no double holds.
-
-
-def bearer(credential):
-    return [("authorization", f"Bearer {credential}")]
 
 
 class Mirror:
@@ -172,14 +143,14 @@ def journey(channel):
     evaluation = evaluation_service_pb2_grpc.EvaluationServiceStub(channel)
 
     def evaluate(flag, min_revision, metadata=server_key, timeout=DEADLINE_S):
-        context = evaluation_service_pb2.Context(targeting_key="alice")
+        context = evaluation_pb2.Context(targeting_key="alice")
         context.attributes.update({"plan": "gold"})
         request = evaluation_service_pb2.EvaluateRequest(flag=flag, context=context, min_revision=min_revision)
         return evaluation.Evaluate(request, metadata=metadata, timeout=timeout).evaluation
 
     off = evaluate(FLAG, created.revisions[0].revision)
     expect("a new flag's value", (off.bool_value, off.variant), (False, "off"))
-    expect("a new flag's reason", off.reason, evaluation_service_pb2.REASON_DISABLED)
+    expect("a new flag's reason", off.reason, evaluation_pb2.REASON_DISABLED)
     expect("a 64-bit value", evaluate("quota", off.revision).integer_value, LARGE)
     print(f"{FLAG} is {off.variant} at revision {off.revision}")
 
@@ -211,7 +182,7 @@ def journey(channel):
 
     on = evaluate(FLAG, revision)
     expect("the flag's value", (on.bool_value, on.variant), (True, "on"))
-    expect("the flag's reason", on.reason, evaluation_service_pb2.REASON_STATIC)
+    expect("the flag's reason", on.reason, evaluation_pb2.REASON_STATIC)
     print(f"{FLAG} is {on.variant} at revision {on.revision}")
 
     details = refused(grpc.StatusCode.NOT_FOUND, lambda: evaluate("no-such-flag", 0))

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::domain::flag::{Definition, Lifecycle, Lifespan, Metadata, Variant};
+use crate::domain::check;
+use crate::domain::flag::{Lifecycle, Lifespan, Metadata};
 use crate::domain::invalid::Violations;
 use crate::domain::value::{Value, ValueType};
-use crate::domain::{check, key, limits};
+use crate::domain::{draft, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::admin::name_or;
 use crate::rpc::convert::common::{Mask, finish, key, read_timestamp, timestamp};
@@ -15,25 +16,26 @@ use crate::store::flags::{Flag, FlagPatch, NewFlag};
 
 /// What a caller may say of a flag; the project is read before, since it decides whether the rest is looked at.
 struct Described {
-    key: key::Flag,
+    key: String,
     metadata: Metadata,
-    variants: Vec<Variant>,
-    off_variant: Option<key::Variant>,
-    default_variant: Option<key::Variant>,
+    value_type: Option<ValueType>,
+    variants: Vec<draft::Variant>,
+    off_variant: Option<String>,
+    default_variant: Option<String>,
     client_visible: bool,
     lifespan: Lifespan,
     expected_removal: Option<Timestamp>,
 }
 
-fn read(flag: pb::Flag) -> Result<Described, Violations> {
+fn read(violations: &mut Violations, flag: pb::Flag) -> Described {
     let pb::Flag {
         project: _,
-        key: flag_key,
+        key,
         name,
         description,
         tags,
         owner,
-        r#type: _,
+        r#type,
         variants,
         off_variant,
         default_variant,
@@ -45,35 +47,29 @@ fn read(flag: pb::Flag) -> Result<Described, Violations> {
         lifecycle,
         expected_removal_time,
     } = flag;
-    let mut violations = Violations::new();
-    let key: Option<key::Flag> = key(&mut violations, "key", &flag_key);
-    let variants = violations.take("", flag::read_variants(variants));
-    let off_variant = flag::read_variant_key(&mut violations, "off_variant", &off_variant);
-    let default_variant = flag::read_variant_key(&mut violations, "default_variant", &default_variant);
-    let metadata = Metadata {
-        name: name_or(name, key.as_ref()),
-        description,
-        tags,
-        owner,
-        // Which of the two it is and its date are read apart: an update may bring one of them only.
-        lifecycle: Lifecycle::default(),
-    };
-    violations.take("", check::metadata(&metadata));
-    let lifespan = read_lifespan(&mut violations, "lifecycle", lifecycle).unwrap_or(Lifespan::Permanent);
+    let lifespan = read_lifespan(violations, "lifecycle", lifecycle).unwrap_or(Lifespan::Permanent);
     let expected_removal = expected_removal_time
-        .and_then(|time| read_timestamp(&mut violations, "expected_removal_time", time))
+        .and_then(|time| read_timestamp(violations, "expected_removal_time", time))
         .map(stored);
-    let described = key.zip(variants).map(|(key, variants)| Described {
+    Described {
+        metadata: Metadata {
+            // What is wrong with the key is not wrong with the name too.
+            name: name_or(name, key.parse::<key::Flag>().ok().as_ref()),
+            description,
+            tags,
+            owner,
+            // Which of the two it is and its date are read apart: an update may bring one of them only.
+            lifecycle: Lifecycle::default(),
+        },
         key,
-        metadata,
-        variants,
-        off_variant,
-        default_variant,
+        value_type: flag::read_type(r#type),
+        variants: flag::read_variants(variants),
+        off_variant: flag::read_optional(off_variant),
+        default_variant: flag::read_optional(default_variant),
         client_visible,
         lifespan,
         expected_removal,
-    });
-    finish(violations, described)
+    }
 }
 
 /// Reads a lifecycle; unspecified is `None`.
@@ -96,34 +92,25 @@ fn stored(time: Timestamp) -> Timestamp {
 
 pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
     let mut violations = Violations::new();
-    let value_type = flag::read_type(&mut violations, "type", flag.r#type);
-    let described = violations.take("", read(flag));
-    let (value_type, described) = finish(violations, value_type.zip(described))?;
     let Described {
         key,
         mut metadata,
+        value_type,
         mut variants,
         mut off_variant,
         mut default_variant,
         client_visible,
         lifespan,
         expected_removal,
-    } = described;
-    metadata.lifecycle = Lifecycle::new(lifespan, expected_removal)?;
-    if value_type == ValueType::Bool && variants.is_empty() {
-        let [on, off] = [("on", true), ("off", false)].map(|(key, value)| {
-            key::Variant::new(key).map(|key| Variant {
-                key,
-                value: Value::Bool(value),
-                description: String::new(),
-            })
-        });
-        let (on, off) = (on?, off?);
-        off_variant = off_variant.or_else(|| Some(off.key.clone()));
-        default_variant = default_variant.or_else(|| Some(on.key.clone()));
-        variants = vec![on, off];
+    } = read(&mut violations, flag);
+    let lifecycle = violations.take("", Lifecycle::new(lifespan, expected_removal));
+    metadata.lifecycle = lifecycle.unwrap_or_default();
+    if value_type == Some(ValueType::Bool) && variants.is_empty() {
+        variants = [("on", true), ("off", false)].map(bool_variant).into();
+        off_variant.get_or_insert_with(|| "off".to_owned());
+        default_variant.get_or_insert_with(|| "on".to_owned());
     }
-    let definition = Definition {
+    let draft = draft::Definition {
         key,
         value_type,
         variants,
@@ -131,20 +118,35 @@ pub(super) fn read_new(flag: pb::Flag) -> Result<NewFlag, Violations> {
         default_variant,
         client_visible,
     };
-    Ok(NewFlag { definition, metadata })
+    violations.take("", check::metadata(&metadata));
+    let definition = violations.take("", check::definition(&draft));
+    let new = definition.map(|definition| NewFlag { definition, metadata });
+    finish(violations, new)
 }
 
+fn bool_variant((key, value): (&str, bool)) -> draft::Variant {
+    draft::Variant {
+        key: key.to_owned(),
+        value: Ok(Value::Bool(value)),
+        description: String::new(),
+    }
+}
+
+/// What is said of a flag is checked where it is known what the flag was.
 pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, FlagPatch), Violations> {
+    let mut violations = Violations::new();
     let Described {
-        key,
+        key: flag_key,
         metadata,
+        // It cannot be changed.
+        value_type: _,
         variants,
         off_variant,
         default_variant,
         client_visible,
         lifespan,
         expected_removal,
-    } = read(flag)?;
+    } = read(&mut violations, flag);
     let Metadata {
         name,
         description,
@@ -164,41 +166,59 @@ pub(super) fn read_patch(flag: pb::Flag, mask: &Mask<'_>) -> Result<(key::Flag, 
         default_variant: mask.pick("default_variant", default_variant),
         client_visible: mask.pick("client_visible", client_visible),
     };
-    Ok((key, patch))
+    let key = key(&mut violations, "key", &flag_key);
+    finish(violations, key.map(|key| (key, patch)))
 }
 
+/// What is said of a configuration is checked where the flag is known.
 pub(super) fn read_configuration(
     configuration: pb::FlagConfiguration,
     mask: &Mask<'_>,
+    strict: bool,
 ) -> Result<(key::Environment, key::Flag, ConfigurationPatch), Violations> {
+    let mut violations = Violations::new();
+    let environment = key(&mut violations, "environment", &configuration.environment);
+    let flag_key = key(&mut violations, "flag", &configuration.flag);
+    let draft::Configuration {
+        enabled,
+        prerequisites,
+        rules,
+        default,
+        salt,
+    } = read_draft(configuration);
+    let patch = ConfigurationPatch {
+        enabled: mask.pick("enabled", enabled),
+        prerequisites: mask.pick("prerequisites", prerequisites),
+        rules: mask.pick("rules", rules),
+        default: mask.pick("default_serve", default),
+        salt: mask.pick("salt", salt),
+        strict,
+    };
+    let place = environment.zip(flag_key);
+    finish(violations, place.map(|(environment, flag)| (environment, flag, patch)))
+}
+
+/// Reads a configuration; where it is one, is read beside it.
+pub(super) fn read_draft(configuration: pb::FlagConfiguration) -> draft::Configuration {
     let pb::FlagConfiguration {
         project: _,
-        environment,
-        flag: flag_key,
+        environment: _,
+        flag: _,
         enabled,
         rules,
         default_serve,
         salt,
         update_time: _,
         etag: _,
-        prerequisites: _,
+        prerequisites,
     } = configuration;
-    let mut violations = Violations::new();
-    let environment = key(&mut violations, "environment", &environment);
-    let flag_key = key(&mut violations, "flag", &flag_key);
-    let rules = violations.take("", flag::read_rules(rules));
-    let default = default_serve.and_then(|serve| violations.take("default_serve", flag::read_serve(serve)));
-    let patch = rules.map(|rules| ConfigurationPatch {
-        enabled: mask.pick("enabled", enabled),
-        rules: mask.pick("rules", rules),
-        default: mask.pick("default_serve", default),
-        salt: mask.pick("salt", (!salt.is_empty()).then_some(salt)),
-    });
-    let change = environment.zip(flag_key).zip(patch);
-    finish(
-        violations,
-        change.map(|((environment, flag), patch)| (environment, flag, patch)),
-    )
+    draft::Configuration {
+        enabled,
+        prerequisites: flag::read_prerequisites(prerequisites),
+        rules: flag::read_rules(rules),
+        default: default_serve.map(flag::read_serve),
+        salt: flag::read_optional(salt),
+    }
 }
 
 pub(super) fn read_toggles(violations: &mut Violations, toggles: Vec<pb::Toggle>) -> Vec<Toggle> {

@@ -1,34 +1,55 @@
 //! Flags and their configurations.
+//!
+//! | file | what |
+//! |---|---|
+//! | here | configurations, and where each method is |
+//! | `definitions` | flags by themselves, and lists of them |
+//! | `history` | revisions, rollback, answers as of a revision |
+//! | `playground` | trying a flag out |
+//! | `messages`, `filter` | what callers say, and what they are told |
 
 mod definitions;
 mod filter;
+mod history;
 mod messages;
+mod playground;
+
+use std::sync::Arc;
 
 use tonic::{Request, Response};
 
+use self::history::Turns;
 use self::messages::{read_configuration, read_toggles, write_configuration};
-use super::{Call, answer, at, recorded, write_revisions};
+use super::{Call, answer, at, recorded, write_revisions, write_warning};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::flag_service_server::FlagService;
 use crate::rpc::convert::common::{Mask, finish, key, place, required};
+use crate::rpc::states::States;
 use crate::rpc::{Answer, Refusal};
 use crate::store::configurations::FlagConfiguration;
 use crate::store::{Store, Written};
+use crate::watch::Hub;
 
 /// What an update of a configuration may write.
-const CONFIGURATION_FIELDS: &[&str] = &["enabled", "rules", "default_serve", "salt"];
+const CONFIGURATION_FIELDS: &[&str] = &["enabled", "prerequisites", "rules", "default_serve", "salt"];
 
 /// The service.
 pub struct Flags {
     store: Store,
+    states: States,
+    turns: Turns,
 }
 
 impl Flags {
-    /// Keeps flags in this store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// Keeps flags in this store, and tries them out in the states of this hub.
+    pub fn new(store: Store, hub: Arc<Hub>) -> Self {
+        Self {
+            store,
+            states: States::new(hub),
+            turns: Turns::default(),
+        }
     }
 }
 
@@ -94,7 +115,7 @@ impl FlagService for Flags {
             etag,
             validate_only,
             request_id,
-            strict: _,
+            strict,
         } = message;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
@@ -104,14 +125,17 @@ impl FlagService for Flags {
             .as_ref()
             .and_then(|it| key(&mut violations, "configuration.project", &it.project));
         call.authorise(project.as_ref())?;
-        let change = configuration.and_then(|it| violations.take("configuration", read_configuration(it, &mask)));
+        let change = configuration.and_then(|it| {
+            let change = read_configuration(it, &mask, strict);
+            violations.take("configuration", change)
+        });
         let (project, (environment, flag, patch)) =
             finish(violations, project.zip(change)).map_err(Refusal::Invalid)?;
         let response = |written: &Written<FlagConfiguration>| pb::UpdateFlagConfigurationResponse {
             configuration: Some(write_configuration(&written.entity)),
             revisions: write_revisions(&written.revisions),
             changed: written.changed,
-            warnings: Vec::new(),
+            warnings: written.warnings.iter().map(write_warning).collect(),
         };
         let recorded = recorded(response);
         let outcome = self
@@ -148,22 +172,22 @@ impl FlagService for Flags {
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
-    async fn list_revisions(&self, _: Request<pb::ListRevisionsRequest>) -> Answer<pb::ListRevisionsResponse> {
-        Err(tonic::Status::unimplemented(""))
+    async fn list_revisions(&self, request: Request<pb::ListRevisionsRequest>) -> Answer<pb::ListRevisionsResponse> {
+        self.revisions(request).await
     }
 
     async fn rollback_flag_configuration(
         &self,
-        _: Request<pb::RollbackFlagConfigurationRequest>,
+        request: Request<pb::RollbackFlagConfigurationRequest>,
     ) -> Answer<pb::RollbackFlagConfigurationResponse> {
-        Err(tonic::Status::unimplemented(""))
+        self.rollback(request).await
     }
 
-    async fn test_evaluate(&self, _: Request<pb::TestEvaluateRequest>) -> Answer<pb::TestEvaluateResponse> {
-        Err(tonic::Status::unimplemented(""))
+    async fn test_evaluate(&self, request: Request<pb::TestEvaluateRequest>) -> Answer<pb::TestEvaluateResponse> {
+        self.test(request).await
     }
 
-    async fn evaluate_at(&self, _: Request<pb::EvaluateAtRequest>) -> Answer<pb::EvaluateAtResponse> {
-        Err(tonic::Status::unimplemented(""))
+    async fn evaluate_at(&self, request: Request<pb::EvaluateAtRequest>) -> Answer<pb::EvaluateAtResponse> {
+        self.answer_at(request).await
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write bucketing.json: python3 generate_bucketing.py > bucketing.json
+"""Write bucketing.json: python3 generate/bucketing.py > bucketing.json
 
 A second, independent implementation of bucketing, with the standard library only. It shares no code with the service, so that a
 mistake would have to be made twice. The text of numbers (RFC 8785) is written out below by hand, where there is a reason to.
@@ -55,6 +55,7 @@ def text_of(value) -> str:
 NUMBERS = {
     "0": "0",
     "1": "1",
+    "7": "7",
     "42": "42",
     "-7": "-7",
     "1.0": "1",
