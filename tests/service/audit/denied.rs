@@ -66,7 +66,6 @@ async fn a_denied_mutation_is_told_where_the_caller_belongs() {
     let get = pb::GetFlagRequest {
         project: "shop".into(),
         flag: "f".into(),
-        ..Default::default()
     };
     refused(strangers.get_flag(get).await, Code::PermissionDenied);
     assert_eq!(found(&app, &denied_in("shop")).await.len(), 1);
