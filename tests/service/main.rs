@@ -17,7 +17,6 @@ mod support;
 
 mod app;
 mod follower;
-mod people;
 mod refusals;
 mod words;
 

@@ -6,9 +6,9 @@ use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use serde_json::Value;
 use tonic::Code;
 
+use super::person::member;
 use super::{found, intact, of, verify};
 use crate::app::{App, connect, serve, toggle};
-use crate::people::member;
 use crate::refusals::refused;
 use crate::support::eventually;
 

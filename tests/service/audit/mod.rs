@@ -3,6 +3,7 @@
 mod denied;
 mod entries;
 mod pages;
+mod person;
 mod readers;
 mod tampering;
 

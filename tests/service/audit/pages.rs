@@ -5,9 +5,9 @@ use halyard::pb::admin::v1 as pb;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::evaluation::v1 as evaluation;
 
+use super::person::member;
 use super::{all, found, get, of, verify};
 use crate::app::{App, toggle};
-use crate::people::member;
 use crate::refusals::invalid;
 
 type Passes<'a> = Box<dyn Fn(&pb::AuditEntry) -> bool + 'a>;

@@ -6,9 +6,9 @@ use halyard::pb::admin::v1::audit_service_client::AuditServiceClient;
 use tonic::Code;
 use uuid::Uuid;
 
+use super::person::{member, with_token};
 use super::{found, get, intact, of, verify};
 use crate::app::{App, Client};
-use crate::people::{member, with_token};
 use crate::refusals::refused;
 
 #[tokio::test(flavor = "multi_thread")]
