@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod audit;
 mod client;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";

@@ -39,6 +39,12 @@ pub enum Entity {
     ServiceToken,
     /// A login.
     Session,
+    /// A chain of the audit log.
+    AuditChain,
+    /// An entry of the audit log.
+    AuditEntry,
+    /// A method of the service.
+    Method,
 }
 
 impl Entity {
@@ -59,6 +65,9 @@ impl Entity {
             Self::Invitation => "invitation",
             Self::ServiceToken => "service_token",
             Self::Session => "session",
+            Self::AuditChain => "audit_chain",
+            Self::AuditEntry => "audit_entry",
+            Self::Method => "method",
         }
     }
 }

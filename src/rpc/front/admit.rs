@@ -118,6 +118,7 @@ impl Authenticator {
             session,
             method,
             directory,
+            subject: Arc::default(),
             hub: self.hub.clone(),
         });
         Ok(Who {
