@@ -143,7 +143,8 @@ impl AuthService for Auth {
         let email = finish(violations, email).map_err(Refusal::Invalid)?;
 
         let wrong = || Refusal::Invalid(Violations::one("current_password", "is not the current password"));
-        let verified = self.accounts.verified(&email, Some(&known), current, call.peer).await?;
+        self.accounts.admit(&email, call.peer)?;
+        let verified = self.accounts.verified(Some(&known), current).await?;
         let Some((user, verified_hash)) = verified else {
             self.accounts.refuse(Some(&known), call.peer);
             return Err(wrong().into());

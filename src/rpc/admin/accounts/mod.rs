@@ -163,8 +163,9 @@ impl Accounts {
         wanted: Wanted,
         peer: Option<IpAddr>,
     ) -> Result<LoggedIn, Refusal> {
+        self.admit(email, peer)?;
         let known = self.store.find_for_login(email).await?;
-        let Some((user, password_hash)) = self.verified(email, known.as_ref(), password, peer).await? else {
+        let Some((user, password_hash)) = self.verified(known.as_ref(), password).await? else {
             return Err(self.refuse(known.as_ref(), peer));
         };
         let id = Uuid::now_v7();
@@ -210,12 +211,9 @@ impl Accounts {
     /// account. `None`: it is not the password.
     pub(super) async fn verified(
         &self,
-        email: &Email,
         known: Option<&Credentials>,
         password: SecretString,
-        peer: Option<IpAddr>,
     ) -> Result<Option<(Uuid, String)>, Refusal> {
-        self.admit(email, peer)?;
         let active = known.filter(|known| known.user.active);
         let hash = active.and_then(|known| known.password_hash.clone());
         let matches = self.hashing.verify(password, hash.clone()).await?;
@@ -229,7 +227,8 @@ impl Accounts {
         Refusal::Unauthenticated
     }
 
-    fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
+    /// Counts a try, before anything is done for it, or refuses it.
+    pub(super) fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let admitted = self.throttle.check(email, peer);
         admitted.inspect_err(|_| self.note(self.failures.throttled(email, peer)))
     }
