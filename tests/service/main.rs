@@ -40,6 +40,7 @@ mod outage;
 mod playground;
 mod prerequisites;
 mod projects;
+mod proofs;
 mod replicas;
 mod segments;
 mod users;

@@ -229,7 +229,8 @@ impl Accounts {
         Refusal::Unauthenticated
     }
 
-    fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
+    /// Counts a try at an account, whether or not there is one, and refuses it if there were too many.
+    pub(super) fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let admitted = self.throttle.check(email, peer);
         admitted.inspect_err(|_| self.note(self.failures.throttled(email, peer)))
     }

@@ -1,0 +1,5 @@
+//! That accounts, roles, keys and tokens hold: looked at from outside, through gRPC alone, by those who would get around them.
+
+mod accepting;
+mod addresses;
+mod owners;
