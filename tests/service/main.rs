@@ -18,6 +18,7 @@ mod support;
 mod app;
 mod follower;
 mod people;
+mod raw;
 mod refusals;
 mod words;
 

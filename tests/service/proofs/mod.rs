@@ -2,4 +2,6 @@
 
 mod accepting;
 mod addresses;
+mod hostile;
 mod owners;
+mod protected;
