@@ -5,6 +5,7 @@
 
 use futures_util::{StreamExt as _, stream};
 use halyard::pb::admin::v1 as pb;
+use halyard::rpc::admin::accounts::SignUp;
 use prost_reflect::prost::Message as _;
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor,
@@ -17,6 +18,7 @@ use tonic_types::StatusExt as _;
 use crate::app::{App, EMAIL, Keys, PASSWORD, evaluate, login};
 use crate::people::Person;
 use crate::raw;
+use crate::support::database;
 use crate::words::segment;
 
 /// How deep messages are looked into, and how often the same one within itself.
@@ -109,11 +111,13 @@ struct Ground {
     keys: Keys,
     administrator: Person,
     upload: String,
+    invitation: String,
 }
 
 impl Ground {
     async fn new() -> Self {
-        let app = App::start().await;
+        let open = |options: &mut halyard::server::Options| options.accounts.sign_up = SignUp::On;
+        let app = App::start_with(database().await, open).await;
         let keys = app.shop().await;
         app.flag("f").await;
         segment(&app, "s").await;
@@ -123,7 +127,14 @@ impl Ground {
             segment: "s".into(),
         };
         let upload = app.segments().create_segment_upload(request).await.unwrap();
+        let request = pb::CreateInvitationRequest {
+            project: "shop".into(),
+            role: pb::ProjectRole::Viewer.into(),
+            ..Default::default()
+        };
+        let invitation = app.projects().create_invitation(request).await.unwrap();
         Self {
+            invitation: invitation.into_inner().token,
             administrator: Person::administrator(&app).await,
             upload: upload.into_inner().upload,
             app,
@@ -133,6 +144,7 @@ impl Ground {
 
     /// What a field of this name asks for. `None`: it is left out.
     fn plain(&self, method: &str, field: &FieldDescriptor) -> Option<Value> {
+        let id = &self.administrator.id.to_string();
         let text = match field.name() {
             "project" => "shop",
             "environment" => "dev",
@@ -145,12 +157,16 @@ impl Ground {
             "key" if method.contains("Project") => "shop",
             "key" => "f",
             "key_id" => &self.keys.server_id,
-            "id" => "00000000-0000-0000-0000-000000000001",
+            // One of the two says which.
+            "id" | "email" if method == "GetUser" => "",
+            "id" => id,
             "service_token_id" | "invitation_id" => "0000000000000001",
             "email" if method == "Login" => EMAIL,
-            "user" | "email" => "somebody@example.com",
+            "user" => EMAIL,
+            "email" => "somebody@example.com",
             "password" | "current_password" | "new_password" | "password_confirmation" => PASSWORD,
-            "token" | "refresh_token" => "x",
+            "token" => &self.invitation,
+            "refresh_token" => "x",
             "targeting_key" => "ada",
             // The lists of what is served have keys of their own.
             _ => "",
@@ -283,7 +299,7 @@ fn methods() -> Vec<MethodDescriptor> {
         .collect()
 }
 
-/// Ended its sessions, or deleted it: what is left of this server serves.
+/// Fails unless the server goes on as if nothing had been asked.
 async fn serves(ground: &Ground) {
     login(&ground.app.channel, EMAIL, PASSWORD).await.unwrap();
     evaluate(&ground.app.channel, &ground.keys.server, "f", 0)

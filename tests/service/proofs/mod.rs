@@ -5,3 +5,6 @@ mod addresses;
 mod hostile;
 mod owners;
 mod protected;
+mod races;
+mod revocations;
+mod tokens;
