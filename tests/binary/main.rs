@@ -13,4 +13,5 @@ mod support;
 
 mod administration;
 mod dev;
+mod secrets;
 mod serve;
