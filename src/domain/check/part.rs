@@ -29,7 +29,7 @@ pub fn id(violations: &mut Violations, field: &str, text: &str, what: &str) {
     if text.len() != ID_DIGITS || !text.bytes().all(is_digit) {
         violations.add(
             field,
-            format!("is not the id of {what}: {} hexadecimal digits", ID_DIGITS),
+            format!("is not the id of {what}: {ID_DIGITS} hexadecimal digits"),
         );
     }
 }

@@ -3,6 +3,12 @@
 //!
 //! What is asserted of each answer: it is one of ours, and neither a failure nor a word of what is underneath.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::match_same_arms,
+    reason = "kinds of fields without text, and a table by names"
+)]
+
 use futures_util::{StreamExt as _, stream};
 use halyard::pb::admin::v1 as pb;
 use halyard::rpc::admin::accounts::SignUp;
