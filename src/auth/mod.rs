@@ -6,6 +6,7 @@
 pub mod invitations;
 pub mod jwt;
 pub mod keys;
+pub mod mask;
 pub mod password;
 pub mod refresh;
 mod secret;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::auth::mask::masked;
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::{store, watch};
@@ -312,14 +313,16 @@ fn retry(code: Code, reason: &str, message: &str, after: Duration) -> Status {
 }
 
 fn precondition(reason: &str, subject: &str, description: &str) -> Status {
+    let (subject, description) = (masked(subject), masked(description));
     let mut details = info(reason);
-    details.add_precondition_failure_violation("STATE", subject, description);
+    details.add_precondition_failure_violation("STATE", &*subject, &*description);
     Status::with_error_details(Code::FailedPrecondition, format!("{subject} {description}"), details)
 }
 
 fn resource(code: Code, reason: &str, entity: &str, key: &str, message: &str) -> Status {
+    let key = masked(key);
     let mut details = info(reason);
-    details.set_resource_info(entity, key, "", message);
+    details.set_resource_info(entity, &*key, "", message);
     let separator = if key.is_empty() { "" } else { " " };
     Status::with_error_details(code, format!("{message} {entity}{separator}{key}"), details)
 }
@@ -341,9 +344,10 @@ fn invalid(violations: &Violations) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-/// What a caller sent comes back shortened: trailers are small.
+/// What a caller sent comes back without our secrets, and shortened: trailers are small.
 fn short(text: &str) -> String {
     const CHARS: usize = 300;
+    let text = &*masked(text);
     match text.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),

@@ -18,6 +18,7 @@ mod support;
 mod app;
 mod follower;
 mod people;
+mod raw;
 mod refusals;
 mod words;
 
@@ -42,6 +43,7 @@ mod outage;
 mod playground;
 mod prerequisites;
 mod projects;
+mod proofs;
 mod replicas;
 mod segments;
 mod users;

@@ -14,14 +14,13 @@ use halyard::pb::admin::v1 as pb;
 use halyard::pb::admin::v1::ProjectRole::{self, Admin, Developer, Owner, Viewer};
 use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use crate::app::{App, bool_flag};
 use crate::people::{Person, service_token, showing};
+use crate::raw;
 use crate::support::within;
 
 /// Who passes the gate of a method.
@@ -356,16 +355,11 @@ impl World {
 
     /// What comes of one call.
     async fn call(&self, method: &Method, who: Who, place: Place) -> Result<(), Status> {
-        let mut client = tonic::client::Grpc::new(self.app.channel.clone());
-        within("the channel", client.ready()).await.unwrap();
-        let mut request = Request::new(method.request(place, &self.uploads));
-        if let Some(credential) = self.credential(who, place) {
-            let header = format!("Bearer {credential}").parse().unwrap();
-            request.metadata_mut().insert("authorization", header);
-        }
-        let path = method.path.parse().unwrap();
-        let mut answer = client.server_streaming(request, path, Raw).await?.into_inner();
-        within("an answer", answer.message()).await.map(drop)
+        let credential = self.credential(who, place);
+        let request = method.request(place, &self.uploads);
+        raw::call(&self.app.channel, &method.path, credential.as_deref(), request)
+            .await
+            .map(drop)
     }
 }
 
@@ -531,44 +525,6 @@ impl Method {
             let nested = self.message(field.type_name(), place, uploads);
             prost::encoding::bytes::encode(number, &nested, bytes);
         }
-    }
-}
-
-/// Messages as they are.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, bytes: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        bytes.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        bytes.advance(bytes.remaining());
-        Ok(Some(()))
     }
 }
 

@@ -106,10 +106,7 @@ impl Projects {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         call.authorise(project.as_ref()).await?;
-        check::text(&mut violations, "invitation_id", &invitation_id, limits::KEY_BYTES);
-        if invitation_id.is_empty() {
-            violations.add("invitation_id", "is empty; name the invitation to revoke");
-        }
+        check::id(&mut violations, "invitation_id", &invitation_id, "an invitation");
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Invitation>| pb::RevokeInvitationResponse {
             invitation: Some(write(&written.entity)),

@@ -12,7 +12,7 @@ use super::auth::check_new;
 use super::roles::write_instance_role;
 use super::{Call, answer, recorded};
 use crate::domain::access::InstanceRole;
-use crate::domain::email::Email;
+use crate::domain::email::{self, Email};
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
@@ -112,7 +112,7 @@ impl UserService for Users {
         } = message;
         check::text(&mut violations, "filter", &filter, limits::EMAIL_BYTES);
         violations.or(()).map_err(Refusal::Invalid)?;
-        let filter = filter.to_lowercase();
+        let filter = email::fold(&filter);
         let found = self.accounts.store.list_users(&filter, &paging.request).await;
         let (users, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write_user);
         Ok(Response::new(pb::ListUsersResponse { users, next_page_token }))

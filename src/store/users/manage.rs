@@ -20,7 +20,7 @@ const LIST: &str = "
     where email_normalized > $1 and ($2 = '' or strpos(email_normalized, $2) > 0)
     order by email_normalized limit $3";
 const UPDATE: &str = "
-    update users set email = $2, email_normalized = $3, instance_role = $4, active = $5,
+    update users set email = $2, email_normalized = coalesce($3, email_normalized), instance_role = $4, active = $5,
         password_hash = coalesce($6, password_hash), version = version + 1, updated_at = $7
     where id = $1";
 const DELETE: &str = "delete from users where id = $1";
@@ -35,9 +35,12 @@ const LOCK_PROJECTS: &str = "
     for update of p";
 /// Until the transaction ends the user can become a member of nothing more.
 const LOCK_USER: &str = "select id from users where id = $1 for update";
+/// Owners who cannot act do not count, as where members are changed.
 const MEMBERSHIPS: &str = "
     select p.key, m.role, m.role = 'owner' and not exists (
-        select from members o where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner') as alone
+        select from members o
+        join users u on u.id = o.user_id
+        where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner' and u.active) as alone
     from members m
     join projects p on p.id = m.project_id
     where m.user_id = $1
@@ -222,7 +225,9 @@ async fn update(
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(changed(&before, &after, password_hash.is_some()));
     journal.touch_access();
-    let (email, normalized) = (after.email.clone(), after.email.to_lowercase());
+    // What is not given stays as it is, in the row and in the index.
+    let normalized = email.as_ref().map(Email::normalized);
+    let email = after.email.clone();
     let (role, active) = (after.role.map(InstanceRole::name), after.active);
     let write: pipeline::Query<'_> = (
         UPDATE,
@@ -283,7 +288,7 @@ fn keep_an_administrator(user: &User, others: &[Row]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses to leave a project without an owner.
+/// Refuses to leave a project without an owner who can act.
 fn keep_an_owner(user: &User, memberships: &[Row]) -> Result<(), Error> {
     let mut alone = Vec::new();
     for row in memberships {
@@ -297,7 +302,7 @@ fn keep_an_owner(user: &User, memberships: &[Row]) -> Result<(), Error> {
     let projects = alone.join(", ");
     Err(blocked(
         user,
-        format!("is the last owner of {projects}; make somebody else owner first, or deactivate the account"),
+        format!("is the last active owner of {projects}; make somebody else owner first, or deactivate the account"),
     ))
 }
 

@@ -227,7 +227,7 @@ impl Accounts {
         Refusal::Unauthenticated
     }
 
-    /// Counts a try, before anything is done for it, or refuses it.
+    /// Counts a try at an account, whether or not there is one, before anything is done for it; refuses it if there were too many.
     pub(super) fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let admitted = self.throttle.check(email, peer);
         admitted.inspect_err(|_| self.note(self.failures.throttled(email, peer)))
