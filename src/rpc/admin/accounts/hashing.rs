@@ -72,10 +72,12 @@ impl Hashing {
         // Whoever gives up waiting does not stop the thread: the permits go with it.
         let (send, receive) = oneshot::channel();
         let work = move || {
-            let _permits = (admitted, running);
+            let permits = (admitted, running);
             yield_to_others();
+            let done = work();
+            drop(permits);
             // Nobody waits any more: then nobody is told.
-            let _ = send.send(work());
+            let _ = send.send(done);
         };
         let thread = std::thread::Builder::new().name("hashing".to_owned()).spawn(work);
         thread.map_err(|error| {
