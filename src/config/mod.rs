@@ -14,6 +14,7 @@
 mod admin;
 mod client;
 mod environment;
+mod openid;
 mod reader;
 mod secret;
 mod service;

@@ -39,6 +39,8 @@ pub enum Entity {
     ServiceToken,
     /// A login.
     Session,
+    /// A person as an OpenID Connect issuer knows them.
+    Identity,
 }
 
 impl Entity {
@@ -59,6 +61,7 @@ impl Entity {
             Self::Invitation => "invitation",
             Self::ServiceToken => "service_token",
             Self::Session => "session",
+            Self::Identity => "identity",
         }
     }
 }
@@ -211,6 +214,10 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("users_pkey", Meaning::Taken(Entity::User)),
     ("users_email_key", Meaning::Taken(Entity::User)),
     ("users_instance_role_check", Meaning::Impossible),
+    ("identities_pkey", Meaning::Taken(Entity::Identity)),
+    ("identities_user_fkey", Meaning::Gone(Entity::User)),
+    ("members_identity_check", Meaning::Impossible),
+    ("members_identity_fkey", Meaning::Gone(Entity::Identity)),
     ("sessions_pkey", Meaning::Impossible),
     ("sessions_user_fkey", Meaning::Gone(Entity::User)),
     ("sessions_hash_check", Meaning::Impossible),

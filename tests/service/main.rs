@@ -17,6 +17,7 @@ mod support;
 
 mod app;
 mod follower;
+mod issuer;
 mod people;
 mod refusals;
 mod words;
@@ -36,6 +37,8 @@ mod lists;
 mod machines;
 mod matrix;
 mod members;
+mod openid;
+mod openid_roles;
 mod outage;
 mod playground;
 mod prerequisites;

@@ -13,6 +13,7 @@ use super::roles::write_instance_role;
 use super::{Call, answer, recorded};
 use crate::domain::access::InstanceRole;
 use crate::domain::email::Email;
+use crate::domain::identity::IdentityKey;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
@@ -20,7 +21,7 @@ use crate::pb::admin::v1::user_service_server::UserService;
 use crate::rpc::convert::common::{Mask, finish, required, timestamp};
 use crate::rpc::{Answer, Refusal};
 use crate::store::Written;
-use crate::store::users::{NewUser, Selector, User, UserPatch};
+use crate::store::users::{Linked, NewUser, Selector, User, UserPatch};
 
 /// The service.
 pub struct Users {
@@ -56,14 +57,25 @@ impl UserService for Users {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let user = required(&mut violations, "user", user).map(|user| Described::read(&mut violations, user));
         let email = user.as_ref().and_then(|user| user.read_email(&mut violations));
-        check_new(&mut violations, "password", email.as_ref(), &password);
+        let identities = user.as_ref().and_then(|user| user.read_identities(&mut violations));
+        let asks_for_identities = user.as_ref().is_some_and(|user| !user.identities.is_empty());
+        let opened_otherwise = password.expose_secret().is_empty() && asks_for_identities;
+        if !opened_otherwise {
+            check_new(&mut violations, "password", email.as_ref(), &password);
+        }
         let role = user.and_then(|user| user.role);
-        let (email, role) = finish(violations, email.zip(role)).map_err(Refusal::Invalid)?;
+        let ((email, role), identities) =
+            finish(violations, email.zip(role).zip(identities)).map_err(Refusal::Invalid)?;
         let new = NewUser {
             id: Uuid::now_v7(),
             email,
             role: role.into_option(),
-            password_hash: self.hash(password).await?,
+            password_hash: if opened_otherwise {
+                None
+            } else {
+                Some(self.hash(password).await?)
+            },
+            identities,
         };
         let response = |written: &Written<User>| pb::CreateUserResponse {
             user: Some(write_user(&written.entity)),
@@ -133,7 +145,7 @@ impl UserService for Users {
         call.caller.authorise(None).await?;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
-        let fields = ["email", "role", "active", "password"];
+        let fields = ["email", "role", "active", "password", "identities"];
         let mask = Mask::read(&mut violations, update_mask.as_ref(), &fields);
         let user = required(&mut violations, "user", user).map(|user| Described::read(&mut violations, user));
         let id = user
@@ -141,6 +153,10 @@ impl UserService for Users {
             .and_then(|user| read_id(&mut violations, "user.id", &user.id));
         let email = match &user {
             Some(user) if mask.has("email") => user.read_email(&mut violations),
+            Some(_) | None => None,
+        };
+        let identities = match &user {
+            Some(user) if update_mask.is_some() && mask.has("identities") => user.read_identities(&mut violations),
             Some(_) | None => None,
         };
         let sets_password = mask.has("password") && (update_mask.is_some() || !password.expose_secret().is_empty());
@@ -163,6 +179,7 @@ impl UserService for Users {
             role: user.role.and_then(|role| mask.pick("role", role.into_option())),
             active: mask.pick("active", user.active),
             password_hash,
+            identities,
         };
         let response = |written: &Written<User>| pb::UpdateUserResponse {
             user: Some(write_user(&written.entity)),
@@ -213,6 +230,7 @@ struct Described {
     /// `None`: it is no role, which has been noted.
     role: Option<AskedRole>,
     active: bool,
+    identities: Vec<pb::Identity>,
 }
 
 /// A role in the installation, or none.
@@ -241,6 +259,7 @@ impl Described {
             create_time: _,
             update_time: _,
             etag: _,
+            identities,
         } = user;
         let role = match pb::InstanceRole::try_from(role) {
             Ok(pb::InstanceRole::Unspecified) => Some(AskedRole::Unspecified),
@@ -255,7 +274,25 @@ impl Described {
             email,
             role,
             active,
+            identities,
         }
+    }
+
+    fn read_identities(&self, violations: &mut Violations) -> Option<Vec<IdentityKey>> {
+        if self.identities.len() > limits::IDENTITIES {
+            violations.add("user.identities", format!("are more than {}", limits::IDENTITIES));
+            return None;
+        }
+        let mut keys = Vec::new();
+        for (n, identity) in self.identities.iter().enumerate() {
+            let pb::Identity {
+                issuer,
+                subject,
+                email: _,
+            } = identity;
+            keys.push(violations.take(&format!("user.identities[{n}]"), IdentityKey::new(issuer, subject)));
+        }
+        keys.into_iter().collect()
     }
 
     fn read_email(&self, violations: &mut Violations) -> Option<Email> {
@@ -281,8 +318,15 @@ pub(super) fn write_user(user: &User) -> pb::User {
         created_at,
         updated_at,
         etag,
+        identities,
     } = user;
+    let identities = identities.iter().map(|Linked { key, email }| pb::Identity {
+        issuer: key.issuer.clone(),
+        subject: key.subject.clone(),
+        email: email.clone(),
+    });
     pb::User {
+        identities: identities.collect(),
         id: id.to_string(),
         email: email.clone(),
         role: write_instance_role(*role).into(),

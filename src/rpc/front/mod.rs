@@ -5,6 +5,7 @@ mod admit;
 mod caller;
 mod deadline;
 mod log;
+mod openid;
 mod uses;
 
 use std::convert::Infallible;
@@ -27,6 +28,7 @@ pub use admit::Authenticator;
 use admit::Who;
 pub use caller::{Application, Caller};
 pub use deadline::Deadline;
+pub use openid::OpenId;
 pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};

@@ -2,11 +2,13 @@
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{FIND, FIND_BY_ID, INSERT, User, UserRow, credentials, from_row, json, record};
+use super::{FIND, FIND_BY_ID, INSERT, User, UserRow, columns, identities, json, record, with_identities};
 use crate::domain::access::InstanceRole;
 use crate::domain::email::Email;
+use crate::domain::identity::IdentityKey;
 use crate::store::audit::Record;
 use crate::store::error::{Entity, Error};
 use crate::store::journal::Journal;
@@ -15,16 +17,21 @@ use crate::store::mutation::{Mutation, Outcome, Written};
 use crate::store::page::{Page, PageRequest, check_etag, etag};
 use crate::store::{Store, pipeline, rows, sessions};
 
-const LIST: &str = "
-    select id, email, email_normalized, password_hash, instance_role, active, version, created_at, updated_at from users
-    where email_normalized > $1 and ($2 = '' or strpos(email_normalized, $2) > 0)
-    order by email_normalized limit $3";
+/// By the address that is shown; accounts without one of their own may share it, so the id comes behind.
+const LIST: &str = concat!(
+    "select ",
+    columns!(),
+    ", coalesce(email_normalized, lower(email)) || ' ' || id as place from users
+    where coalesce(email_normalized, lower(email)) || ' ' || id > $1
+        and ($2 = '' or strpos(coalesce(email_normalized, lower(email)), $2) > 0)
+    order by place limit $3"
+);
 const UPDATE: &str = "
     update users set email = $2, email_normalized = $3, instance_role = $4, active = $5,
         password_hash = coalesce($6, password_hash), version = version + 1, updated_at = $7
     where id = $1";
 const DELETE: &str = "delete from users where id = $1";
-const OTHER_ADMINISTRATORS: &str = "
+pub(in crate::store) const OTHER_ADMINISTRATORS: &str = "
     select count(*) as others from users where instance_role = 'administrator' and active and id <> $1";
 /// The projects that a user is a member of: before anything else, as whoever changes members does.
 const LOCK_PROJECTS: &str = "
@@ -35,6 +42,8 @@ const LOCK_PROJECTS: &str = "
     for update of p";
 /// Until the transaction ends the user can become a member of nothing more.
 const LOCK_USER: &str = "select id from users where id = $1 for update";
+/// Whoever changes the role of an administrator takes it out of the claim's hands.
+const DISCLAIM: &str = "update identities set administrator = false where user_id = $1 and administrator";
 const MEMBERSHIPS: &str = "
     select p.key, m.role, m.role = 'owner' and not exists (
         select from members o where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner') as alone
@@ -52,8 +61,10 @@ pub struct NewUser {
     pub email: Email,
     /// Its role in the installation.
     pub role: Option<InstanceRole>,
-    /// The hash of its password.
-    pub password_hash: String,
+    /// The hash of its password. `None`: it is opened by its identities alone.
+    pub password_hash: Option<String>,
+    /// Which identities open it.
+    pub identities: Vec<IdentityKey>,
 }
 
 /// What to change of an account. `None`: leave it.
@@ -67,6 +78,8 @@ pub struct UserPatch {
     pub active: Option<bool>,
     /// The hash of its password.
     pub password_hash: Option<String>,
+    /// All identities that open it.
+    pub identities: Option<Vec<IdentityKey>>,
 }
 
 /// Which account.
@@ -132,7 +145,7 @@ impl Store {
             }
         };
         let row = found.first().ok_or_else(|| Error::not_found(Entity::User, name))?;
-        Ok(credentials(row)?.user)
+        Ok(with_identities(row)?.credentials.user)
     }
 
     /// Lists accounts by address, those whose address contains a text in lower case.
@@ -140,11 +153,11 @@ impl Store {
         let client = self.reader().await?;
         let found = pipeline::one(&client, (LIST, &[&page.after, &filter, &page.limit()])).await?;
         let read = |row| {
-            let normalized: String = rows::get(row, "email_normalized")?;
-            Ok((credentials(row)?.user, normalized))
+            let place: String = rows::get(row, "place")?;
+            Ok((with_identities(row)?.credentials.user, place))
         };
         let users = found.iter().map(read).collect::<Result<_, Error>>()?;
-        let Page { items, next } = page.page(users, |(_, normalized): &(User, String)| normalized.clone());
+        let Page { items, next } = page.page(users, |(_, place): &(User, String)| place.clone());
         Ok(Page {
             items: items.into_iter().map(|(user, _)| user).collect(),
             next,
@@ -153,7 +166,11 @@ impl Store {
 }
 
 async fn create(transaction: &Transaction<'_>, mutation: &Mutation, new: &NewUser) -> Result<Written<User>, Error> {
-    let (Installation { audit, now }, []) = lock::administration(transaction, &mutation.caller, [], []).await?;
+    let (issuers, subjects) = identities::columns(&new.identities);
+    let reads: [pipeline::Query<'_>; 1] = [(identities::HOLDERS, &[&issuers, &subjects])];
+    let (Installation { audit, now }, [holders]) =
+        lock::administration(transaction, &mutation.caller, [], reads).await?;
+    identities::require_free(&holders, new.id)?;
     let user = User {
         id: new.id,
         email: new.email.given().to_owned(),
@@ -162,23 +179,27 @@ async fn create(transaction: &Transaction<'_>, mutation: &Mutation, new: &NewUse
         created_at: now,
         updated_at: now,
         etag: etag([1]),
+        identities: identities::linked(&[], &new.identities),
     };
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(record("user.create", None, Some(&user)));
     journal.touch_access();
     let role = user.role.map(InstanceRole::name);
-    let write: pipeline::Query<'_> = (
-        INSERT,
-        &[
-            &user.id,
-            &user.email,
-            &new.email.normalized(),
-            &new.password_hash,
-            &role,
-            &now,
-        ],
-    );
-    let written = journal.write(transaction, &[write], user.clone()).await;
+    let writes: [pipeline::Query<'_>; 2] = [
+        (
+            INSERT,
+            &[
+                &user.id,
+                &user.email,
+                &new.email.normalized(),
+                &new.password_hash,
+                &role,
+                &now,
+            ],
+        ),
+        (identities::LINK, &[&user.id, &issuers, &subjects, &now]),
+    ];
+    let written = journal.write(transaction, &writes, user.clone()).await;
     written.map_err(|error| error.about(&user.email))
 }
 
@@ -189,26 +210,45 @@ async fn update(
     patch: UserPatch,
     etag: &str,
 ) -> Result<Written<User>, Error> {
-    let reads: [pipeline::Query<'_>; 2] = [(FIND_BY_ID, &[&id]), (OTHER_ADMINISTRATORS, &[&id])];
-    let (Installation { audit, now }, [found, others]) =
-        lock::administration(transaction, &mutation.caller, [], reads).await?;
-    let UserRow { version, credentials } = existing(&found, id, etag)?;
-    let before = credentials.user;
     let UserPatch {
         email,
         role,
         active,
         password_hash,
+        identities,
     } = patch;
+    let (issuers, subjects) = identities::columns(identities.as_deref().unwrap_or_default());
+    let reads: [pipeline::Query<'_>; 3] = [
+        (FIND_BY_ID, &[&id]),
+        (OTHER_ADMINISTRATORS, &[&id]),
+        (identities::HOLDERS, &[&issuers, &subjects]),
+    ];
+    let (Installation { audit, now }, [found, others, holders]) =
+        lock::administration(transaction, &mutation.caller, [], reads).await?;
+    let (UserRow { version, credentials }, address) = existing(&found, id, etag)?;
+    identities::require_free(&holders, id)?;
+    let before = credentials.user;
+    let normalized = email
+        .as_ref()
+        .map(|email| email.normalized().to_owned())
+        .or_else(|| address.clone());
+    if password_hash.is_some() && normalized.is_none() {
+        let description = "has no e-mail address of its own to log in with; give it one together with the password";
+        return Err(blocked(&before, description.to_owned()));
+    }
     let after = User {
         email: email
             .as_ref()
             .map_or_else(|| before.email.clone(), |email| email.given().to_owned()),
         role: role.unwrap_or(before.role),
         active: active.unwrap_or(before.active),
+        identities: identities.as_ref().map_or_else(
+            || before.identities.clone(),
+            |wanted| identities::linked(&before.identities, wanted),
+        ),
         ..before.clone()
     };
-    if after == before && password_hash.is_none() {
+    if after == before && normalized == address && password_hash.is_none() {
         return Ok(Written::unchanged(after));
     }
     if !(after.active && after.role.is_some()) {
@@ -222,19 +262,25 @@ async fn update(
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(changed(&before, &after, password_hash.is_some()));
     journal.touch_access();
-    let (email, normalized) = (after.email.clone(), after.email.to_lowercase());
+    let email = after.email.clone();
     let (role, active) = (after.role.map(InstanceRole::name), after.active);
-    let write: pipeline::Query<'_> = (
-        UPDATE,
-        &[&id, &email, &normalized, &role, &active, &password_hash, &now],
-    );
-    let revoke: pipeline::Query<'_> = (sessions::REVOKE_ALL, &[&id, &now]);
-    let ends_sessions = password_hash.is_some() || !active;
-    let writes = if ends_sessions {
-        vec![write, revoke]
-    } else {
-        vec![write]
-    };
+    let update: [&(dyn ToSql + Sync); 7] = [&id, &email, &normalized, &role, &active, &password_hash, &now];
+    let (of_user, ending): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&id], [&id, &now]);
+    let unlink: [&(dyn ToSql + Sync); 3] = [&id, &issuers, &subjects];
+    let link: [&(dyn ToSql + Sync); 4] = [&id, &issuers, &subjects, &now];
+    let mut writes: Vec<pipeline::Query<'_>> = vec![(UPDATE, &update)];
+    if password_hash.is_some() || !active {
+        writes.push((sessions::REVOKE_ALL, &ending));
+    }
+    if after.role != before.role {
+        writes.push((DISCLAIM, &of_user));
+    }
+    if identities.is_some() {
+        writes.extend([
+            (identities::UNLINK, unlink.as_slice()),
+            (identities::LINK, link.as_slice()),
+        ]);
+    }
     let written = journal.write(transaction, &writes, after).await;
     written.map_err(|error| error.about(&email))
 }
@@ -254,7 +300,7 @@ async fn delete(
     ];
     let (Installation { audit, now }, [found, others, memberships]) =
         lock::administration(transaction, &mutation.caller, before, reads).await?;
-    let user = existing(&found, id, etag)?.credentials.user;
+    let user = existing(&found, id, etag)?.0.credentials.user;
     keep_an_administrator(&user, &others)?;
     keep_an_owner(&user, &memberships)?;
     let mut journal = Journal::of_chain(mutation, audit, now);
@@ -263,12 +309,13 @@ async fn delete(
     journal.write(transaction, &[(DELETE, &[&id])], user).await
 }
 
-/// The account, as it is under the lock.
-fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<UserRow, Error> {
+/// The account, as it is under the lock, and the address that it is found by.
+fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<(UserRow, Option<String>), Error> {
     let row = found.first().ok_or_else(|| Error::not_found(Entity::User, id))?;
-    let row = from_row(row)?;
+    let address = rows::get(row, "email_normalized")?;
+    let row = with_identities(row)?;
     check_etag(etag, &row.credentials.user.etag, Entity::User, &id.to_string())?;
-    Ok(row)
+    Ok((row, address))
 }
 
 /// Refuses to lose the last active administrator.

@@ -129,7 +129,9 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only)).await?;
+        let (mutation, project, flag) = call
+            .alter(&project, ("flag", &flag), (&request_id, validate_only))
+            .await?;
         let response = |written: &Written<Flag>| pb::ArchiveFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -151,7 +153,9 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only)).await?;
+        let (mutation, project, flag) = call
+            .alter(&project, ("flag", &flag), (&request_id, validate_only))
+            .await?;
         let response = |written: &Written<Flag>| pb::RestoreFlagResponse {
             flag: Some(write(&written.entity)),
             revisions: write_revisions(&written.revisions),
@@ -173,7 +177,9 @@ impl Flags {
             validate_only,
             request_id,
         } = message;
-        let (mutation, project, flag) = call.alter(&project, ("flag", &flag), (&request_id, validate_only)).await?;
+        let (mutation, project, flag) = call
+            .alter(&project, ("flag", &flag), (&request_id, validate_only))
+            .await?;
         let response = |written: &Written<Flag>| pb::DeleteFlagResponse {
             revisions: write_revisions(&written.revisions),
         };
