@@ -45,6 +45,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Dev(dev) => cli::dev::run(*dev, &stop).await?,
             Command::Migrate(migrate) => cli::migrate::run(migrate).await?,
             Command::CreateAdmin(create) => cli::create_admin::run(create).await?,
+            Command::Audit(audit) => return Ok(cli::audit::run(audit).await?.into()),
             Command::Client(client) => return Ok(cli::run(client, &stop).await.into()),
         }
         Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@
 //! | 69 | the server cannot be reached, does not answer in time, or is not ready |
 //! | 77 | the credential is not accepted, or not sufficient |
 
+pub mod audit;
 mod call;
 pub mod create_admin;
 mod database;

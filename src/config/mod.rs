@@ -12,6 +12,7 @@
 //! that.
 
 mod admin;
+mod audit;
 mod client;
 mod environment;
 mod openid;
@@ -29,6 +30,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 pub use admin::{CreateAdmin, Migrate, Password};
+pub use audit::{Audit, Chain, Chains};
 pub use client::{
     Client, Credential, Evaluate, Health, Output, Server, Subject, Toggle, ToggleFlags, Watch, WatchDetail,
 };
@@ -66,6 +68,8 @@ pub enum Command {
     Migrate(Migrate),
     /// Create the first administrator.
     CreateAdmin(CreateAdmin),
+    /// Prove the audit log, or hand it out.
+    Audit(Audit),
     /// Ask a server something.
     Client(Client),
 }

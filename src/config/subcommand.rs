@@ -5,10 +5,11 @@ use clap::{Arg, ArgMatches};
 
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
-use super::{Client, Command, LOG, LOG_FORMAT, admin, client, service};
+use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, client, service};
 
 /// One subcommand.
 pub(super) struct Subcommand {
+    /// Its name; of one in a group, behind the group's: `audit verify`.
     name: &'static str,
     about: &'static str,
     settings: &'static [&'static [Setting]],
@@ -24,7 +25,7 @@ const CLIENT_LOG: Setting = LOG.default("warn");
 /// What is worth reading while trying things out: not one line per request, the making of the demo project among them.
 const DEV_LOG: Setting = LOG.default("warn,halyard=info,halyard::rpc::front=warn");
 
-const ALL: [Subcommand; 8] = [
+const ALL: [Subcommand; 10] = [
     Subcommand {
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
@@ -56,6 +57,22 @@ const ALL: [Subcommand; 8] = [
         positional: || None,
         log: CLIENT_LOG,
         read: |reader| admin::create_admin(reader).map(Command::CreateAdmin),
+    },
+    Subcommand {
+        name: "audit verify",
+        about: "Verify that nothing of the audit log was changed, in the database or in an export",
+        settings: &[audit::VERIFY, service::DATABASE],
+        positional: || None,
+        log: CLIENT_LOG,
+        read: |reader| audit::verify(reader).map(Command::Audit),
+    },
+    Subcommand {
+        name: "audit export",
+        about: "Print a chain of the audit log, one JSON object with its hash a line",
+        settings: &[audit::EXPORT, service::DATABASE],
+        positional: || None,
+        log: CLIENT_LOG,
+        read: |reader| audit::export(reader).map(Command::Audit),
     },
     Subcommand {
         name: "health",
@@ -102,26 +119,52 @@ const ALL: [Subcommand; 8] = [
     },
 ];
 
+/// Subcommands that belong together, and what they are about.
+const GROUPS: [(&str, &str); 1] = [("audit", "Verify and export the audit log")];
+
 impl Subcommand {
     /// The subcommand that was given, with its arguments.
     pub fn of(matches: &ArgMatches) -> Option<(&'static Self, &ArgMatches)> {
-        let (name, matches) = matches.subcommand()?;
+        let (mut name, mut matches) = matches.subcommand()?;
+        let whole;
+        if let Some((member, its)) = matches.subcommand() {
+            whole = format!("{name} {member}");
+            (name, matches) = (&whole, its);
+        }
         let subcommand = ALL.iter().find(|subcommand| subcommand.name == name)?;
         Some((subcommand, matches))
+    }
+
+    /// The group that it is in, and its name there.
+    fn in_group(&self) -> Option<(&'static str, &'static str)> {
+        self.name.split_once(' ')
     }
 
     fn command_line(&self) -> clap::Command {
         let settings = self.settings.iter().copied().flatten();
         let arguments = settings.chain([&self.log, &LOG_FORMAT]).flat_map(Setting::arguments);
-        clap::Command::new(self.name)
+        clap::Command::new(self.in_group().map_or(self.name, |(_, name)| name))
             .about(self.about)
             .args((self.positional)())
             .args(arguments)
     }
 }
 
+/// A group with everything in it.
+fn group((group, about): (&'static str, &'static str)) -> clap::Command {
+    let members = ALL
+        .iter()
+        .filter(|subcommand| subcommand.in_group().is_some_and(|(of, _)| of == group));
+    clap::Command::new(group)
+        .about(about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(members.map(Subcommand::command_line))
+}
+
 /// What clap splits the arguments by.
 pub(super) fn command_line() -> clap::Command {
+    let alone = ALL.iter().filter(|subcommand| subcommand.in_group().is_none());
     clap::Command::new("halyard")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Feature flags: stored in PostgreSQL, evaluated from memory, pushed to every client")
@@ -131,5 +174,6 @@ pub(super) fn command_line() -> clap::Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(ALL.iter().map(Subcommand::command_line))
+        .subcommands(alone.map(Subcommand::command_line))
+        .subcommands(GROUPS.map(group))
 }

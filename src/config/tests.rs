@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::auth::openid::{ClaimPath, RoleMap};
 
+mod audit;
 mod client;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";

@@ -21,11 +21,23 @@ impl Digest {
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
+
+    /// Reads a digest of exactly 64 hexadecimal digits.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        Self::from_slice(&hex::decode(digits).ok()?)
+    }
+}
+
+impl fmt::Display for Digest {
+    /// In hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
 }
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -105,6 +105,8 @@ pub const REVISIONS_PAGE_SIZE: usize = 100;
 pub const DEFAULT_REVISIONS_PAGE_SIZE: usize = 20;
 /// Bytes of stored forms after which a page of revisions ends, with the revision that exceeds them.
 pub const REVISIONS_PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of what audit entries show after which a page of them ends, with the entry that exceeds them.
+pub const AUDIT_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Flags whose answers at a past revision one request may have explained.
 pub const EXPLAINED_FLAGS: usize = 100;
 /// Bytes in a request message.

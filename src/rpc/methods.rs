@@ -77,6 +77,7 @@ pub const METHODS: &[Method] = {
     use Needs::{AnyKey, MaybeUser, Nothing, Permission as May, Principal, ServerKey, User};
     use Permission::{
         Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageInstance, ManageMembers, Read,
+        ReadAudit,
     };
     &[
         unary("/halyard.admin.v1.AuthService/SignUp", Nothing),
@@ -170,6 +171,10 @@ pub const METHODS: &[Method] = {
         unary("/halyard.admin.v1.SegmentService/UploadSegmentKeys", May(Change)),
         unary("/halyard.admin.v1.SegmentService/ActivateSegmentUpload", May(Change)),
         unary("/halyard.admin.v1.SegmentService/ListSegmentKeys", May(Read)),
+        unary("/halyard.admin.v1.AuditService/ListEntries", May(ReadAudit)),
+        unary("/halyard.admin.v1.AuditService/GetEntry", May(ReadAudit)),
+        unary("/halyard.admin.v1.AuditService/VerifyChain", May(ReadAudit)),
+        unary("/halyard.admin.v1.AuditService/ListChains", May(ManageInstance)),
         unary("/halyard.evaluation.v1.EvaluationService/Evaluate", AnyKey),
         unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
         streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),

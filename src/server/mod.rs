@@ -4,6 +4,7 @@
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
 mod connection;
+mod denials;
 mod uses;
 mod workers;
 
@@ -21,6 +22,7 @@ use crate::auth::{jwt, openid};
 use crate::domain::limits;
 use crate::issuer::{self, Issuer};
 use crate::pb;
+use crate::pb::admin::v1::audit_service_server::AuditServiceServer;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
@@ -30,7 +32,7 @@ use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServe
 use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
-use crate::rpc::front::{Authenticator, FrontLayer, OpenId};
+use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -170,7 +172,12 @@ impl Server {
         let authenticator = Authenticator::new(hub.clone(), tokens).with_openid(openid);
         let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
         tasks.spawn("uses", uses);
-        let front = FrontLayer::new(authenticator, Handle::current());
+        let denied = Arc::new(Denials::default());
+        tasks.spawn(
+            "denials",
+            denials::keep(store.clone(), denied.clone(), tasks.stop().clone()),
+        );
+        let front = FrontLayer::new(authenticator, Handle::current(), denied);
 
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
@@ -318,6 +325,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
     let service_tokens = admin::ServiceTokens::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone(), hub.clone());
+    let audit = admin::Audit::new(store.clone());
     let segments = admin::Segments::new(store.clone());
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
@@ -328,6 +336,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
         .add_service(compressed!(EnvironmentServiceServer::new(environments)))
         .add_service(compressed!(FlagServiceServer::new(flags)))
         .add_service(compressed!(SegmentServiceServer::new(segments)))
+        .add_service(compressed!(AuditServiceServer::new(audit)))
         .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
         .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
         .add_service(reflection().build_v1()?)

@@ -41,6 +41,12 @@ pub enum Entity {
     Session,
     /// A person as an OpenID Connect issuer knows them.
     Identity,
+    /// A chain of the audit log.
+    AuditChain,
+    /// An entry of the audit log.
+    AuditEntry,
+    /// A method of the service.
+    Method,
 }
 
 impl Entity {
@@ -62,6 +68,9 @@ impl Entity {
             Self::ServiceToken => "service_token",
             Self::Session => "session",
             Self::Identity => "identity",
+            Self::AuditChain => "audit_chain",
+            Self::AuditEntry => "audit_entry",
+            Self::Method => "method",
         }
     }
 }

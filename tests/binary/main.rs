@@ -12,5 +12,6 @@
 mod support;
 
 mod administration;
+mod audit;
 mod dev;
 mod serve;

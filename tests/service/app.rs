@@ -7,6 +7,7 @@ use halyard::cli::create_admin::create_administrator;
 use halyard::domain::access::Environment;
 use halyard::domain::email::Email;
 use halyard::pb::admin::v1 as admin;
+use halyard::pb::admin::v1::audit_service_client::AuditServiceClient;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
@@ -123,6 +124,10 @@ impl App {
         let request = create_user(email, role);
         let created = self.users().create_user(request).await.unwrap().into_inner();
         created.user.unwrap()
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Client> {
+        AuditServiceClient::new(self.administrator())
     }
 
     pub fn projects(&self) -> ProjectServiceClient<Client> {

@@ -22,8 +22,10 @@ mod people;
 mod refusals;
 mod words;
 
+mod accounted;
 mod accounts;
 mod at_once;
+mod audit;
 mod auth;
 mod checks;
 mod conventions;

@@ -520,9 +520,9 @@ async fn what_happens_to_accounts_is_audited() {
     );
     let after: String = rows[1].get(4);
     assert!(after.contains(r#""password":"changed""#), "{after}");
-    let chain = app.server.store().verify_chain("instance").await.unwrap();
+    let chain = app.server.store().verify_chain("instance", None).await.unwrap();
     assert!(
-        matches!(chain, Some(halyard::store::audit::Verdict::Intact { .. })),
+        matches!(chain, halyard::domain::audit::verify::Verdict::Intact(_)),
         "{chain:?}"
     );
 }

@@ -1,8 +1,8 @@
 //! What must hold of the logs however writers interleave and fail.
 
+use halyard::domain::audit::verify::Verdict;
 use halyard::domain::change::{self, Digest, ItemChange};
 use halyard::domain::form::{ItemId, Kind};
-use halyard::store::audit::Verdict;
 use halyard::store::configurations::Toggle;
 use halyard::store::flags::FlagPatch;
 use halyard::store::{Error, Outcome};
@@ -140,8 +140,8 @@ async fn concurrent_writers_leave_no_gap_and_an_unbroken_chain() {
         logged += revisions.len() - 5;
     }
     assert_eq!(logged, written);
-    let verdict = world.store.verify_chain(&chain(&world).await).await.unwrap();
-    assert!(matches!(verdict, Some(Verdict::Intact { .. })), "{verdict:?}");
+    let verdict = world.store.verify_chain(&chain(&world).await, None).await.unwrap();
+    assert!(matches!(verdict, Verdict::Intact(_)), "{verdict:?}");
 
     // The rows are what the log says.
     let differing = "flag_configurations c join flags f on f.id = c.flag_id
@@ -200,34 +200,6 @@ async fn without_its_audit_entry_nothing_is_written() {
     // What was rolled back is given back.
     toggle(&world, true).await.unwrap();
     assert_eq!(verify_log(&world, "dev").await, [1, 2, 3]);
-}
-
-#[tokio::test]
-async fn the_audit_chain_shows_where_it_was_tampered_with() {
-    let world = world().await;
-    world.flag("f").await;
-    for enabled in [true, false, true] {
-        toggle(&world, enabled).await.unwrap();
-    }
-    let chain = chain(&world).await;
-    let verify = async || world.store.verify_chain(&chain).await.unwrap().unwrap();
-    assert!(matches!(verify().await, Verdict::Intact { sequence, .. } if sequence == 1 + 2 * 3 + 1 + 3));
-    let tamper = async |statement: &str, sequence| {
-        world
-            .sql
-            .batch_execute(&format!("create table kept as table audit_entries; {statement}"))
-            .await
-            .unwrap();
-        assert_eq!(verify().await, Verdict::Broken { sequence }, "{statement}");
-        let restore = "truncate audit_entries; insert into audit_entries table kept; drop table kept";
-        world.sql.batch_execute(restore).await.unwrap();
-    };
-    tamper("update audit_entries set reason = 'none' where sequence = 3", 3).await;
-    tamper("update audit_entries set before = '' where sequence = 1", 1).await;
-    tamper("delete from audit_entries where sequence = 4", 4).await;
-    tamper("delete from audit_entries where sequence = 11", 11).await;
-    assert!(matches!(verify().await, Verdict::Intact { .. }));
-    assert_eq!(world.store.verify_chain("nothing").await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod world;
 use support::cluster;
 
 mod audited;
+mod chains;
 mod columns;
 mod configurations;
 mod contention;

@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod accounts;
+mod audit;
 mod auth;
 mod environments;
 mod flags;
@@ -21,6 +22,7 @@ use prost::Message;
 use tonic::{Request, Response};
 use uuid::Uuid;
 
+pub use audit::Audit;
 pub use auth::Auth;
 pub use environments::Environments;
 pub use flags::Flags;

@@ -150,6 +150,7 @@ impl Authenticator {
             session,
             method,
             directory,
+            subject: Arc::default(),
             hub: self.hub.clone(),
         });
         Ok(Who {

@@ -1,7 +1,7 @@
 //! Who is calling, as the services see it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Request;
 use tonic::body::Body;
@@ -40,6 +40,8 @@ pub struct Caller {
     pub method: &'static Method,
     /// What access depends on, as of this request.
     pub directory: Arc<Directory>,
+    /// The project that the request turned out to be about, should it be denied.
+    pub(super) subject: Arc<OnceLock<key::Project>>,
     pub(super) hub: Arc<Hub>,
 }
 
@@ -60,6 +62,12 @@ impl Caller {
         }
     }
 
+    /// Whether the caller has a role in a project.
+    pub(super) fn is_member(&self, project: &key::Project) -> bool {
+        let standing = self.directory.standing(self.principal, Some(project));
+        standing.is_some_and(|standing| standing.project.is_some())
+    }
+
     /// Whether the caller manages the installation.
     pub fn is_administrator(&self) -> bool {
         self.may(&self.directory, Permission::ManageInstance, None)
@@ -68,6 +76,10 @@ impl Caller {
     /// Refuses unless the caller has what the method needs in this project. What this replica does not know of may have been
     /// granted a moment ago at another: before it refuses, the origin is asked once, together with all others who wait for that.
     pub async fn authorise(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
+        if let Some(project) = project {
+            // A request is about one project.
+            let _ = self.subject.set(project.clone());
+        }
         let permission = match self.method.needs {
             Needs::Permission(permission) => permission,
             Needs::Nothing | Needs::MaybeUser | Needs::User | Needs::Principal | Needs::AnyKey | Needs::ServerKey => {

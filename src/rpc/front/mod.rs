@@ -4,6 +4,7 @@
 mod admit;
 mod caller;
 mod deadline;
+mod denials;
 mod log;
 mod openid;
 mod uses;
@@ -28,6 +29,7 @@ pub use admit::Authenticator;
 use admit::Who;
 pub use caller::{Application, Caller};
 pub use deadline::Deadline;
+pub use denials::Denials;
 pub use openid::OpenId;
 pub use uses::{Used, Uses};
 
@@ -46,15 +48,17 @@ struct Desk {
     methods: Methods,
     authenticator: Authenticator,
     administration: Handle,
+    denials: Arc<Denials>,
 }
 
 impl FrontLayer {
-    /// A front that runs administrative methods on `administration`.
-    pub fn new(authenticator: Authenticator, administration: Handle) -> Self {
+    /// A front that runs administrative methods on `administration`, and notes who was denied one.
+    pub fn new(authenticator: Authenticator, administration: Handle, denials: Arc<Denials>) -> Self {
         Self(Arc::new(Desk {
             methods: Methods::default(),
             authenticator,
             administration,
+            denials,
         }))
     }
 }
@@ -143,21 +147,49 @@ impl Desk {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        *who = self.authenticator.admit(method, &mut request).await?;
+        let admitted = self.authenticator.admit(method, &mut request).await;
+        if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
+            self.denials.note(caller, peer);
+        }
+        *who = admitted?;
         let place = method.place();
         if let (Place::Administration, Some(peer)) = (place, peer) {
             request.extensions_mut().insert(peer);
         }
+        match place {
+            Place::Connection => {
+                let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
+                let Ok(response) = work.await.map_err(|_| Refusal::Internal)?;
+                Ok(response)
+            }
+            Place::Administration => Box::pin(self.administrate(services, request, peer)).await,
+        }
+    }
+
+    /// Runs an administrative method, and notes whoever is denied it.
+    async fn administrate<S>(
+        &self,
+        mut services: S,
+        request: Request<Body>,
+        peer: Option<IpAddr>,
+    ) -> Result<Response<Body>, Refusal>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let caller = request.extensions().get::<Caller>().cloned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
-        let finished = match place {
-            Place::Connection => work.await.map_err(|_| Refusal::Internal),
-            Place::Administration => match Box::pin(spawn(&self.administration, work)).await {
-                Ok(finished) => finished.map_err(|_| Refusal::Internal),
-                // The runtime is shutting down.
-                Err(_) => Err(Refusal::database_away()),
-            },
+        let finished = match spawn(&self.administration, work).await {
+            Ok(finished) => finished.map_err(|_| Refusal::Internal),
+            // The runtime is shutting down.
+            Err(_) => Err(Refusal::database_away()),
         };
         let Ok(response) = finished?;
+        if let Some(caller) = caller
+            && Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::PermissionDenied)
+        {
+            self.denials.note(&caller, peer);
+        }
         Ok(response)
     }
 }
@@ -234,7 +266,8 @@ mod tests {
     async fn code(path: &str, credential: Option<&str>) -> Code {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
         let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
-        let mut front = FrontLayer::new(Authenticator::new(hub, tokens), Handle::current()).layer(Panics);
+        let mut front =
+            FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(Panics);
         let mut request = Request::builder().uri(path);
         if let Some(credential) = credential {
             request = request.header("authorization", format!("Bearer {credential}"));

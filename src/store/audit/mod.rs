@@ -1,29 +1,30 @@
-//! The audit log: hash-chained entries, appended with what they are about, in the same transaction.
+//! The audit log: hash-chained entries, appended with what they are about, in the same transaction; read by whoever may
+//! ([`read`]), and proved to be what was written ([`verify`]).
+
+mod chains;
+mod denials;
+mod read;
+mod verify;
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::error::{Cause, Entity, Error};
 use super::mutation::Mutation;
-use super::{Store, pipeline, rows};
+use super::rows;
 use crate::domain::access::Role;
 use crate::domain::audit::Entry;
 use crate::domain::change::Digest;
+pub use chains::{Chain, Which};
+pub use denials::Denial;
+pub use read::Filter;
 
 /// The chain of what concerns no project.
 pub const INSTANCE: &str = "instance";
 
-/// Entries read at a time when a chain is verified.
-const BATCH: i64 = 1_000;
 /// Locks the installation's chain.
 pub(super) const LOCK_INSTANCE: &str =
     "select chain, sequence, hash from audit_heads where chain = 'instance' for update";
-const HEAD: &str = "select chain, sequence, hash from audit_heads where chain = $1";
-const ENTRIES: &str = "
-    select sequence, id, at, actor, actor_name, credential, action, entity, entity_key, project, environment, before, after,
-        request_id, peer, reason, previous_hash, hash
-    from audit_entries where chain = $1 and sequence > $2 and sequence <= $3
-    order by sequence limit $4";
 
 /// Where a chain stands.
 #[derive(Debug, Clone)]
@@ -117,86 +118,6 @@ pub(super) fn head_from_row(row: &Row) -> Result<Head, Error> {
         chain: rows::get(row, "chain")?,
         sequence: rows::number(row, "sequence")?,
         hash: rows::digest(row, "hash")?,
-    })
-}
-
-/// What the verification of a chain found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every entry is as it was written, up to this head.
-    Intact {
-        /// How many entries there are.
-        sequence: u64,
-        /// The hash of the last, to compare with one kept elsewhere.
-        hash: Digest,
-    },
-    /// The entry at this place is missing, was altered, or does not follow the one before; or the head is not that of the last
-    /// entry, and this is where the next would be.
-    Broken {
-        /// The first such place.
-        sequence: u64,
-    },
-}
-
-impl Store {
-    /// Recomputes a chain. `None`: there is no such chain. Entries appended meanwhile are not looked at.
-    pub async fn verify_chain(&self, chain: &str) -> Result<Option<Verdict>, Error> {
-        let client = self.reader().await?;
-        let found = pipeline::one(&client, (HEAD, &[&chain])).await?;
-        let Some(head) = found.first().map(head_from_row).transpose()? else {
-            return Ok(None);
-        };
-        let mut last = (0, Digest::default());
-        loop {
-            let parameters = [rows::to_sql(last.0), rows::to_sql(head.sequence)];
-            let query: pipeline::Query<'_> = (ENTRIES, &[&chain, &parameters[0], &parameters[1], &BATCH]);
-            let entries = pipeline::one(&client, query).await?;
-            if entries.is_empty() {
-                break;
-            }
-            for row in &entries {
-                match follow(last, row)? {
-                    Some(next) => last = next,
-                    None => return Ok(Some(Verdict::Broken { sequence: last.0 + 1 })),
-                }
-            }
-        }
-        let (sequence, hash) = last;
-        Ok(Some(if (sequence, hash) == (head.sequence, head.hash) {
-            Verdict::Intact { sequence, hash }
-        } else {
-            Verdict::Broken { sequence: sequence + 1 }
-        }))
-    }
-}
-
-/// The place and hash of the entry in a row, if it follows the last.
-fn follow(last: (u64, Digest), row: &Row) -> Result<Option<(u64, Digest)>, Error> {
-    let (sequence, previous) = (last.0 + 1, last.1);
-    let hash = entry_from_row(row)?.hash(previous, sequence);
-    let follows = rows::number(row, "sequence")? == sequence
-        && rows::digest(row, "previous_hash")? == previous
-        && rows::digest(row, "hash")? == hash;
-    Ok(follows.then_some((sequence, hash)))
-}
-
-fn entry_from_row(row: &Row) -> Result<Entry, Error> {
-    Ok(Entry {
-        id: rows::get(row, "id")?,
-        at: rows::get(row, "at")?,
-        actor: rows::get(row, "actor")?,
-        actor_name: rows::get(row, "actor_name")?,
-        credential: rows::get(row, "credential")?,
-        action: rows::get(row, "action")?,
-        entity: rows::get(row, "entity")?,
-        entity_key: rows::get(row, "entity_key")?,
-        project: rows::get(row, "project")?,
-        environment: rows::get(row, "environment")?,
-        before: rows::get(row, "before")?,
-        after: rows::get(row, "after")?,
-        request_id: rows::get(row, "request_id")?,
-        peer: rows::get(row, "peer")?,
-        reason: rows::get(row, "reason")?,
     })
 }
 

@@ -1,0 +1,181 @@
+//! Who was denied what, until it is written down.
+//!
+//! A refusal costs a caller nothing, so it must not cost a transaction each: those of one caller, method and project are one, with
+//! a count, and there is a limit to how many are remembered.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::Caller;
+use crate::domain::access::Permission;
+use crate::domain::key;
+use crate::rpc::methods::{Method, Needs};
+use crate::store::audit::Denial;
+use crate::store::{self, Actor};
+
+/// Denials of different callers, methods and projects that are remembered at a time.
+const MOST: usize = 1_000;
+
+/// Denials that are not written down yet.
+#[derive(Debug, Default)]
+pub struct Denials {
+    pending: Mutex<BTreeMap<Subject, Denial>>,
+    arrived: Notify,
+}
+
+/// What is counted together.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Subject {
+    actor: String,
+    method: &'static str,
+    project: Option<key::Project>,
+}
+
+impl Subject {
+    fn of(denial: &Denial) -> Self {
+        Self {
+            actor: denial.caller.actor.to_string(),
+            method: denial.method,
+            project: denial.project.clone(),
+        }
+    }
+}
+
+impl Denials {
+    /// Notes that a caller was denied what it called, unless that would only have read.
+    pub(super) fn note(&self, caller: &Caller, peer: Option<IpAddr>) {
+        if !only_reads(caller.method) {
+            self.add(denial(caller, peer, Timestamp::now()));
+        }
+    }
+
+    fn add(&self, denial: Denial) {
+        let mut pending = self.lock();
+        let subject = Subject::of(&denial);
+        if let Some(before) = pending.get_mut(&subject) {
+            before.count += denial.count;
+            before.first = before.first.min(denial.first);
+            before.last = before.last.max(denial.last);
+        } else if pending.len() < MOST {
+            pending.insert(subject, denial);
+        } else {
+            tracing::warn!(
+                method = denial.method,
+                "a denial is not written down: there are too many"
+            );
+            return;
+        }
+        self.arrived.notify_one();
+    }
+
+    /// Waits until there may be some. For one consumer.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes one that is not written down yet.
+    pub fn take(&self) -> Option<Denial> {
+        self.lock().pop_first().map(|(_, denial)| denial)
+    }
+
+    /// Puts one back that could not be written down.
+    pub fn put_back(&self, denial: Denial) {
+        self.add(denial);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Denial>> {
+        // Nothing under the lock leaves the map half changed.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a method asks for nothing but the permission to read.
+fn only_reads(method: &Method) -> bool {
+    match method.needs {
+        Needs::Permission(permission) => matches!(permission, Permission::Read | Permission::ReadAudit),
+        Needs::Nothing | Needs::MaybeUser | Needs::User | Needs::Principal | Needs::AnyKey | Needs::ServerKey => false,
+    }
+}
+
+fn denial(caller: &Caller, peer: Option<IpAddr>, now: Timestamp) -> Denial {
+    let named = caller.subject.get();
+    Denial {
+        caller: store::Caller {
+            actor: Actor::from(caller.principal),
+            name: caller.name().to_owned(),
+            credential: caller.credential.clone(),
+            peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            reason: String::new(),
+        },
+        method: caller.method.path,
+        // Whoever has no role in a project cannot write into its log; what was aimed at is told all the same.
+        project: named.filter(|project| caller.is_member(project)).cloned(),
+        named: named.cloned(),
+        count: 1,
+        first: now,
+        last: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denial(user: u128, method: &'static str, second: i64) -> Denial {
+        let at = Timestamp::from_second(second).unwrap();
+        Denial {
+            caller: store::Caller {
+                actor: Actor::User(uuid::Uuid::from_u128(user)),
+                name: String::new(),
+                credential: String::new(),
+                peer: String::new(),
+                reason: String::new(),
+            },
+            method,
+            project: None,
+            named: None,
+            count: 1,
+            first: at,
+            last: at,
+        }
+    }
+
+    fn all(denials: &Denials) -> Vec<Denial> {
+        std::iter::from_fn(|| denials.take()).collect()
+    }
+
+    #[test]
+    fn those_of_one_caller_and_method_are_one_with_a_count() {
+        let denials = Denials::default();
+        for (user, method, second) in [(1, "/a", 5), (1, "/a", 7), (2, "/a", 6), (1, "/b", 6), (1, "/a", 6)] {
+            denials.add(denial(user, method, second));
+        }
+        let taken = all(&denials);
+        let counts: Vec<_> = taken
+            .iter()
+            .map(|denial| (denial.count, denial.first.as_second(), denial.last.as_second()))
+            .collect();
+        assert_eq!(counts, [(3, 5, 7), (1, 6, 6), (1, 6, 6)]);
+        assert!(denials.take().is_none());
+        for denial in taken {
+            denials.put_back(denial);
+        }
+        assert_eq!(all(&denials).iter().map(|denial| denial.count).sum::<u64>(), 5);
+    }
+
+    #[test]
+    fn there_is_a_limit_to_how_many_are_remembered() {
+        let denials = Denials::default();
+        for user in 0..2 * MOST as u128 {
+            denials.add(denial(user, "/a", 1));
+        }
+        denials.add(denial(1, "/a", 1));
+        let taken = all(&denials);
+        assert_eq!(taken.len(), MOST);
+        assert_eq!(taken.iter().map(|denial| denial.count).sum::<u64>(), MOST as u64 + 1);
+    }
+}
