@@ -132,7 +132,7 @@ pub const SESSIONS: usize = 100;
 /// Bytes in an e-mail address: what RFC 5321 leaves of a path.
 pub const EMAIL_BYTES: usize = 254;
 /// Bytes in a token of an OpenID Connect issuer: some name every group that a person is in.
-pub const OPENID_TOKEN_BYTES: usize = 16 * 1024;
+pub const OPENID_TOKEN_BYTES: u32 = 16 * 1024;
 /// Bytes in the URL of an OpenID Connect issuer.
 pub const ISSUER_BYTES: usize = 512;
 /// Bytes with which an OpenID Connect issuer names a person: as many as the standard allows.

@@ -30,7 +30,7 @@ const STREAMS_PER_CONNECTION: u32 = 2_000;
 /// Streams that a peer may open and reset before they are served (rapid reset).
 const PENDING_RESETS: usize = 50;
 /// What the headers of a request may take: the longest token, and as much again for everything else.
-const HEADER_BYTES: u32 = 2 * limits::OPENID_TOKEN_BYTES as u32;
+const HEADER_BYTES: u32 = 2 * limits::OPENID_TOKEN_BYTES;
 
 /// The running workers. Dropping them closes every connection at once.
 pub struct Workers {

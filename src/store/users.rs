@@ -6,6 +6,7 @@ mod identities;
 mod logins;
 mod manage;
 mod sign_up;
+mod update;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,8 +16,9 @@ use uuid::Uuid;
 pub use administrator::{Administrator, NewAdministrator};
 pub use logins::{FailedLogins, PEERS};
 pub(super) use manage::OTHER_ADMINISTRATORS;
-pub use manage::{NewUser, Selector, UserPatch};
+pub use manage::{NewUser, Selector};
 pub use sign_up::NewAccount;
+pub use update::UserPatch;
 
 use super::audit::Record;
 use super::error::{Entity, Error};

@@ -149,9 +149,9 @@ async fn what_is_done_is_audited_with_the_name_of_the_token_and_never_the_token(
     }
     let project: i64 = sql.query_one("select id from projects", &[]).await.unwrap().get(0);
     for chain in ["instance".to_owned(), project.to_string()] {
-        let verdict = app.server.store().verify_chain(&chain).await.unwrap().unwrap();
+        let verdict = app.server.store().verify_chain(&chain, None).await.unwrap();
         assert!(
-            matches!(verdict, halyard::store::audit::Verdict::Intact { .. }),
+            matches!(verdict, halyard::domain::audit::verify::Verdict::Intact { .. }),
             "{verdict:?}"
         );
     }
@@ -293,6 +293,29 @@ async fn of_many_first_uses_at_once_one_makes_the_account() {
         count(&app, "audit_entries where action = 'user.create' and credential <> ''").await,
         1
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_audit_entry_there_is_no_account_and_no_role() {
+    let (app, issuer) = start().await;
+    app.project("shop").await;
+    let known = issuer.token("known", &[], 100);
+    assert!(who_am_i(&app.channel, &known).await.is_ok());
+    let sql = app.database.client().await;
+    let refuse = "
+        create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+        create trigger refuse before insert on audit_entries for each row execute function refuse()";
+    sql.batch_execute(refuse).await.unwrap();
+    let token = issuer.token("grace", &["web"], 10);
+    refused(who_am_i(&app.channel, &token).await, Code::Internal);
+    // Who is known goes on with what there is.
+    let claims = issuer.token("known", &["web"], 10);
+    assert!(who_am_i(&app.channel, &claims).await.unwrap().memberships.is_empty());
+    assert_eq!((count(&app, "identities").await, count(&app, "users").await), (1, 2));
+    sql.batch_execute("drop trigger refuse on audit_entries").await.unwrap();
+    for token in [&token, &claims] {
+        assert_eq!(who_am_i(&app.channel, token).await.unwrap().memberships.len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

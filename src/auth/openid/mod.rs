@@ -23,6 +23,7 @@ use crate::domain::identity::{IdentityKey, Presented};
 use crate::domain::limits;
 use claims::Claims;
 
+const TOKEN_BYTES: usize = limits::OPENID_TOKEN_BYTES as usize;
 /// How far the issuer's clock may be ahead of ours. The end of a token is exact.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// What a token may call itself. Others, such as those that announce a logout, are made for something else.
@@ -48,13 +49,13 @@ pub struct Expectations {
 impl Expectations {
     /// Whether a token says that the issuer made it, which proves nothing: only then is it worth being verified.
     pub fn are_of(&self, token: &str) -> bool {
-        token.len() <= limits::OPENID_TOKEN_BYTES
+        token.len() <= TOKEN_BYTES
             && Claims::unverified(token).is_some_and(|claims| claims.text("iss") == Some(self.issuer.as_str()))
     }
 
     /// What a token says, if the issuer made it with one of `keys`, and it is valid now.
     pub fn verify(&self, token: &str, keys: &KeySet, now: Timestamp) -> Result<Presented, Reason> {
-        if token.len() > limits::OPENID_TOKEN_BYTES {
+        if token.len() > TOKEN_BYTES {
             return Err(Reason::TooLong);
         }
         let header = read_header(token)?;
@@ -75,10 +76,14 @@ impl Expectations {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         let decoded = jsonwebtoken::decode::<Claims>(token, key, &validation);
-        decoded.map(|token| token.claims).map_err(|error| match error.kind() {
-            // Without a name it may be the key before the one that we know.
-            ErrorKind::InvalidSignature if header.kid.is_none() => Reason::UnknownKey,
-            kind => Reason::of(kind),
+        decoded.map(|token| token.claims).map_err(|error| {
+            let reason = Reason::of(error.kind());
+            // Without a name it may be the key before or after the one that we know.
+            if reason == Reason::Signature && header.kid.is_none() {
+                Reason::UnknownKey
+            } else {
+                reason
+            }
         })
     }
 
@@ -105,8 +110,7 @@ impl Expectations {
         let subject = claims.text("sub").ok_or(Reason::Malformed)?;
         let key = IdentityKey::new(self.issuer.as_str(), subject).map_err(|_| Reason::Malformed)?;
         let email = email(claims).unwrap_or_default();
-        let names = ["name", "preferred_username"];
-        let name = names
+        let name = ["name", "preferred_username"]
             .into_iter()
             .filter_map(|claim| claims.text(claim))
             .find(|name| is_readable(name));
@@ -131,10 +135,13 @@ impl Expectations {
 
 /// The header, if a token with it may be looked at any further.
 fn read_header(token: &str) -> Result<Header, Reason> {
-    let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
+    let header = jsonwebtoken::decode_header(token).map_err(|error| {
         // `none`, and whatever else the library does not know, is not read at all.
-        ErrorKind::Json(_) => Reason::Algorithm,
-        kind => Reason::of(kind),
+        if matches!(error.kind(), ErrorKind::Json(_)) {
+            Reason::Algorithm
+        } else {
+            Reason::of(error.kind())
+        }
     })?;
     let symmetric = matches!(header.alg, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512);
     if symmetric || header.crit.is_some() {

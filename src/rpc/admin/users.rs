@@ -20,8 +20,8 @@ use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::user_service_server::UserService;
 use crate::rpc::convert::common::{Mask, finish, required, timestamp};
 use crate::rpc::{Answer, Refusal};
-use crate::store::Written;
 use crate::store::users::{Linked, NewUser, Selector, User, UserPatch};
+use crate::store::{self, Written};
 
 /// The service.
 pub struct Users {
@@ -151,9 +151,11 @@ impl UserService for Users {
         let id = user
             .as_ref()
             .and_then(|user| read_id(&mut violations, "user.id", &user.id));
-        let email = match &user {
-            Some(user) if mask.has("email") => user.read_email(&mut violations),
-            Some(_) | None => None,
+        let email = match (&user, id) {
+            // Sent back as it was shown, it is not to become the own address of an account that has none.
+            (Some(user), Some(id)) if update_mask.is_none() && self.is_shown(id, &user.email).await? => None,
+            (Some(user), _) if mask.has("email") => user.read_email(&mut violations),
+            (Some(_) | None, _) => None,
         };
         let identities = match &user {
             Some(user) if update_mask.is_some() && mask.has("identities") => user.read_identities(&mut violations),
@@ -216,6 +218,15 @@ impl UserService for Users {
 }
 
 impl Users {
+    /// Whether this is what is shown as an account's address.
+    async fn is_shown(&self, id: Uuid, email: &str) -> Result<bool, Refusal> {
+        match self.accounts.store.get_user(&Selector::Id(id)).await {
+            Ok(user) => Ok(user.email == email),
+            Err(store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The address of an account. `None`: it cannot be read, having been edited by hand.
     async fn address(&self, id: Uuid) -> Result<Option<Email>, Refusal> {
         let user = self.accounts.store.get_user(&Selector::Id(id)).await?;

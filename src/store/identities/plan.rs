@@ -146,26 +146,26 @@ mod tests {
         claimed
     }
 
-    /// What becomes of a role in a project. `None`: nothing.
-    fn becomes(claim: Option<Role>, standing: Standing) -> Option<Option<Role>> {
+    /// What becomes of a role in a project. Empty: nothing.
+    fn becomes(claim: Option<Role>, standing: Standing) -> Vec<Option<Role>> {
         let plan = Plan::new(&claimed(claim), NOBODY, &[standing]);
-        plan.changes.first().map(|change| change.after)
+        plan.changes.iter().map(|change| change.after).collect()
     }
 
     #[test]
     fn the_claim_wins_where_it_gives_a_role() {
         use Role::{Admin, Viewer};
-        assert_eq!(becomes(Some(Admin), shop(None, false)), Some(Some(Admin)));
-        assert_eq!(becomes(Some(Admin), shop(Some(Viewer), false)), Some(Some(Admin)));
-        assert_eq!(becomes(Some(Viewer), shop(Some(Admin), true)), Some(Some(Viewer)));
-        assert_eq!(becomes(Some(Admin), shop(Some(Admin), false)), None);
+        assert_eq!(becomes(Some(Admin), shop(None, false)), [Some(Admin)]);
+        assert_eq!(becomes(Some(Admin), shop(Some(Viewer), false)), [Some(Admin)]);
+        assert_eq!(becomes(Some(Viewer), shop(Some(Admin), true)), [Some(Viewer)]);
+        assert_eq!(becomes(Some(Admin), shop(Some(Admin), false)), []);
     }
 
     #[test]
     fn it_takes_away_what_it_gave_and_nothing_else() {
-        assert_eq!(becomes(None, shop(Some(Role::Admin), true)), Some(None));
-        assert_eq!(becomes(None, shop(Some(Role::Admin), false)), None);
-        assert_eq!(becomes(None, shop(None, false)), None);
+        assert_eq!(becomes(None, shop(Some(Role::Admin), true)), [None]);
+        assert_eq!(becomes(None, shop(Some(Role::Admin), false)), []);
+        assert_eq!(becomes(None, shop(None, false)), []);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{FIND, FIND_BY_ID, INSERT, User, UserRow, columns, identities, json, record, with_identities};
@@ -15,7 +14,7 @@ use crate::store::journal::Journal;
 use crate::store::lock::{self, Installation};
 use crate::store::mutation::{Mutation, Outcome, Written};
 use crate::store::page::{Page, PageRequest, check_etag, etag};
-use crate::store::{Store, pipeline, rows, sessions};
+use crate::store::{Store, pipeline, rows};
 
 /// By the address that is shown; accounts without one of their own may share it, so the id comes behind.
 const LIST: &str = concat!(
@@ -26,10 +25,6 @@ const LIST: &str = concat!(
         and ($2 = '' or strpos(coalesce(email_normalized, lower(email)), $2) > 0)
     order by place limit $3"
 );
-const UPDATE: &str = "
-    update users set email = $2, email_normalized = $3, instance_role = $4, active = $5,
-        password_hash = coalesce($6, password_hash), version = version + 1, updated_at = $7
-    where id = $1";
 const DELETE: &str = "delete from users where id = $1";
 pub(in crate::store) const OTHER_ADMINISTRATORS: &str = "
     select count(*) as others from users where instance_role = 'administrator' and active and id <> $1";
@@ -42,8 +37,6 @@ const LOCK_PROJECTS: &str = "
     for update of p";
 /// Until the transaction ends the user can become a member of nothing more.
 const LOCK_USER: &str = "select id from users where id = $1 for update";
-/// Whoever changes the role of an administrator takes it out of the claim's hands.
-const DISCLAIM: &str = "update identities set administrator = false where user_id = $1 and administrator";
 const MEMBERSHIPS: &str = "
     select p.key, m.role, m.role = 'owner' and not exists (
         select from members o where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner') as alone
@@ -67,21 +60,6 @@ pub struct NewUser {
     pub identities: Vec<IdentityKey>,
 }
 
-/// What to change of an account. `None`: leave it.
-#[derive(Clone, Default)]
-pub struct UserPatch {
-    /// Its address.
-    pub email: Option<Email>,
-    /// Its role in the installation; `Some(None)` takes it away.
-    pub role: Option<Option<InstanceRole>>,
-    /// Whether it may log in.
-    pub active: Option<bool>,
-    /// The hash of its password.
-    pub password_hash: Option<String>,
-    /// All identities that open it.
-    pub identities: Option<Vec<IdentityKey>>,
-}
-
 /// Which account.
 #[derive(Debug, Clone)]
 pub enum Selector {
@@ -101,21 +79,6 @@ impl Store {
     ) -> Result<Outcome<User>, Error> {
         self.mutate(mutation, respond, async |transaction| {
             create(transaction, mutation, new).await
-        })
-        .await
-    }
-
-    /// Changes an account. A new password and a deactivation end its sessions.
-    pub async fn update_user(
-        &self,
-        mutation: &Mutation,
-        id: Uuid,
-        patch: UserPatch,
-        etag: &str,
-        respond: impl FnOnce(&Written<User>) -> Vec<u8>,
-    ) -> Result<Outcome<User>, Error> {
-        self.mutate(mutation, respond, async |transaction| {
-            update(transaction, mutation, id, patch, etag).await
         })
         .await
     }
@@ -203,88 +166,6 @@ async fn create(transaction: &Transaction<'_>, mutation: &Mutation, new: &NewUse
     written.map_err(|error| error.about(&user.email))
 }
 
-async fn update(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    id: Uuid,
-    patch: UserPatch,
-    etag: &str,
-) -> Result<Written<User>, Error> {
-    let UserPatch {
-        email,
-        role,
-        active,
-        password_hash,
-        identities,
-    } = patch;
-    let (issuers, subjects) = identities::columns(identities.as_deref().unwrap_or_default());
-    let reads: [pipeline::Query<'_>; 3] = [
-        (FIND_BY_ID, &[&id]),
-        (OTHER_ADMINISTRATORS, &[&id]),
-        (identities::HOLDERS, &[&issuers, &subjects]),
-    ];
-    let (Installation { audit, now }, [found, others, holders]) =
-        lock::administration(transaction, &mutation.caller, [], reads).await?;
-    let (UserRow { version, credentials }, address) = existing(&found, id, etag)?;
-    identities::require_free(&holders, id)?;
-    let before = credentials.user;
-    let normalized = email
-        .as_ref()
-        .map(|email| email.normalized().to_owned())
-        .or_else(|| address.clone());
-    if password_hash.is_some() && normalized.is_none() {
-        let description = "has no e-mail address of its own to log in with; give it one together with the password";
-        return Err(blocked(&before, description.to_owned()));
-    }
-    let after = User {
-        email: email
-            .as_ref()
-            .map_or_else(|| before.email.clone(), |email| email.given().to_owned()),
-        role: role.unwrap_or(before.role),
-        active: active.unwrap_or(before.active),
-        identities: identities.as_ref().map_or_else(
-            || before.identities.clone(),
-            |wanted| identities::linked(&before.identities, wanted),
-        ),
-        ..before.clone()
-    };
-    if after == before && normalized == address && password_hash.is_none() {
-        return Ok(Written::unchanged(after));
-    }
-    if !(after.active && after.role.is_some()) {
-        keep_an_administrator(&before, &others)?;
-    }
-    let after = User {
-        updated_at: now,
-        etag: self::etag([version + 1]),
-        ..after
-    };
-    let mut journal = Journal::of_chain(mutation, audit, now);
-    journal.record(changed(&before, &after, password_hash.is_some()));
-    journal.touch_access();
-    let email = after.email.clone();
-    let (role, active) = (after.role.map(InstanceRole::name), after.active);
-    let update: [&(dyn ToSql + Sync); 7] = [&id, &email, &normalized, &role, &active, &password_hash, &now];
-    let (of_user, ending): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&id], [&id, &now]);
-    let unlink: [&(dyn ToSql + Sync); 3] = [&id, &issuers, &subjects];
-    let link: [&(dyn ToSql + Sync); 4] = [&id, &issuers, &subjects, &now];
-    let mut writes: Vec<pipeline::Query<'_>> = vec![(UPDATE, &update)];
-    if password_hash.is_some() || !active {
-        writes.push((sessions::REVOKE_ALL, &ending));
-    }
-    if after.role != before.role {
-        writes.push((DISCLAIM, &of_user));
-    }
-    if identities.is_some() {
-        writes.extend([
-            (identities::UNLINK, unlink.as_slice()),
-            (identities::LINK, link.as_slice()),
-        ]);
-    }
-    let written = journal.write(transaction, &writes, after).await;
-    written.map_err(|error| error.about(&email))
-}
-
 async fn delete(
     transaction: &Transaction<'_>,
     mutation: &Mutation,
@@ -310,7 +191,7 @@ async fn delete(
 }
 
 /// The account, as it is under the lock, and the address that it is found by.
-fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<(UserRow, Option<String>), Error> {
+pub(super) fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<(UserRow, Option<String>), Error> {
     let row = found.first().ok_or_else(|| Error::not_found(Entity::User, id))?;
     let address = rows::get(row, "email_normalized")?;
     let row = with_identities(row)?;
@@ -319,7 +200,7 @@ fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<(UserRow, Option<Stri
 }
 
 /// Refuses to lose the last active administrator.
-fn keep_an_administrator(user: &User, others: &[Row]) -> Result<(), Error> {
+pub(super) fn keep_an_administrator(user: &User, others: &[Row]) -> Result<(), Error> {
     let others = others.first().map(|row| rows::number(row, "others")).transpose()?;
     if user.active && user.role.is_some() && others.unwrap_or_default() == 0 {
         return Err(blocked(
@@ -348,23 +229,11 @@ fn keep_an_owner(user: &User, memberships: &[Row]) -> Result<(), Error> {
     ))
 }
 
-fn blocked(user: &User, description: String) -> Error {
+pub(super) fn blocked(user: &User, description: String) -> Error {
     Error::Blocked {
         entity: Entity::User,
         key: user.email.clone(),
         description,
-    }
-}
-
-/// The entry of a change, which says of a new password only that there is one.
-fn changed(before: &User, after: &User, new_password: bool) -> Record {
-    let mut content = json(after);
-    if new_password {
-        content["password"] = "changed".into();
-    }
-    Record {
-        after: Some(content.to_string()),
-        ..record("user.update", Some(before), Some(after))
     }
 }
 
