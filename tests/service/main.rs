@@ -17,7 +17,6 @@ mod support;
 
 mod app;
 mod follower;
-mod issuer;
 mod people;
 mod refusals;
 mod words;
@@ -40,7 +39,6 @@ mod machines;
 mod matrix;
 mod members;
 mod openid;
-mod openid_roles;
 mod outage;
 mod playground;
 mod prerequisites;

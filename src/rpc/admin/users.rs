@@ -1,5 +1,7 @@
 //! Accounts, for administrators.
 
+mod messages;
+
 use std::mem::take;
 use std::sync::Arc;
 
@@ -9,19 +11,18 @@ use uuid::Uuid;
 
 use super::accounts::Accounts;
 use super::auth::check_new;
-use super::roles::write_instance_role;
 use super::{Call, answer, recorded};
-use crate::domain::access::InstanceRole;
 use crate::domain::email::Email;
-use crate::domain::identity::IdentityKey;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::user_service_server::UserService;
-use crate::rpc::convert::common::{Mask, finish, required, timestamp};
+use crate::rpc::convert::common::{Mask, finish, required};
 use crate::rpc::{Answer, Refusal};
-use crate::store::users::{Linked, NewUser, Selector, User, UserPatch};
+use crate::store::users::{NewUser, Selector, User, UserPatch};
 use crate::store::{self, Written};
+pub(super) use messages::write_user;
+use messages::{Described, read_id};
 
 /// The service.
 pub struct Users {
@@ -231,119 +232,5 @@ impl Users {
     async fn address(&self, id: Uuid) -> Result<Option<Email>, Refusal> {
         let user = self.accounts.store.get_user(&Selector::Id(id)).await?;
         Ok(Email::new(&user.email).ok())
-    }
-}
-
-/// What a request says of an account.
-struct Described {
-    id: String,
-    email: String,
-    /// `None`: it is no role, which has been noted.
-    role: Option<AskedRole>,
-    active: bool,
-    identities: Vec<pb::Identity>,
-}
-
-/// A role in the installation, or none.
-#[derive(Clone, Copy)]
-enum AskedRole {
-    Unspecified,
-    Given(InstanceRole),
-}
-
-impl AskedRole {
-    fn into_option(self) -> Option<InstanceRole> {
-        match self {
-            Self::Unspecified => None,
-            Self::Given(role) => Some(role),
-        }
-    }
-}
-
-impl Described {
-    fn read(violations: &mut Violations, user: pb::User) -> Self {
-        let pb::User {
-            id,
-            email,
-            role,
-            active,
-            create_time: _,
-            update_time: _,
-            etag: _,
-            identities,
-        } = user;
-        let role = match pb::InstanceRole::try_from(role) {
-            Ok(pb::InstanceRole::Unspecified) => Some(AskedRole::Unspecified),
-            Ok(pb::InstanceRole::Administrator) => Some(AskedRole::Given(InstanceRole::Administrator)),
-            Err(_) => {
-                violations.add("user.role", "is not a role that this version knows");
-                None
-            }
-        };
-        Self {
-            id,
-            email,
-            role,
-            active,
-            identities,
-        }
-    }
-
-    fn read_identities(&self, violations: &mut Violations) -> Option<Vec<IdentityKey>> {
-        if self.identities.len() > limits::IDENTITIES {
-            violations.add("user.identities", format!("are more than {}", limits::IDENTITIES));
-            return None;
-        }
-        let mut keys = Vec::new();
-        for (n, identity) in self.identities.iter().enumerate() {
-            let pb::Identity {
-                issuer,
-                subject,
-                email: _,
-            } = identity;
-            keys.push(violations.take(&format!("user.identities[{n}]"), IdentityKey::new(issuer, subject)));
-        }
-        keys.into_iter().collect()
-    }
-
-    fn read_email(&self, violations: &mut Violations) -> Option<Email> {
-        violations.take("user.email", Email::new(&self.email))
-    }
-}
-
-fn read_id(violations: &mut Violations, field: &str, text: &str) -> Option<Uuid> {
-    let id = Uuid::try_parse(text).ok();
-    if id.is_none() {
-        violations.add(field, "is not the id of an account, a UUID");
-    }
-    id
-}
-
-/// An account, as it is stored.
-pub(super) fn write_user(user: &User) -> pb::User {
-    let User {
-        id,
-        email,
-        role,
-        active,
-        created_at,
-        updated_at,
-        etag,
-        identities,
-    } = user;
-    let identities = identities.iter().map(|Linked { key, email }| pb::Identity {
-        issuer: key.issuer.clone(),
-        subject: key.subject.clone(),
-        email: email.clone(),
-    });
-    pb::User {
-        identities: identities.collect(),
-        id: id.to_string(),
-        email: email.clone(),
-        role: write_instance_role(*role).into(),
-        active: *active,
-        create_time: Some(timestamp(*created_at)),
-        update_time: Some(timestamp(*updated_at)),
-        etag: etag.clone(),
     }
 }

@@ -190,11 +190,10 @@ async fn converse(mut stream: TcpStream, url: &str, answer: &Mutex<Answer>, requ
         let discovers = asked.starts_with("GET /realm/.well-known/openid-configuration ");
         let answer = answer.lock().unwrap().clone();
         let body = match answer {
-            Answer::Nothing => return None,
             Answer::Keys(_) if discovers => json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }).to_string(),
             Answer::Keys(keys) => json!({ "keys": keys }).to_string(),
             Answer::Discovery(document) if discovers => document.to_string(),
-            Answer::Discovery(_) => return None,
+            Answer::Discovery(_) | Answer::Nothing => return None,
             Answer::Endless => " ".repeat(1024 * 1024),
             Answer::Redirect(to) => {
                 let response = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
