@@ -21,6 +21,10 @@ impl World {
         for migration in [
             include_str!("../../migrations/V1__create_schema.sql"),
             include_str!("../../migrations/V2__add_segments_prerequisites_and_lifecycles.sql"),
+            include_str!("../../migrations/V3__add_sessions.sql"),
+            include_str!("../../migrations/V4__add_teams_and_service_tokens.sql"),
+            include_str!("../../migrations/V5__index_audit_entries.sql"),
+            include_str!("../../migrations/V6__add_identities.sql"),
         ] {
             client.batch_execute(migration).await.unwrap();
         }
