@@ -217,7 +217,10 @@ async fn after_its_account_was_deleted_an_identity_begins_anew() {
     };
     app.users().delete_user(delete).await.unwrap();
     assert_eq!(count(&app, "identities").await, 0);
-    let second = user(&app, &token).await;
-    assert_ne!(second.id, first.id);
+    // As soon as the replica has heard of it.
+    eventually("a new account", async || {
+        (user(&app, &token).await.id != first.id).then_some(())
+    })
+    .await;
     are(&roles(&app, &token).await, false, &["shop:developer"]);
 }
