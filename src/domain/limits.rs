@@ -131,3 +131,15 @@ pub const REFRESH_RACE_SECONDS: u32 = 10;
 pub const SESSIONS: usize = 100;
 /// Bytes in an e-mail address: what RFC 5321 leaves of a path.
 pub const EMAIL_BYTES: usize = 254;
+/// Bytes in a token of an OpenID Connect issuer: some name every group that a person is in.
+pub const OPENID_TOKEN_BYTES: u32 = 16 * 1024;
+/// Bytes in the URL of an OpenID Connect issuer.
+pub const ISSUER_BYTES: usize = 512;
+/// Bytes with which an OpenID Connect issuer names a person: as many as the standard allows.
+pub const SUBJECT_BYTES: usize = 255;
+/// Bytes in an answer of an OpenID Connect issuer, which says where its keys are, or which they are.
+pub const ISSUER_ANSWER_BYTES: usize = 256 * 1024;
+/// Keys of an OpenID Connect issuer; further ones are not looked at.
+pub const ISSUER_KEYS: usize = 64;
+/// Identities of an account at OpenID Connect issuers.
+pub const IDENTITIES: usize = 10;

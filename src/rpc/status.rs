@@ -60,6 +60,8 @@ pub enum Refusal {
     SignUpOff,
     /// The account has no password to be changed.
     NoPassword,
+    /// The caller did not log in here: log out at the issuer.
+    NoSession,
     /// Use the tokens that another caller got for the same refresh token.
     RefreshRaced,
     /// The message is larger than the limit.
@@ -105,6 +107,14 @@ impl Refusal {
         Self::Unavailable {
             what: "the database cannot be reached now",
             retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// The OpenID Connect issuer cannot be asked, and the request needs it.
+    pub fn issuer_away() -> Self {
+        Self::Unavailable {
+            what: "the token names a key that is not known, and its issuer cannot be asked now",
+            retry_after: Duration::from_secs(5),
         }
     }
 
@@ -176,6 +186,11 @@ impl From<Refusal> for Status {
                 "is switched off here; ask an administrator for an account",
             ),
             Refusal::NoPassword => precondition("NO_PASSWORD", "user", "has no password to be changed"),
+            Refusal::NoSession => precondition(
+                "NO_SESSION",
+                "session",
+                "is none of ours: the token is an OpenID Connect issuer's, where its bearer logs out",
+            ),
             Refusal::RefreshRaced => plain(
                 Code::Aborted,
                 "REFRESH_RACED",

@@ -18,8 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
-use crate::auth::jwt;
+use crate::auth::{jwt, openid};
 use crate::domain::limits;
+use crate::issuer::{self, Issuer};
 use crate::pb;
 use crate::pb::admin::v1::audit_service_server::AuditServiceServer;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
@@ -31,7 +32,7 @@ use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServe
 use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
-use crate::rpc::front::{Authenticator, Denials, FrontLayer};
+use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -62,6 +63,8 @@ pub struct Options {
     pub tokens: jwt::Tokens,
     /// How people come in.
     pub accounts: accounts::Options,
+    /// Whose tokens let people in beside our own. `None`: nobody's.
+    pub openid: Option<openid::Expectations>,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the server stops.
@@ -90,6 +93,9 @@ pub enum Error {
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// What asks the OpenID Connect issuer cannot be made.
+    #[error("the OpenID Connect issuer cannot be asked")]
+    Issuer(#[from] issuer::Error),
     /// The descriptor set cannot be served.
     #[error("the reflection service cannot be made")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -120,6 +126,7 @@ impl Server {
             watch,
             tokens,
             accounts,
+            openid,
             workers,
             drain_window,
             grace,
@@ -159,7 +166,10 @@ impl Server {
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
         let routes = routes(&store, &hub, &accounts)?.add_service(health);
-        let authenticator = Authenticator::new(hub.clone(), tokens);
+        let openid = openid
+            .map(|expectations| people(expectations, &store, &tasks))
+            .transpose()?;
+        let authenticator = Authenticator::new(hub.clone(), tokens).with_openid(openid);
         let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
         tasks.spawn("uses", uses);
         let denied = Arc::new(Denials::default());
@@ -276,6 +286,13 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             );
         }
     }
+}
+
+/// Whoever lets an issuer's people in, and the task that asks for its keys.
+fn people(expectations: openid::Expectations, store: &Store, tasks: &Tasks) -> Result<OpenId, issuer::Error> {
+    let (issuer, refresher) = Issuer::new(expectations)?;
+    tasks.spawn("openid connect", refresher.run(tasks.stop().clone()));
+    Ok(OpenId::new(issuer, store.clone(), Handle::current()))
 }
 
 /// Returns once no stream is open. Nobody is told of the last one's end; a look now and then is enough.

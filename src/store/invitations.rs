@@ -416,6 +416,7 @@ async fn open_account(
         created_at: now,
         updated_at: now,
         etag: etag([1]),
+        identities: Vec::new(),
     };
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(users::record("user.create", None, Some(&user)));

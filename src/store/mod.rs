@@ -20,6 +20,7 @@ pub mod error;
 pub mod feed;
 pub mod flags;
 pub mod history;
+mod identities;
 pub mod invitations;
 mod journal;
 pub mod keys;

@@ -39,6 +39,7 @@ mod lists;
 mod machines;
 mod matrix;
 mod members;
+mod openid;
 mod outage;
 mod playground;
 mod prerequisites;

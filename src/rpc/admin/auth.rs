@@ -101,7 +101,7 @@ impl AuthService for Auth {
 
     async fn logout(&self, request: Request<pb::LogoutRequest>) -> Answer<pb::LogoutResponse> {
         let (call, pb::LogoutRequest {}) = Call::open(request)?;
-        let session = call.caller.session.ok_or(Refusal::Unauthenticated)?;
+        let session = call.caller.session.ok_or(Refusal::NoSession)?;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, "", false);
         let mutation = violations.or(mutation).map_err(Refusal::Invalid)?;
@@ -251,6 +251,7 @@ fn write_known(id: Uuid, user: &access::User) -> pb::User {
         create_time: Some(timestamp(*created_at)),
         update_time: None,
         etag: String::new(),
+        identities: Vec::new(),
     }
 }
 

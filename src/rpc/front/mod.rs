@@ -6,6 +6,7 @@ mod caller;
 mod deadline;
 mod denials;
 mod log;
+mod openid;
 mod uses;
 
 use std::convert::Infallible;
@@ -29,6 +30,7 @@ use admit::Who;
 pub use caller::{Application, Caller};
 pub use deadline::Deadline;
 pub use denials::Denials;
+pub use openid::OpenId;
 pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};

@@ -170,6 +170,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             updated_at: jiff::Timestamp::UNIX_EPOCH,
             etag: String::new(),
+            identities: Vec::new(),
         }
     }
 
