@@ -140,10 +140,11 @@ fn folding_joins_nothing_but_cases() {
 /// Words of one script, with marks.
 const WORD: &str = "([a-zA-ZÀ-žẞ][\u{300}-\u{304}]?){1,4}|([α-ωΑ-Ωά-ώ]\u{301}?){1,4}|([а-яА-ЯёЁ]\u{308}?){1,4}";
 
-/// The capital of a letter; what grows when it is written large, as ß does, has none.
+/// The capital of a letter, if that is the letter's own: ß grows when it is written large, and ı takes the capital of i.
 fn capital(c: char) -> char {
     let mut upper = c.to_uppercase();
-    if upper.len() == 1 { upper.next().unwrap_or(c) } else { c }
+    let own = upper.len() == 1 && upper.clone().flat_map(char::to_lowercase).eq([c]);
+    if own { upper.next().unwrap_or(c) } else { c }
 }
 
 proptest! {
