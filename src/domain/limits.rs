@@ -111,6 +111,8 @@ pub const AUDIT_PAGE_BYTES: usize = 2 * 1024 * 1024;
 pub const EXPLAINED_FLAGS: usize = 100;
 /// Bytes in a request message.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// The same of the services that anybody may call: logins and the like, health, reflection.
+pub const OPEN_REQUEST_BYTES: usize = 64 * 1024;
 /// Violations listed in one error; trailers are limited to about 8 KiB in many clients.
 pub const VIOLATIONS: usize = 20;
 /// Characters in the reason given for a change.

@@ -199,7 +199,7 @@ impl From<Refusal> for Status {
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,
                 "MESSAGE_TOO_LARGE",
-                "the message is larger than the limit of 4 MiB",
+                "the message is larger than the limit, which is 4 MiB, and 64 KiB for what anybody may call",
             ),
             Refusal::DeadlineExceeded => plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline is over"),
             Refusal::Unimplemented => plain(Code::Unimplemented, "UNIMPLEMENTED", "there is no such method"),

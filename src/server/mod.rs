@@ -165,7 +165,8 @@ impl Server {
         );
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
-        let routes = routes(&store, &hub, &accounts)?.add_service(health);
+        let routes =
+            routes(&store, &hub, &accounts)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
             .transpose()?;
@@ -321,7 +322,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
                 builder.register_encoded_file_descriptor_set(set)
             })
     };
-    let projects = admin::Projects::new(store.clone());
+    let projects = admin::Projects::new(store.clone(), accounts.clone());
     let service_tokens = admin::ServiceTokens::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone(), hub.clone());
@@ -329,16 +330,19 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
     let segments = admin::Segments::new(store.clone());
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
-    Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
-        .add_service(compressed!(UserServiceServer::new(users)))
-        .add_service(compressed!(ProjectServiceServer::new(projects)))
-        .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
-        .add_service(compressed!(EnvironmentServiceServer::new(environments)))
-        .add_service(compressed!(FlagServiceServer::new(flags)))
-        .add_service(compressed!(SegmentServiceServer::new(segments)))
-        .add_service(compressed!(AuditServiceServer::new(audit)))
-        .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
-        .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+    let open = limits::OPEN_REQUEST_BYTES;
+    Ok(
+        Routes::new(compressed!(AuthServiceServer::new(auth)).max_decoding_message_size(open))
+            .add_service(compressed!(UserServiceServer::new(users)))
+            .add_service(compressed!(ProjectServiceServer::new(projects)))
+            .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
+            .add_service(compressed!(EnvironmentServiceServer::new(environments)))
+            .add_service(compressed!(FlagServiceServer::new(flags)))
+            .add_service(compressed!(SegmentServiceServer::new(segments)))
+            .add_service(compressed!(AuditServiceServer::new(audit)))
+            .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
+            .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+            .add_service(reflection().build_v1()?.max_decoding_message_size(open))
+            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
+    )
 }

@@ -15,6 +15,7 @@ use halyard::pb::admin::v1::ProjectRole::{self, Admin, Developer, Owner, Viewer}
 use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use prost::Message as _;
 use prost_types::field_descriptor_proto::Type;
+use prost_types::method_options::IdempotencyLevel;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use tonic::{Code, Status};
 
@@ -417,6 +418,7 @@ struct Method {
     path: String,
     name: String,
     input: String,
+    only_reads: bool,
     messages: BTreeMap<String, DescriptorProto>,
 }
 
@@ -442,6 +444,11 @@ fn methods() -> Vec<Method> {
                     name: path["/halyard.".len()..].to_owned(),
                     path,
                     input: method.input_type().to_owned(),
+                    only_reads: method
+                        .options
+                        .as_ref()
+                        .map(prost_types::MethodOptions::idempotency_level)
+                        == Some(IdempotencyLevel::NoSideEffects),
                     messages: messages.clone(),
                 });
             }
@@ -618,4 +625,32 @@ async fn every_cell_of_the_matrix_is_as_the_table_says() {
         wrong.extend(found.into_iter().flatten());
     }
     assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Whoever is denied something may have wanted to change it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_is_denied_the_mutations_are_told() {
+    let world = World::new().await;
+    let mut told = Vec::new();
+    for method in methods() {
+        let answer = world.call(&method, Who::Stranger, Place::Own).await;
+        if class(&answer) == Class::Denied && !method.only_reads {
+            told.push(method.path[1..].to_owned());
+        }
+    }
+    assert!(told.len() > 30, "{told:?}");
+    let World { app, .. } = world;
+    // What is still pending is written at the end.
+    app.server.stop().await.unwrap();
+    let sql = app.database.client().await;
+    let entries = "select entity_key from audit_entries where action = 'method.denied' order by 1";
+    let entries: Vec<String> = sql
+        .query(entries, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(entries, told);
 }

@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::auth::{check_new, write_membership};
 use super::users::write_user;
-use super::{Auth, REASON, answer};
+use super::{Auth, answer};
 use crate::auth::invitations::{self, Presented};
 use crate::domain::email::Email;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::convert::common::finish;
-use crate::rpc::front::Caller;
+use crate::rpc::front::{self, Caller, REASON};
 use crate::rpc::{Answer, Refusal};
 use crate::store::invitations::{Invitee, Joined, Newcomer, Shown};
 use crate::store::{self, Actor, Mutation, Written};
@@ -75,7 +75,9 @@ impl Auth {
     /// An account to be, once it is clear that there is an invitation: nobody else makes us hash. Nor does who has one make us hash
     /// as often as they like, or try which addresses are taken: an invitation outlives every try that fails.
     async fn admit(&self, shown: Shown<'_>, wanted: Wanted, peer: Option<IpAddr>) -> Result<Newcomer, Refusal> {
+        let turn = self.accounts.turn_of_a_stranger().await?;
         self.accounts.store.check_invitation(shown).await?;
+        drop(turn);
         self.accounts.admit(&wanted.email, peer)?;
         Ok(Newcomer {
             id: Uuid::now_v7(),
@@ -87,11 +89,10 @@ impl Auth {
 
 impl Visitor {
     fn of<M>(request: &Request<M>) -> Self {
-        let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         Self {
             caller: request.extensions().get::<Caller>().cloned(),
             peer: request.extensions().get::<IpAddr>().copied(),
-            reason: reason.unwrap_or_default().to_owned(),
+            reason: front::reason(request.metadata().as_ref()).to_owned(),
         }
     }
 

@@ -140,7 +140,7 @@ impl Authenticator {
         } else if let Some(openid) = self.openid.as_ref().filter(|openid| openid.is_meant(text)) {
             let peer = peer(request).map(|peer| peer.to_string()).unwrap_or_default();
             // Boxed for the same reason as below.
-            Box::pin(openid.admit(text, &self.hub, peer)).await?.into()
+            Box::pin(openid.admit(text, method, &self.hub, peer)).await?.into()
         } else {
             self.person(text).await?
         };

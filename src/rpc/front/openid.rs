@@ -1,7 +1,7 @@
 //! People who show a token of an OpenID Connect issuer.
 //!
 //! Who is known is let in from memory. The database is asked for who is not, and for whose token is newer than what was last
-//! looked at and claims something else; while it is away, the known go on with the roles that they have.
+//! looked at and claims something else; while it is away, the known go on reading with the roles that they have.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::domain::access::Directory;
 use crate::domain::identity::Presented;
 use crate::issuer::{Issuer, Refused};
 use crate::rpc::Refusal;
+use crate::rpc::methods::Method;
 use crate::store::Store;
 use crate::watch::Hub;
 
@@ -46,14 +47,20 @@ impl OpenId {
         self.issuer.is_meant(token)
     }
 
-    /// Whose token it is, as of what is known now.
-    pub(super) async fn admit(&self, token: &str, hub: &Hub, peer: String) -> Result<Visitor, Refusal> {
+    /// Whose token it is, as of what is known now. To change something nobody goes on with roles that the token may have lost.
+    pub(super) async fn admit(
+        &self,
+        token: &str,
+        method: &Method,
+        hub: &Hub,
+        peer: String,
+    ) -> Result<Visitor, Refusal> {
         let presented = self.issuer.verify(token, Timestamp::now()).await.map_err(refusal)?;
         let mut directory = hub.directory().clone();
         if !is_settled(&directory, &presented) {
             match self.catch_up(&presented, hub, peer).await {
                 Ok(newer) => directory = newer,
-                Err(refusal) if account(&directory, &presented).is_some() => note(&refusal),
+                Err(refusal) if method.only_reads() && account(&directory, &presented).is_some() => note(&refusal),
                 Err(refusal) => return Err(refusal),
             }
         }

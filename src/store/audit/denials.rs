@@ -35,6 +35,15 @@ pub struct Denial {
     pub last: Timestamp,
 }
 
+impl Denial {
+    /// Counts another of the same in.
+    pub fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
 impl Store {
     /// Adds an entry about a denial.
     pub async fn record_denial(&self, denial: &Denial) -> Result<(), Error> {
