@@ -19,7 +19,7 @@ const NOW: &str = "select clock_timestamp() as now";
 /// That a caller was denied a method, once or more often.
 #[derive(Debug, Clone)]
 pub struct Denial {
-    /// Who was, the last time.
+    /// Who was, and with what, the first time that is counted.
     pub caller: Caller,
     /// The method's path: `/package.Service/Method`.
     pub method: &'static str,
