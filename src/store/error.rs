@@ -223,6 +223,7 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("users_pkey", Meaning::Taken(Entity::User)),
     ("users_email_key", Meaning::Taken(Entity::User)),
     ("users_instance_role_check", Meaning::Impossible),
+    ("users_password_check", Meaning::Impossible),
     ("identities_pkey", Meaning::Taken(Entity::Identity)),
     ("identities_user_fkey", Meaning::Gone(Entity::User)),
     ("members_identity_check", Meaning::Impossible),
