@@ -14,7 +14,7 @@ use crate::support::eventually;
 fn token(subject: &str, age: i64, roles: &[(&str, Role)]) -> Presented {
     let mut claimed = Claimed::default();
     for (project, role) in roles {
-        claimed.add(&key::Project::new(*project).unwrap(), *role);
+        claimed.add(&key::Project::new(project).unwrap(), *role);
     }
     let now = Timestamp::now();
     Presented {
