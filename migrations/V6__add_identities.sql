@@ -3,7 +3,9 @@
 alter table users
     -- Null: the account has no address of its own, so nobody finds it by one or logs in with one. Its `email` is then what its
     -- identity is called, for people to read, and need not be unique.
-    alter column email_normalized drop not null;
+    alter column email_normalized drop not null,
+    -- What nobody could log in with is not kept.
+    add constraint users_password_check check (email_normalized is not null or password_hash is null);
 
 -- Who opens which account. Whatever an issuer says of a person's address, it never leads to another's account.
 create table identities (

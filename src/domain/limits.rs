@@ -87,6 +87,8 @@ pub const ENVIRONMENTS: usize = 100;
 pub const KEYS: usize = 100;
 /// Hours that both secrets of a rotated key work, at most.
 pub const ROTATION_OVERLAP_HOURS: usize = 30 * 24;
+/// Projects that a user may own who is not an administrator of the installation; who owns as many creates none.
+pub const OWNED_PROJECTS: usize = 1_000;
 /// Members of a project.
 pub const MEMBERS: usize = 1_000;
 /// Invitations to a project that can still be accepted.

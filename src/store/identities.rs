@@ -1,7 +1,7 @@
 //! People of an OpenID Connect issuer: the account that their first use makes, and the roles that their tokens claim.
 //!
-//! One transaction, under the locks of the projects whose members change and of the installation's chain: of several first uses of
-//! one identity the first makes the account, and of several tokens only a newer one changes anything.
+//! One transaction, under the locks of the identity, of the projects whose members change and of the installation's chain: of several
+//! first uses of one identity the first makes the account, and of several tokens only a newer one changes anything.
 //!
 //! In a project in which the claim gives a role, the claim wins. What the claim gave it takes away again, unless people have
 //! changed it since; what was so already stays whoever's it was. See `docs/decisions/openid-connect.md`.

@@ -1,6 +1,6 @@
 //! Invitations: links that make whoever shows one a member, once. The store knows the hash of a link's secret, never the secret.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -10,6 +10,7 @@ use super::audit::{self, Record};
 use super::error::{Entity, Error};
 use super::journal::Journal;
 use super::lock::{self, Installation, Locked, Scope};
+use super::makers::Maker;
 use super::members::{self, Member};
 use super::mutation::{Actor, Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest, etag};
@@ -26,19 +27,28 @@ const COUNT: &str = "
     join projects p on p.id = i.project_id
     where p.key = $1 and i.revoked_at is null and i.accepted_at is null and i.expires_at > clock_timestamp()";
 const FIND: &str = "
-    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by from invitations i
+    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by, i.created_by_user,
+        i.created_by_token, coalesce(u.email, t.name, '') as created_by_name
+    from invitations i
     join projects p on p.id = i.project_id
+    left join users u on u.id = i.created_by_user
+    left join service_tokens t on t.id = i.created_by_token
     where p.key = $1 and i.id = $2";
 const LIST: &str = "
-    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by from invitations i
+    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by, i.created_by_user,
+        i.created_by_token, coalesce(u.email, t.name, '') as created_by_name
+    from invitations i
     join projects p on p.id = i.project_id
+    left join users u on u.id = i.created_by_user
+    left join service_tokens t on t.id = i.created_by_token
     left join invitations a on a.project_id = i.project_id and a.id = $2
     where p.key = $1
         and ($2 = '' or i.created_at < a.created_at or (i.created_at = a.created_at and i.id > a.id))
     order by i.created_at desc, i.id limit $3";
 const INSERT: &str = "
-    insert into invitations (id, project_id, name, role, secret_hash, created_at, expires_at)
-    values ($1, $2, $3, $4, $5, $6, $7)";
+    insert into invitations (
+        id, project_id, name, role, secret_hash, created_at, expires_at, created_by_user, created_by_token)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const REVOKE: &str = "update invitations set revoked_at = $2 where id = $1";
 /// Which project an invitation is to. How long this takes may tell how much of a hash is right, which tells nothing of a secret.
 const FIND_BY_SECRET: &str = "
@@ -84,6 +94,9 @@ pub struct Invitation {
     /// Whose account accepted it.
     #[serde(skip)]
     pub accepted_by: Option<Uuid>,
+    /// Who made it, and must still be allowed to when it is accepted. `None`: whoever runs the installation.
+    #[serde(skip)]
+    pub created_by: Option<Maker>,
 }
 
 /// An invitation to be.
@@ -190,7 +203,7 @@ impl Store {
     }
 
     /// Makes an account a member by an invitation; of those who show it at the same time, one is. Refuses one that is not known
-    /// as it refuses any stranger.
+    /// as it refuses any stranger, and one whose maker may no longer give its role.
     pub async fn accept_invitation(
         &self,
         mutation: &Mutation,
@@ -211,7 +224,7 @@ impl Store {
         let query: pipeline::Query<'_> = (FIND, &[&project.as_str(), &shown.id]);
         let invitation = pipeline::one(&client, query).await?;
         let invitation = from_row(invitation.first().ok_or(Error::Denied)?)?;
-        invitation.require_pending(Timestamp::now())
+        require_good(&client, &project, &invitation, Timestamp::now()).await
     }
 }
 
@@ -241,6 +254,7 @@ fn from_row(row: &Row) -> Result<Invitation, Error> {
         revoked_at: rows::get(row, "revoked_at")?,
         accepted_at: rows::get(row, "accepted_at")?,
         accepted_by: rows::get(row, "accepted_by")?,
+        created_by: Maker::from_row(row)?,
     })
 }
 
@@ -278,13 +292,25 @@ async fn create(
         revoked_at: None,
         accepted_at: None,
         accepted_by: None,
+        created_by: Maker::of(&mutation.caller),
     };
     let mut journal = Journal::new(mutation, &locked);
     journal.record(record("invitation.create", project, None, Some(&invitation))?);
     let hash = secret_hash.0.as_slice();
+    let (user, token) = Maker::columns(invitation.created_by.as_ref());
     let insert: pipeline::Query<'_> = (
         INSERT,
-        &[&id, &locked.project.id, &name, &role.name(), &hash, &now, &expires_at],
+        &[
+            &id,
+            &locked.project.id,
+            &name,
+            &role.name(),
+            &hash,
+            &now,
+            &expires_at,
+            &user,
+            &token,
+        ],
     );
     let written = journal.write(transaction, &[insert], invitation).await;
     written.map_err(|error| error.about(&id))
@@ -325,7 +351,7 @@ async fn revoke(
         .await
 }
 
-async fn find_project(client: &impl deadpool_postgres::GenericClient, shown: Shown<'_>) -> Result<key::Project, Error> {
+async fn find_project(client: &impl GenericClient, shown: Shown<'_>) -> Result<key::Project, Error> {
     let query: pipeline::Query<'_> = (FIND_BY_SECRET, &[&shown.id, &shown.secret_hash.0.as_slice()]);
     let found = pipeline::one(client, query).await?;
     rows::parsed(found.first().ok_or(Error::Denied)?, "project", key::Project::new)
@@ -356,22 +382,41 @@ async fn accept(
                     return Ok(Written::unchanged(Joined { project, user, role }));
                 }
                 Some(_) => {
-                    before.require_pending(locked.now)?;
+                    require_good(transaction, &project, &before, locked.now).await?;
                     let description = "is a member already; the invitation is still good for somebody else";
                     return Err(Error::blocked(Entity::User, &user.email, description));
                 }
-                None => before.require_pending(locked.now)?,
+                None => require_good(transaction, &project, &before, locked.now).await?,
             }
             user
         }
         Invitee::Newcomer(newcomer) => {
-            before.require_pending(locked.now)?;
+            require_good(transaction, &project, &before, locked.now).await?;
             let members = pipeline::row(transaction, (COUNT_MEMBERS, &[&project.as_str()])).await?;
             require_room(rows::number(&members, "members")?)?;
             open_account(transaction, mutation, newcomer, locked.now).await?
         }
     };
     join(transaction, mutation, &locked, &before, user).await
+}
+
+/// Refuses an invitation that can no longer be accepted, or whose maker could no longer make it: who was thrown out, or has a
+/// lesser role now, does not come back by what they made before. Under the project's lock.
+async fn require_good(
+    client: &impl GenericClient,
+    project: &key::Project,
+    invitation: &Invitation,
+    now: Timestamp,
+) -> Result<(), Error> {
+    invitation.require_pending(now)?;
+    let Some(maker) = &invitation.created_by else {
+        return Ok(());
+    };
+    if lock::may_grant(client, maker.principal.into(), project, invitation.role).await? {
+        return Ok(());
+    }
+    let description = "is no longer valid because who made it may no longer give this role";
+    Err(Error::blocked(Entity::Invitation, &invitation.id, description))
 }
 
 /// An active account, and its role if it is a member already.

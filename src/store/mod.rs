@@ -26,6 +26,7 @@ mod journal;
 pub mod keys;
 mod lease;
 mod lock;
+pub mod makers;
 pub mod members;
 pub mod migrate;
 pub mod mutation;

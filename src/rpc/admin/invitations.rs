@@ -17,6 +17,7 @@ use crate::rpc::convert::common::{finish, key, read_timestamp, timestamp};
 use crate::rpc::{Answer, Refusal};
 use crate::store::Written;
 use crate::store::invitations::{Invitation, NewInvitation};
+use crate::store::makers::Maker;
 
 /// How long an invitation lasts when nobody says.
 const LIFETIME: Duration = Duration::from_hours(7 * 24);
@@ -145,6 +146,7 @@ fn write(invitation: &Invitation) -> pb::Invitation {
         revoked_at,
         accepted_at,
         accepted_by,
+        created_by,
     } = invitation;
     pb::Invitation {
         id: id.clone(),
@@ -155,5 +157,7 @@ fn write(invitation: &Invitation) -> pb::Invitation {
         revoke_time: revoked_at.map(timestamp),
         accept_time: accepted_at.map(timestamp),
         accepted_by: accepted_by.map(|user| user.to_string()).unwrap_or_default(),
+        created_by: created_by.as_ref().map(Maker::to_string).unwrap_or_default(),
+        created_by_name: created_by.as_ref().map(|maker| maker.name.clone()).unwrap_or_default(),
     }
 }

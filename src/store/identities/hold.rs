@@ -15,6 +15,9 @@ use crate::store::lock::{self, Installation};
 use crate::store::users::{self, OTHER_ADMINISTRATORS, User};
 use crate::store::{pipeline, rows};
 
+/// Before everything else: of two tokens of one person the second sees which projects the first has given a role in, and so may
+/// have to be locked. Others' identities that fall on the same number wait too, which harms nobody.
+const LOCK_IDENTITY: &str = "select pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2::text, 1))";
 /// The projects whose members may change: those that the claim names, and those in which it gave a role.
 const LOCK_PROJECTS: &str = "
     select p.id from projects p
@@ -22,11 +25,6 @@ const LOCK_PROJECTS: &str = "
         select from members m where m.project_id = p.id and m.claimed_issuer = $2 and m.claimed_subject = $3)
     order by p.id
     for update of p";
-const LOCK_CHAINS: &str = "
-    select chain, sequence, hash from audit_heads
-    where chain = any(select p::text from unnest($1::bigint[]) as p)
-    order by chain
-    for update";
 const FIND: &str = "
     select i.administrator as administrator_claimed, i.synced_at, u.id, u.email, u.email_normalized, u.password_hash,
         u.instance_role, u.active, u.version, u.created_at, u.updated_at
@@ -67,16 +65,20 @@ pub(super) struct Known {
     pub synced_at: Option<Timestamp>,
 }
 
-/// Locks, in the order of everyone: projects, their chains, the installation's.
+/// Locks, in the order of everyone: the identity, which nobody else locks, projects, their chains, the installation's.
 pub(super) async fn hold(transaction: &Transaction<'_>, presented: &Presented) -> Result<Held, Error> {
     let (issuer, subject) = (&presented.key.issuer, &presented.key.subject);
     let claimed: Vec<_> = presented.claimed.projects.keys().map(key::Project::as_str).collect();
-    let projects = pipeline::one(transaction, (LOCK_PROJECTS, &[&claimed, issuer, subject])).await?;
+    let locks: [pipeline::Query<'_>; 2] = [
+        (LOCK_IDENTITY, &[issuer, subject]),
+        (LOCK_PROJECTS, &[&claimed, issuer, subject]),
+    ];
+    let [_, projects] = pipeline::all(transaction, locks).await?;
     let projects: Vec<i64> = projects
         .iter()
         .map(|row| rows::get(row, "id"))
         .collect::<Result<_, _>>()?;
-    let chains = pipeline::one(transaction, (LOCK_CHAINS, &[&projects])).await?;
+    let chains = pipeline::one(transaction, (audit::LOCK_PROJECTS, &[&projects])).await?;
     let reads: [pipeline::Query<'_>; 2] = [(FIND, &[issuer, subject]), (STANDINGS, &[&projects, issuer, subject])];
     let (installation, [found, standings]) = lock::installation(transaction, reads).await?;
     let known = found.first().map(known).transpose()?;

@@ -1,17 +1,20 @@
 //! What administrators do with accounts.
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{FIND, FIND_BY_ID, INSERT, User, UserRow, columns, identities, json, record, with_identities};
-use crate::domain::access::InstanceRole;
+use crate::domain::access::{InstanceRole, Role};
 use crate::domain::email::Email;
 use crate::domain::identity::IdentityKey;
-use crate::store::audit::Record;
+use crate::domain::key;
+use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
 use crate::store::journal::Journal;
 use crate::store::lock::{self, Installation};
+use crate::store::members::{self, Member};
 use crate::store::mutation::{Mutation, Outcome, Written};
 use crate::store::page::{Page, PageRequest, check_etag, etag};
 use crate::store::{Store, pipeline, rows};
@@ -26,8 +29,11 @@ const LIST: &str = concat!(
     order by place limit $3"
 );
 const DELETE: &str = "delete from users where id = $1";
+/// Administrators who cannot act, since nothing opens their account, do not count.
 pub(in crate::store) const OTHER_ADMINISTRATORS: &str = "
-    select count(*) as others from users where instance_role = 'administrator' and active and id <> $1";
+    select count(*) as others from users u
+    where u.instance_role = 'administrator' and u.active and u.id <> $1
+        and (u.password_hash is not null or exists (select from identities i where i.user_id = u.id))";
 /// The projects that a user is a member of: before anything else, as whoever changes members does.
 const LOCK_PROJECTS: &str = "
     select p.id from projects p
@@ -37,16 +43,25 @@ const LOCK_PROJECTS: &str = "
     for update of p";
 /// Until the transaction ends the user can become a member of nothing more.
 const LOCK_USER: &str = "select id from users where id = $1 for update";
-/// Owners who cannot act do not count, as where members are changed.
+/// The chains of these projects, in the order of everyone who locks several.
+const LOCK_CHAINS: &str = "
+    select h.chain from audit_heads h
+    where h.chain in (select m.project_id::text from members m where m.user_id = $1)
+    order by h.chain
+    for update";
+/// With where the projects' chains stand. Owners who cannot act do not count, as where members are changed.
 const MEMBERSHIPS: &str = "
-    select p.key, m.role, m.role = 'owner' and not exists (
+    select p.key, h.chain, h.sequence, h.hash, m.role, m.role = 'owner' and not exists (
         select from members o
         join users u on u.id = o.user_id
         where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner' and u.active) as alone
     from members m
     join projects p on p.id = m.project_id
+    left join audit_heads h on h.chain = p.id::text
     where m.user_id = $1
     order by p.key";
+/// The most projects that a refusal names.
+const NAMED: usize = 20;
 
 /// An account to be, active.
 #[derive(Clone)]
@@ -86,7 +101,8 @@ impl Store {
         .await
     }
 
-    /// Deletes an account with its sessions and memberships; answers with what it was.
+    /// Deletes an account with its sessions and memberships, which is told in the chain of each project too; answers with what it
+    /// was.
     pub async fn delete_user(
         &self,
         mutation: &Mutation,
@@ -176,7 +192,12 @@ async fn delete(
     etag: &str,
 ) -> Result<Written<User>, Error> {
     // The projects again behind the user: those that it became a member of while we waited for it.
-    let before: [pipeline::Query<'_>; 3] = [(LOCK_PROJECTS, &[&id]), (LOCK_USER, &[&id]), (LOCK_PROJECTS, &[&id])];
+    let before: [pipeline::Query<'_>; 4] = [
+        (LOCK_PROJECTS, &[&id]),
+        (LOCK_USER, &[&id]),
+        (LOCK_PROJECTS, &[&id]),
+        (LOCK_CHAINS, &[&id]),
+    ];
     let reads: [pipeline::Query<'_>; 3] = [
         (FIND_BY_ID, &[&id]),
         (OTHER_ADMINISTRATORS, &[&id]),
@@ -187,10 +208,35 @@ async fn delete(
     let user = existing(&found, id, etag)?.0.credentials.user;
     keep_an_administrator(&user, &others)?;
     keep_an_owner(&user, &memberships)?;
+    for membership in &memberships {
+        tell_project(transaction, mutation, &user, membership, now).await?;
+    }
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(deleted(&user, &memberships)?);
     journal.touch_access();
     journal.write(transaction, &[(DELETE, &[&id])], user).await
+}
+
+/// Tells a project, in its chain, that it loses a member.
+async fn tell_project(
+    transaction: &Transaction<'_>,
+    mutation: &Mutation,
+    user: &User,
+    membership: &Row,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let project = rows::parsed(membership, "key", key::Project::new)?;
+    let member = Member {
+        user: user.id,
+        email: user.email.clone(),
+        role: rows::named(membership, "role", Role::from_name)?,
+        active: user.active,
+        etag: String::new(),
+    };
+    let mut journal = Journal::of_chain(mutation, audit::head_from_row(membership)?, now);
+    journal.record(members::record("member.remove", &project, Some(&member), None)?);
+    journal.write(transaction, &[], ()).await?;
+    Ok(())
 }
 
 /// The account, as it is under the lock, and the address that it is found by.
@@ -225,7 +271,12 @@ fn keep_an_owner(user: &User, memberships: &[Row]) -> Result<(), Error> {
     if alone.is_empty() {
         return Ok(());
     }
-    let projects = alone.join(", ");
+    let more = match alone.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    alone.truncate(NAMED);
+    let projects = alone.join(", ") + &more;
     Err(blocked(
         user,
         format!("is the last active owner of {projects}; make somebody else owner first, or deactivate the account"),

@@ -86,12 +86,13 @@ async fn update(
         lock::administration(transaction, &mutation.caller, [], reads).await?;
     let (UserRow { version, credentials }, address) = existing(&found, id, etag)?;
     identities::require_free(&holders, id)?;
+    let has_password = credentials.password_hash.is_some();
     let mut change = Change::new(credentials.user, address, patch.clone());
     change.require_address()?;
     if change.is_none() {
         return Ok(Written::unchanged(change.after));
     }
-    if !(change.after.active && change.after.role.is_some()) {
+    if !change.stays_administrator(has_password) {
         keep_an_administrator(&change.before, &others)?;
     }
     change.after.updated_at = installation.now;
@@ -136,6 +137,14 @@ impl Change {
         }
         let description = "has no e-mail address of its own to log in with; give it one together with the password";
         Err(blocked(&self.before, description.to_owned()))
+    }
+
+    /// Whether an administrator stays one who can act: is active, and has a password or an identity that opens the account. What
+    /// nothing opened before is no loss.
+    fn stays_administrator(&self, had_password: bool) -> bool {
+        let opened = had_password || !self.before.identities.is_empty();
+        let opens = had_password || self.password_hash.is_some() || !self.after.identities.is_empty();
+        self.after.active && self.after.role.is_some() && (opens || !opened)
     }
 
     fn is_none(&self) -> bool {

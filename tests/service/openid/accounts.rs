@@ -1,13 +1,14 @@
 //! What administrators see of identities, and do about them.
 
 use halyard::pb::admin::v1 as pb;
+use halyard::pb::admin::v1::user_service_client::UserServiceClient;
 use serde_json::json;
 use tonic::Code;
 
 use super::issuer::TestIssuer;
 use super::{are, count, mask, roles, start, update, user};
 use crate::app::{App, EMAIL, PASSWORD, create_user, login};
-use crate::people::{Person, set};
+use crate::people::{Person, set, showing};
 use crate::refusals::{invalid, refused};
 use crate::support::eventually;
 
@@ -209,4 +210,86 @@ async fn an_account_is_made_for_an_identity_before_its_first_use() {
         login(&app.channel, "carol@example.com", PASSWORD).await,
         Code::Unauthenticated,
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_whom_nothing_lets_in_counts_for_none() {
+    let (app, issuer) = start().await;
+    let bob = Person::new(&app, "bob@example.com").await;
+    let bob = pb::User {
+        role: pb::InstanceRole::Administrator.into(),
+        ..get(&app, &bob.id.to_string()).await
+    };
+    let bob = update(&app, bob, &["role"]).await.unwrap();
+    let ada = get(&app, &Person::administrator(&app).await.id.to_string()).await;
+    let demoted = pb::User { role: 0, ..ada.clone() };
+    refused(update(&app, demoted.clone(), &["role"]).await, Code::FailedPrecondition);
+    let sleeping = pb::User {
+        active: false,
+        ..ada.clone()
+    };
+    refused(update(&app, sleeping, &["active"]).await, Code::FailedPrecondition);
+    let delete = pb::DeleteUserRequest {
+        id: ada.id.clone(),
+        ..Default::default()
+    };
+    refused(app.users().delete_user(delete).await, Code::FailedPrecondition);
+    // Who lets nobody in is no loss either, and whoever can be let in counts.
+    let renamed = pb::User {
+        email: "robert@example.com".into(),
+        ..bob.clone()
+    };
+    update(&app, renamed, &["email"]).await.unwrap();
+    let linked = pb::User {
+        identities: vec![identity(&issuer, "bob")],
+        ..bob
+    };
+    update(&app, linked, &["identities"]).await.unwrap();
+    update(&app, demoted, &["role"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_administrator_keeps_an_identity_or_a_password() {
+    let (app, issuer) = start().await;
+    let mut create = create_user("carol@example.com", pb::InstanceRole::Administrator);
+    create.password.clear();
+    create.user.as_mut().unwrap().identities = vec![identity(&issuer, "carol"), identity(&issuer, "caroline")];
+    let carol = app
+        .users()
+        .create_user(create)
+        .await
+        .unwrap()
+        .into_inner()
+        .user
+        .unwrap();
+    let token = issuer.token("carol", &[], 10);
+    are(&roles(&app, &token).await, true, &[]);
+    let mut carols = UserServiceClient::new(showing(&app.channel, &token));
+    let mut update = async |user: pb::User, password: &str, paths: &[&str]| {
+        let request = pb::UpdateUserRequest {
+            user: Some(user),
+            password: password.into(),
+            update_mask: mask(paths),
+            ..Default::default()
+        };
+        carols.update_user(request).await.map(drop)
+    };
+    let one = pb::User {
+        identities: vec![identity(&issuer, "carol")],
+        ..carol.clone()
+    };
+    let none = pb::User {
+        identities: Vec::new(),
+        ..carol
+    };
+    let ada = get(&app, &Person::administrator(&app).await.id.to_string()).await;
+    update(pb::User { role: 0, ..ada }, "", &["role"]).await.unwrap();
+    update(one, "", &["identities"]).await.unwrap();
+    let blocked = update(none.clone(), "", &["identities"]).await;
+    let status = refused(blocked, Code::FailedPrecondition);
+    assert!(status.message().contains("last active administrator"), "{status:?}");
+    assert_eq!(count(&app, "identities").await, 1);
+    update(none, PASSWORD, &["identities", "password"]).await.unwrap();
+    assert_eq!(count(&app, "identities").await, 0);
+    login(&app.channel, "carol@example.com", PASSWORD).await.unwrap();
 }

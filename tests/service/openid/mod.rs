@@ -1,6 +1,7 @@
 //! People of an OpenID Connect issuer: what the tests about them share.
 
 mod accounts;
+mod at_once;
 mod first_use;
 mod issuer;
 mod keys;

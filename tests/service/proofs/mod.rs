@@ -3,6 +3,7 @@
 mod accepting;
 mod addresses;
 mod hostile;
+mod makers;
 mod owners;
 mod protected;
 mod races;
