@@ -56,22 +56,32 @@ impl Cluster {
 
     /// Starts the server, and waits until it answers.
     pub async fn launch(&mut self) {
-        let server = self
-            .command("postgres")
+        self.server = Some(self.spawn());
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while self.config().connect(NoTls).await.is_err() {
+            assert!(Instant::now() < deadline, "PostgreSQL does not start");
+            // It refuses while a process of the server before has not ended yet, whose memory they would share.
+            if self
+                .server
+                .as_mut()
+                .is_some_and(|server| server.try_wait().unwrap().is_some())
+            {
+                self.server = Some(self.spawn());
+            }
+            // Its start is an event of another process that nothing else announces.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn spawn(&self) -> Child {
+        self.command("postgres")
             .arg("-D")
             .arg(self.data())
             .arg("-k")
             .arg(self.folder.path())
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60"])
             .spawn()
-            .unwrap();
-        self.server = Some(server);
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while self.config().connect(NoTls).await.is_err() {
-            assert!(Instant::now() < deadline, "PostgreSQL does not start");
-            // Its start is an event of another process that nothing else announces.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            .unwrap()
     }
 
     /// Kills every process of the server at once.
