@@ -20,17 +20,13 @@ impl Projects {
         request: Request<pb::ListMembersRequest>,
     ) -> Answer<pb::ListMembersResponse> {
         let (call, mut message) = Call::open(request)?;
-        let mut violations = Violations::new();
         let page = (take(&mut message.page_size), take(&mut message.page_token));
-        let paging = call.page(&mut violations, page, &message);
         let pb::ListMembersRequest {
             project,
             page_size: _,
             page_token: _,
-        } = message;
-        let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref()).await?;
-        let project = finish(violations, project).map_err(Refusal::Invalid)?;
+        } = &message;
+        let (project, paging) = call.page_in(page, &message, project).await?;
         let found = self.store.list_members(&project, &paging.request).await;
         let (members, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write);
         Ok(Response::new(pb::ListMembersResponse {

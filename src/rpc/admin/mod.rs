@@ -165,7 +165,23 @@ impl Call {
         Paging::read(violations, self.caller.method.path, sizes, page, asked)
     }
 
-    /// The same for a request that may take away its own maker's rights: a replay of it is answered, whoever its maker is by now.
+    /// What a request for a page of something in a project is told, if the caller may call this method there: see
+    /// [`page`](Self::page).
+    async fn page_in<M: Message>(
+        &self,
+        page: (i32, String),
+        asked: &M,
+        project: &str,
+    ) -> Result<(key::Project, Paging), Refusal> {
+        let mut violations = Violations::new();
+        let paging = self.page(&mut violations, page, asked);
+        let project: Option<key::Project> = common::key(&mut violations, "project", project);
+        self.authorise(project.as_ref()).await?;
+        let project = common::finish(violations, project).map_err(Refusal::Invalid)?;
+        Ok((project, paging))
+    }
+
+    /// The same as [`authorise`](Self::authorise) for a request that may take away its own maker's rights: a replay of it is answered, whoever its maker is by now.
     async fn authorise_or_replay<R: Message + Default>(
         &self,
         project: Option<&key::Project>,

@@ -73,6 +73,8 @@ pub struct Accounts {
 
 /// Fewer than the connections to the database that there are by default.
 const STRANGERS: usize = 2;
+/// How long one of them waits for a turn.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What a login is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,9 +239,12 @@ impl Accounts {
     }
 
     /// A turn to ask the database something on behalf of who has shown nothing that was verified: what they show may be made up,
-    /// and what they ask must not take the connections of everybody else.
+    /// and what they ask must not take the connections of everybody else. Who gets none in time is to try again later, also while
+    /// the database is away.
     pub(super) async fn turn_of_a_stranger(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.strangers.acquire().await.map_err(|_| Refusal::Internal)
+        let turn = tokio::time::timeout(TURN, self.strangers.acquire()).await;
+        let turn = turn.map_err(|_| Refusal::Throttled { retry_after: TURN })?;
+        turn.map_err(|_| Refusal::Internal)
     }
 
     /// Counts that somebody looks an account up to make it a member, or refuses it: whether there is one of an address is told to

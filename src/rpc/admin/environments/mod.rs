@@ -13,10 +13,10 @@ use self::messages::{
 use super::{Call, answer, at, recorded};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
-use crate::domain::{check, key, limits};
+use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::environment_service_server::EnvironmentService;
-use crate::rpc::convert::common::{Mask, finish, key, place, read_timestamp, required};
+use crate::rpc::convert::common::{Mask, finish, place, read_timestamp, required};
 use crate::rpc::{Answer, Refusal};
 use crate::store::environments::{Environment, EnvironmentPatch, NewEnvironment};
 use crate::store::keys::Key;
@@ -96,17 +96,13 @@ impl EnvironmentService for Environments {
         request: Request<pb::ListEnvironmentsRequest>,
     ) -> Answer<pb::ListEnvironmentsResponse> {
         let (call, mut message) = Call::open(request)?;
-        let mut violations = Violations::new();
         let page = (take(&mut message.page_size), take(&mut message.page_token));
-        let paging = call.page(&mut violations, page, &message);
         let pb::ListEnvironmentsRequest {
             project,
             page_size: _,
             page_token: _,
-        } = message;
-        let project: Option<key::Project> = key(&mut violations, "project", &project);
-        call.authorise(project.as_ref()).await?;
-        let project = finish(violations, project).map_err(Refusal::Invalid)?;
+        } = &message;
+        let (project, paging) = call.page_in(page, &message, project).await?;
         let found = self
             .store
             .list_environments(&project, &paging.request)
