@@ -8,6 +8,7 @@ use super::malformed::Malformed;
 use super::matcher::Condition;
 use super::snapshot::Snapshot;
 use super::{Answer, Error, Reason};
+use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::flag::Variant;
 use crate::domain::key;
@@ -72,6 +73,14 @@ impl Flag {
     /// Whether client keys may evaluate it. A flag whose definition cannot be read is not visible.
     pub fn client_visible(&self) -> bool {
         self.client_visible
+    }
+
+    /// Whether a key of this kind may ask for it.
+    pub fn visible_to(&self, key: KeyKind) -> bool {
+        match key {
+            KeyKind::Server => true,
+            KeyKind::Client => self.client_visible,
+        }
     }
 
     /// Why the flag cannot be compiled, for the log and for whoever administers it. `None`: it can.

@@ -45,6 +45,7 @@ mod networks;
 mod path;
 mod segment;
 mod snapshot;
+mod touched;
 mod values;
 
 pub use bucket::{bucket, choose, hash};

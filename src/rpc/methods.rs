@@ -178,6 +178,7 @@ pub const METHODS: &[Method] = {
         unary("/halyard.evaluation.v1.EvaluationService/Evaluate", AnyKey),
         unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
         streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),
+        streaming("/halyard.evaluation.v1.WatchService/WatchEvaluations", AnyKey),
         unary("/grpc.health.v1.Health/Check", Nothing),
         streaming("/grpc.health.v1.Health/Watch", Nothing),
         streaming("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Nothing),

@@ -258,6 +258,12 @@ pub fn end_of_stream(end: &watch::End) -> Option<Status> {
             "there no longer is the key's",
         )),
         watch::End::Unreachable => Some(Refusal::database_away().into()),
+        watch::End::Stalled => Some(retry(
+            Code::ResourceExhausted,
+            "SLOW_CONSUMER",
+            "the client left what it was sent unread for too long; resume with the last token",
+            Duration::from_secs(1),
+        )),
     }
 }
 

@@ -149,6 +149,7 @@ impl Server {
         let (feed, events) = Feed::start(config, pool, hints, feed, tasks.stop().clone(), spawn);
         let hub = Hub::new(feed, watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
+        tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
 
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();

@@ -10,16 +10,20 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use imbl::OrdMap;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::environment::{Environment, Refusal};
+use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
 use super::source::{Event, Head, Identity, Quality, Source, StoredDelta, StoredItem, Unreachable};
 use super::state::{Discontinuous, State};
 use super::subscription::{Refused, Request, Subscription};
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
+
+/// The shortest pause between two looks for streams that are stuck.
+const SHORTEST_ROUND: Duration = Duration::from_millis(10);
 
 /// Everything that this replica holds in memory. One per process.
 pub struct Hub {
@@ -36,6 +40,7 @@ pub struct Hub {
     complete: watch::Sender<bool>,
     draining_since: OnceLock<Instant>,
     streams: AtomicUsize,
+    open: Arc<OpenStreams>,
 }
 
 /// How well the replica is informed.
@@ -73,6 +78,7 @@ impl Hub {
             complete: watch::Sender::new(false),
             draining_since: OnceLock::new(),
             streams: AtomicUsize::new(0),
+            open: Arc::default(),
         })
     }
 
@@ -181,6 +187,29 @@ impl Hub {
         }
         let environment = self.environment(environment).ok_or(Refused::UnknownEnvironment)?;
         Ok(Subscription::new(Arc::clone(self), environment, request))
+    }
+
+    /// Opens a stream for a transport, which is taken away from it if it gets stuck.
+    pub fn open(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        request: Request<'_>,
+        client: Client,
+    ) -> Result<Stream, Refused> {
+        let subscription = self.subscribe(environment, request)?;
+        Ok(self.open.open(environment, subscription, client))
+    }
+
+    /// Takes away streams that are stuck until cancelled. See [`Options::stall`].
+    pub async fn release_stalled(self: Arc<Self>, cancel: CancellationToken) {
+        let mut rounds = interval((self.options.stall / 10).max(SHORTEST_ROUND));
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(rounds.tick()).await.is_some() {
+            let streams = self.open.release(self.options.stall);
+            if streams > 0 {
+                tracing::info!(streams, "clients did not read for too long; their streams have ended");
+            }
+        }
     }
 
     /// Applies one event.

@@ -10,8 +10,10 @@
 //! | `hub`, `environment` | what is held, and who is told when it changes |
 //! | `state`, `item`, `ring` | a state as a value, and the revisions that led to it |
 //! | `token`, `connect` | where a client stands, and what it is answered: pure |
+//! | `answers` | what a stream of answers is sent |
 //! | `ahead` | clients that know more than this replica |
 //! | `subscription`, `step`, `credential` | a stream |
+//! | `open` | the streams that there are, and those that got stuck |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -21,6 +23,7 @@
 //! - Nothing here knows proto, SQL or status codes. Messages carry cells ([`Encoded`]) in which the edge keeps what it encoded.
 
 mod ahead;
+mod answers;
 mod connect;
 mod credential;
 mod environment;
@@ -28,6 +31,7 @@ mod hub;
 mod item;
 mod malformed;
 mod message;
+mod open;
 mod options;
 mod ring;
 pub mod source;
@@ -40,6 +44,7 @@ mod testing;
 mod tests;
 mod token;
 
+pub use answers::{Part, Question};
 pub use credential::StillValid;
 pub use environment::{Environment, NotReached};
 pub use hub::{Hub, Status};
@@ -47,8 +52,9 @@ pub use item::{Change, Deletion, Encoded, Item};
 pub use message::{
     Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
 };
+pub use open::{Client, Order, Stream};
 pub use options::Options;
 pub use source::{Quality, Unreachable};
 pub use state::State;
-pub use subscription::{End, Refused, Request, Subscription};
-pub use token::{Shown, Token};
+pub use subscription::{End, Refused, Request, Subscription, View};
+pub use token::{Fingerprint, Shown, Token};

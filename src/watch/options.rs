@@ -18,6 +18,8 @@ pub struct Options {
     pub drain_window: Duration,
     /// How long a client that is ahead of this replica, or shows an unknown key, waits for the replica to catch up.
     pub ahead_wait: Duration,
+    /// How long a client may leave what it was sent unread before its stream is taken away.
+    pub stall: Duration,
     /// How many revisions an environment keeps for clients to resume from.
     pub ring_revisions: usize,
     /// How many bytes those may take.
@@ -33,6 +35,7 @@ impl Default for Options {
             rotation_pause: Duration::from_secs(1),
             drain_window: Duration::from_secs(5),
             ahead_wait: Duration::from_secs(3),
+            stall: Duration::from_secs(30),
             ring_revisions: 1_000,
             ring_bytes: 16 * 1024 * 1024,
         }

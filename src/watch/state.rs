@@ -40,6 +40,8 @@ pub struct State {
     pub(super) weight: usize,
     ring: Ring,
     merges: Mutex<BTreeMap<u64, Merged>>,
+    /// The flags whose answers may have changed since earlier revisions.
+    touched: Mutex<BTreeMap<u64, Arc<[Arc<str>]>>>,
 }
 
 /// A delta that does not continue the state.
@@ -135,6 +137,20 @@ impl State {
         Some(made)
     }
 
+    /// The flags whose answers may have changed since an earlier revision, given all changes since, sorted. Found out once for all
+    /// streams, which wait for it: it takes a look at every flag.
+    pub(super) fn touched_since(&self, revision: u64, merged: &Merged) -> Arc<[Arc<str>]> {
+        let mut kept = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(touched) = kept.get(&revision) {
+            return Arc::clone(touched);
+        }
+        let touched: Arc<[_]> = self.snapshot.touched_by(merged.changes.iter().map(Change::id)).into();
+        if kept.len() < MERGES {
+            kept.insert(revision, Arc::clone(&touched));
+        }
+        touched
+    }
+
     fn new((identity, environment, head): (Identity, EnvironmentId, Head), contents: Contents, ring: Ring) -> Self {
         let Contents {
             items,
@@ -152,6 +168,7 @@ impl State {
             weight,
             ring,
             merges: Mutex::default(),
+            touched: Mutex::default(),
         }
     }
 

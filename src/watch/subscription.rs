@@ -18,6 +18,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::ahead::{self, Settled};
+use super::answers::{Batch, Follow, Question};
 use super::connect::{self, Answer};
 use super::credential::{Credential, StillValid};
 use super::environment::Environment;
@@ -29,7 +30,7 @@ use super::options::{around, up_to};
 use super::source::Quality;
 use super::state::State;
 use super::step::Step;
-use super::token::{Shown, Token};
+use super::token::{Holding, Shown, Token};
 
 /// The share by which heartbeats are moved at random.
 const HEARTBEAT_JITTER: f64 = 0.1;
@@ -44,6 +45,17 @@ pub struct Request<'a> {
     pub heartbeat: Option<Duration>,
     /// How long its credential opens the stream. Asked at the first message and whenever the directory has changed.
     pub still_valid: StillValid,
+    /// What it wants to hear of.
+    pub view: View,
+}
+
+/// What a stream tells.
+#[derive(Debug, Clone)]
+pub enum View {
+    /// The items, in steps of [`Message::Begin`], [`Message::Item`] and [`Message::Commit`].
+    Items,
+    /// The answers to a question, in batches of [`Message::Answers`].
+    Answers(Arc<Question>),
 }
 
 /// Why no stream was opened.
@@ -72,6 +84,9 @@ pub enum End {
     /// The client is ahead of this replica, and whether it is right cannot be found out now: it should come again.
     #[error("the client is ahead, and the origin cannot be asked")]
     Unreachable,
+    /// The client did not read for too long.
+    #[error("the client does not read")]
+    Stalled,
     /// It said Goodbye.
     #[error("the stream is finished")]
     Finished,
@@ -83,6 +98,8 @@ pub struct Subscription {
     environment: Arc<Environment>,
     credential: Credential,
     id: StreamId,
+    /// `None`: it tells items.
+    follow: Option<Box<Follow>>,
     progress: Progress,
     wake: WatchStream<()>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -99,6 +116,8 @@ enum Progress {
     CatchingUp(Box<Token>, ReusableBoxFuture<'static, Settled>),
     /// A step is being sent.
     Stepping(Step, Certainty),
+    /// A batch of answers is being sent.
+    Answering(Box<Batch>, Certainty),
     /// A step was completed.
     Between(Cursor),
     Ended(End),
@@ -123,13 +142,20 @@ impl Subscription {
             token,
             heartbeat,
             still_valid,
+            view,
         } = request;
+        let follow = match view {
+            View::Items => None,
+            View::Answers(question) => Some(Box::new(Follow::new(question))),
+        };
+        let holding = follow.as_ref().map_or(Holding::Everything, |follow| follow.holding());
         let now = Instant::now();
         let heartbeat = hub.options().heartbeat_for(heartbeat);
         Self {
             credential: Credential::new(still_valid),
             id: StreamId(fastrand::u64(..)),
-            progress: Progress::Connecting(Box::new(Shown::read(token))),
+            follow,
+            progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
             wake: WatchStream::from_changes(environment.changes()),
             timer: None,
             heartbeat,
@@ -144,6 +170,19 @@ impl Subscription {
     /// Names the stream.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// What the client holds once it has applied all that was said, as generation and revision. `None`: it is in the middle of
+    /// something.
+    pub(super) fn position(&self) -> Option<(u64, u64)> {
+        match &self.progress {
+            Progress::Between(cursor) => Some(cursor.commit.position.order()),
+            Progress::Connecting(_)
+            | Progress::CatchingUp(..)
+            | Progress::Stepping(..)
+            | Progress::Answering(..)
+            | Progress::Ended(_) => None,
+        }
     }
 
     /// The next message, or why there is none any more. May be dropped and called again: nothing is lost.
@@ -171,9 +210,11 @@ impl Subscription {
     fn ended(&self) -> End {
         match self.progress {
             Progress::Ended(end) => end,
-            Progress::Connecting(_) | Progress::CatchingUp(..) | Progress::Stepping(..) | Progress::Between(_) => {
-                End::Finished
-            }
+            Progress::Connecting(_)
+            | Progress::CatchingUp(..)
+            | Progress::Stepping(..)
+            | Progress::Answering(..)
+            | Progress::Between(_) => End::Finished,
         }
     }
 
@@ -181,7 +222,7 @@ impl Subscription {
         loop {
             // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
             // there is always something to say, and nothing to wait for.
-            if !matches!(self.progress, Progress::Stepping(..)) {
+            if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
                 while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
             }
             // The keys of an environment go with it: its end is the better reason of the two.
@@ -213,6 +254,14 @@ impl Subscription {
                 self.progress = Progress::Between(cursor);
                 Ok(Some(Message::Commit(commit)))
             }
+            Progress::Answering(batch, certain_at) => {
+                let part = batch.next_part();
+                if part.resume_token.is_some() {
+                    let (state, certain_at) = (Arc::clone(batch.state()), *certain_at);
+                    self.arrive(state, certain_at, true);
+                }
+                Ok(Some(Message::Answers(part)))
+            }
             Progress::Connecting(shown) => {
                 let shown = **shown;
                 self.connect(hub, &shown, cx)
@@ -222,7 +271,7 @@ impl Subscription {
                     return Ok(None);
                 };
                 let token = **token;
-                self.settle(hub, settled, token).map(Some)
+                self.settle(hub, settled, token)
             }
             Progress::Between(cursor) => {
                 let cursor = cursor.clone();
@@ -240,11 +289,11 @@ impl Subscription {
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
-            (answer, shown) => self.begin(answer, shown, &state, certain_at).map(Some),
+            (answer, shown) => self.begin(answer, shown, &state, certain_at),
         }
     }
 
-    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Message, End> {
+    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Option<Message>, End> {
         let (certain_at, state) = self.look(hub);
         let shown = Shown::Token(token);
         match settled {
@@ -272,7 +321,7 @@ impl Subscription {
         if now >= self.heartbeat_at && (current || cursor.fresh) {
             self.heartbeat_at = now + around(self.heartbeat, HEARTBEAT_JITTER);
             cursor.fresh = false;
-            let heartbeat = heartbeat(&cursor, hub.confirmed().quality, now);
+            let heartbeat = self.heartbeat(&cursor, hub.confirmed().quality, now);
             self.progress = Progress::Between(cursor);
             return Ok(Some(Message::Heartbeat(heartbeat)));
         }
@@ -285,7 +334,6 @@ impl Subscription {
         }
         let shown = Shown::Token(*here);
         self.begin(connect::decide(&shown, &state), &shown, &state, certain_at)
-            .map(Some)
     }
 
     /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
@@ -295,13 +343,54 @@ impl Subscription {
         (certain_at, Arc::clone(&self.environment.state()))
     }
 
-    /// Begins the step that an answer asks for.
-    fn begin(&mut self, answer: Answer, shown: &Shown, state: &State, certain_at: Certainty) -> Result<Message, End> {
-        let commit = Arc::clone(&state.commit);
+    /// Begins the step or batch that an answer asks for. `None`: there is nothing to tell.
+    fn begin(
+        &mut self,
+        answer: Answer,
+        shown: &Shown,
+        state: &Arc<State>,
+        certain_at: Certainty,
+    ) -> Result<Option<Message>, End> {
         let held = match shown {
             Shown::Token(token) => token.revision,
-            Shown::Nothing | Shown::OtherFormat => 0,
+            Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion => 0,
         };
+        match &self.follow {
+            None => self.step(answer, held, state, certain_at).map(Some),
+            // Ahead even of what it just waited for.
+            Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
+            Some(follow) => match follow.batch(&answer, held, state, self.id) {
+                None => {
+                    self.arrive(Arc::clone(state), certain_at, false);
+                    Ok(None)
+                }
+                Some(mut batch) => {
+                    let part = batch.next_part();
+                    if part.resume_token.is_some() {
+                        self.arrive(Arc::clone(state), certain_at, true);
+                    } else {
+                        self.progress = Progress::Answering(Box::new(batch), certain_at);
+                    }
+                    Ok(Some(Message::Answers(part)))
+                }
+            },
+        }
+    }
+
+    /// The client holds the answers of a state.
+    fn arrive(&mut self, state: Arc<State>, certain_at: Certainty, fresh: bool) {
+        self.progress = Progress::Between(Cursor {
+            commit: Arc::clone(&state.commit),
+            certain_at,
+            fresh,
+        });
+        if let Some(follow) = &mut self.follow {
+            follow.hold(state);
+        }
+    }
+
+    fn step(&mut self, answer: Answer, held: u64, state: &State, certain_at: Certainty) -> Result<Message, End> {
+        let commit = Arc::clone(&state.commit);
         let (intent, from_revision, step) = match answer {
             Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
             Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
@@ -346,7 +435,11 @@ impl Subscription {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = match self.progress {
             Progress::Between(_) => Some(self.heartbeat_at.min(self.goodbye_at)),
-            Progress::Connecting(_) | Progress::CatchingUp(..) | Progress::Stepping(..) | Progress::Ended(_) => None,
+            Progress::Connecting(_)
+            | Progress::CatchingUp(..)
+            | Progress::Stepping(..)
+            | Progress::Answering(..)
+            | Progress::Ended(_) => None,
         };
         let Some(due) = due.into_iter().chain(self.credential.expires_at()).min() else {
             return Poll::Pending;
@@ -359,16 +452,21 @@ impl Subscription {
         }
         timer.as_mut().poll(cx)
     }
-}
 
-fn heartbeat(cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {
-    let now = now.into_std();
-    let staleness = cursor.certain_at.map(|at| now.saturating_duration_since(at));
-    Heartbeat {
-        resume_token: cursor.commit.resume_token.clone(),
-        generation: cursor.commit.position.identity.generation,
-        head_revision: cursor.commit.position.revision,
-        quality,
-        staleness: staleness.unwrap_or(UNKNOWN_STALENESS),
+    fn heartbeat(&self, cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {
+        let now = now.into_std();
+        let staleness = cursor.certain_at.map(|at| now.saturating_duration_since(at));
+        let commit = &cursor.commit;
+        let resume_token = match &self.follow {
+            Some(follow) => follow.resume_token(&commit.position),
+            None => commit.resume_token.clone(),
+        };
+        Heartbeat {
+            resume_token,
+            generation: commit.position.identity.generation,
+            head_revision: commit.position.revision,
+            quality,
+            staleness: staleness.unwrap_or(UNKNOWN_STALENESS),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::Frame;
+use super::{Frame, evaluations};
 use crate::domain::form::{self, ItemId, Kind, Unreadable};
 use crate::domain::segment;
 use crate::pb::evaluation::v1 as pb;
@@ -25,6 +25,8 @@ pub fn frame(message: &Message) -> Frame {
         Message::Commit(commit) => commit
             .encoded
             .get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
+        Message::Answers(part) => encode_answers(evaluations::write(part)),
+        // These have the same numbers in both responses, and so the same bytes.
         Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
         Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
     })
@@ -33,6 +35,11 @@ pub fn frame(message: &Message) -> Frame {
 fn encode(message: Response) -> Bytes {
     let message = Some(message);
     pb::WatchResponse { message }.encode_to_vec().into()
+}
+
+fn encode_answers(batch: pb::Batch) -> Bytes {
+    let message = Some(pb::watch_evaluations_response::Message::Batch(batch));
+    pb::WatchEvaluationsResponse { message }.encode_to_vec().into()
 }
 
 fn write_begin(begin: &Begin) -> pb::Begin {
@@ -44,12 +51,7 @@ fn write_begin(begin: &Begin) -> pb::Begin {
         item_count,
         stream,
     } = begin;
-    let none = pb::SnapshotReason::Unspecified;
-    let (intent, reason) = match intent {
-        Intent::Snapshot(reason) => (pb::Intent::Snapshot, write_reason(*reason)),
-        Intent::Delta => (pb::Intent::Delta, none),
-        Intent::None => (pb::Intent::None, none),
-    };
+    let (intent, reason) = write_intent(*intent);
     pb::Begin {
         intent: intent.into(),
         generation: *generation,
@@ -61,6 +63,15 @@ fn write_begin(begin: &Begin) -> pb::Begin {
     }
 }
 
+pub(super) fn write_intent(intent: Intent) -> (pb::Intent, pb::SnapshotReason) {
+    let none = pb::SnapshotReason::Unspecified;
+    match intent {
+        Intent::Snapshot(reason) => (pb::Intent::Snapshot, write_reason(reason)),
+        Intent::Delta => (pb::Intent::Delta, none),
+        Intent::None => (pb::Intent::None, none),
+    }
+}
+
 fn write_reason(reason: Reason) -> pb::SnapshotReason {
     match reason {
         Reason::NoState => pb::SnapshotReason::NoState,
@@ -69,6 +80,8 @@ fn write_reason(reason: Reason) -> pb::SnapshotReason {
         Reason::DifferentStore => pb::SnapshotReason::DifferentStore,
         Reason::FormatChanged => pb::SnapshotReason::FormatChanged,
         Reason::CheaperAsSnapshot => pb::SnapshotReason::CheaperAsSnapshot,
+        Reason::OtherQuestion => pb::SnapshotReason::OtherQuestion,
+        Reason::MayHaveChanged => pb::SnapshotReason::MayHaveChanged,
     }
 }
 

@@ -1,22 +1,24 @@
-//! The service: a subscription per stream.
+//! The service: a stream of the hub for each of its own.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
-use super::Frame;
+use super::{Frame, evaluations};
 use super::encode::frame;
 use super::generated::watch_service_server::WatchService;
 use crate::auth::keys;
 use crate::domain::access::{Directory, Term};
 use crate::domain::invalid::Violations;
+use crate::domain::limits;
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::front::Application;
 use crate::rpc::{Answer, Refusal, status};
-use crate::watch::{self, Hub, Refused, Subscription};
+use crate::watch::{self, Hub, Refused, View};
 
 /// Streams from a hub.
 pub struct Watch {
@@ -33,39 +35,100 @@ impl Watch {
 /// The longest wait for an environment that was made a moment ago.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-type Frames = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+/// A stream's messages, encoded.
+pub struct Frames(Option<watch::Stream>);
 
 #[tonic::async_trait]
 impl WatchService for Watch {
     type WatchStream = Frames;
+    type WatchEvaluationsStream = Frames;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Frames> {
-        let application = request.extensions().get::<Application>().cloned();
-        let application = application.ok_or(Refusal::Unauthenticated)?;
+        let (application, message) = parts(request)?;
         let pb::WatchRequest {
             resume_token,
             heartbeat,
             client,
-        } = request.into_inner();
+        } = message;
+        let opening = Opening {
+            resume_token: &resume_token,
+            heartbeat,
+            client,
+            view: View::Items,
+        };
+        self.open(application, opening).await
+    }
+
+    async fn watch_evaluations(&self, request: Request<pb::WatchEvaluationsRequest>) -> Answer<Frames> {
+        let (application, message) = parts(request)?;
+        let pb::WatchEvaluationsRequest {
+            context,
+            flags,
+            resume_token,
+            heartbeat,
+            client,
+        } = message;
+        let opening = Opening {
+            resume_token: &resume_token,
+            heartbeat,
+            client,
+            view: View::Answers(evaluations::read(context, flags, application.kind)?),
+        };
+        self.open(application, opening).await
+    }
+}
+
+/// How a stream is to be.
+struct Opening<'a> {
+    resume_token: &'a [u8],
+    heartbeat: Option<prost_types::Duration>,
+    client: Option<pb::ClientInfo>,
+    view: View,
+}
+
+impl Watch {
+    async fn open(&self, application: Application, opening: Opening<'_>) -> Answer<Frames> {
+        let Opening {
+            resume_token,
+            heartbeat,
+            client,
+            view,
+        } = opening;
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
         tracing::debug!(key = &*application.key_id, client = name, library, "a stream begins");
-        let patience = tokio::time::Instant::now() + PATIENCE;
-        let environment = self.hub.await_environment(application.environment, patience).await;
+        let client = watch::Client {
+            key: Arc::clone(&application.key_id),
+            name: short(name),
+            library: short(library),
+        };
+        let (id, patience) = (application.environment, tokio::time::Instant::now() + PATIENCE);
+        let environment = self.hub.await_environment(id, patience).await;
         environment.ok_or_else(Refusal::not_loaded)?;
-        let subscription = self.hub.subscribe(
-            application.environment,
-            watch::Request {
-                token: &resume_token,
-                heartbeat,
-                still_valid: Box::new(move |directory| term(&application, directory)),
-            },
-        );
-        let subscription = subscription.map_err(|refused| match refused {
+        let request = watch::Request {
+            token: resume_token,
+            heartbeat,
+            still_valid: Box::new(move |directory| term(&application, directory)),
+            view,
+        };
+        let stream = self.hub.open(id, request, client).map_err(|refused| match refused {
             Refused::UnknownEnvironment => Refusal::not_loaded(),
             Refused::Draining => Refusal::draining(),
         })?;
-        Ok(Response::new(frames(subscription)))
+        Ok(Response::new(Frames(Some(stream))))
+    }
+}
+
+fn parts<M>(request: Request<M>) -> Result<(Application, M), Refusal> {
+    let application = request.extensions().get::<Application>().cloned();
+    Ok((application.ok_or(Refusal::Unauthenticated)?, request.into_inner()))
+}
+
+/// What a client says of itself, cut off where it is too long: nobody is refused for a name.
+fn short(text: String) -> Box<str> {
+    match text.char_indices().nth(limits::NAME_CHARS) {
+        Some((end, _)) => text.get(..end).unwrap_or_default().into(),
+        None => text.into(),
     }
 }
 
@@ -77,14 +140,21 @@ fn term(application: &Application, directory: &Directory) -> Option<Term> {
     same.then(|| keys::term(key, &application.secret_hash)).flatten()
 }
 
-fn frames(subscription: Subscription) -> Frames {
-    Box::pin(stream::unfold(Some(subscription), |subscription| async {
-        let mut subscription = subscription?;
-        match subscription.next().await {
-            Ok(message) => Some((Ok(frame(&message)), Some(subscription))),
-            Err(end) => status::end_of_stream(&end).map(|status| (Err(status), None)),
-        }
-    }))
+impl Stream for Frames {
+    type Item = Result<Frame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(stream) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match ready!(stream.poll_next(cx)) {
+            Ok(message) => Some(Ok(frame(&message))),
+            Err(end) => {
+                self.0 = None;
+                status::end_of_stream(&end).map(Err)
+            }
+        })
+    }
 }
 
 fn read_interval(interval: prost_types::Duration) -> Result<Duration, Violations> {

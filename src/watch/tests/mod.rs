@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::message::{Begin, Heartbeat, Message};
 use super::source::{Event, Quality};
-use super::subscription::{End, Request, Subscription};
+use super::subscription::{End, Request, Subscription, View};
 use super::testing::{Client, ENVIRONMENT, History, Told, now};
 use super::{Hub, Options};
 
