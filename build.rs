@@ -50,11 +50,19 @@ fn watch_server(out: &Path) -> std::io::Result<()> {
             .server_streaming()
             .build()
     };
+    let acknowledge = tonic_build::manual::Method::builder()
+        .name("acknowledge")
+        .route_name("Acknowledge")
+        .input_type("crate::pb::evaluation::v1::AcknowledgeRequest")
+        .output_type("crate::pb::evaluation::v1::AcknowledgeResponse")
+        .codec_path("crate::rpc::codec::Codec")
+        .build();
     let service = tonic_build::manual::Service::builder()
         .name("WatchService")
         .package("halyard.evaluation.v1")
         .method(streaming("watch", "Watch", "ItemsCodec"))
         .method(streaming("watch_evaluations", "WatchEvaluations", "AnswersCodec"))
+        .method(acknowledge)
         .build();
     let shared = out.join("shared");
     fs::create_dir_all(&shared)?;

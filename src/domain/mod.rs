@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 mod moment;
 pub mod operand;
+pub mod propagation;
 pub mod rule;
 pub mod segment;
 pub mod value;

@@ -41,10 +41,9 @@ impl Snapshot {
                 .filter(|flag| flag.segments().any(|segment| segments.contains(segment)));
             flags.extend(asking.map(Flag::key));
         }
-        let prerequisites = self.flags().flat_map(|flag| {
-            flag.prerequisites()
-                .map(move |prerequisite| (flag.key(), prerequisite))
-        });
+        let prerequisites = self
+            .flags()
+            .flat_map(|flag| flag.prerequisites().map(move |prerequisite| (flag.key(), prerequisite)));
         spread(&mut flags, prerequisites);
         let mut touched: Vec<_> = flags.into_iter().map(Arc::from).collect();
         touched.sort_unstable();

@@ -59,7 +59,10 @@ impl EvaluationService for Evaluation {
         }
         let context = question(&flag, context)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
-            let known = state.snapshot.get(&flag).filter(|flag| flag.visible_to(application.kind));
+            let known = state
+                .snapshot
+                .get(&flag)
+                .filter(|flag| flag.visible_to(application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
             let (answer, explanation) = if explain {
                 let (answer, explanation) = known.explain(&context, &state.snapshot);

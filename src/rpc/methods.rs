@@ -135,6 +135,7 @@ pub const METHODS: &[Method] = {
             May(ManageEnvironments),
         ),
         unary("/halyard.admin.v1.EnvironmentService/ListKeys", May(Read)),
+        unary("/halyard.admin.v1.EnvironmentService/GetPropagation", May(Read)),
         unary(
             "/halyard.admin.v1.EnvironmentService/RotateKey",
             May(ManageEnvironments),
@@ -179,6 +180,7 @@ pub const METHODS: &[Method] = {
         unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
         streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),
         streaming("/halyard.evaluation.v1.WatchService/WatchEvaluations", AnyKey),
+        unary("/halyard.evaluation.v1.WatchService/Acknowledge", AnyKey),
         unary("/grpc.health.v1.Health/Check", Nothing),
         streaming("/grpc.health.v1.Health/Watch", Nothing),
         streaming("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Nothing),

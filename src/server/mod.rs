@@ -5,6 +5,7 @@
 
 mod connection;
 mod denials;
+mod propagation;
 mod uses;
 mod workers;
 
@@ -163,6 +164,10 @@ impl Server {
         let authenticator = Authenticator::new(hub.clone(), tokens);
         let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
         tasks.spawn("uses", uses);
+        tasks.spawn(
+            "propagation",
+            propagation::keep(store.clone(), hub.clone(), tasks.stop().clone()),
+        );
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",
@@ -263,6 +268,7 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             ("request records", store.purge_request_records().await),
             ("sessions", store.purge_sessions().await),
             ("uses of credentials", store.purge_uses().await),
+            ("reports of replicas that are gone", store.purge_propagation().await),
         ] {
             if let Err(error) = purged {
                 let error = &error as &dyn std::error::Error;

@@ -31,6 +31,7 @@ pub mod mutation;
 pub mod page;
 mod pipeline;
 pub mod projects;
+pub mod propagation;
 mod requests;
 mod rows;
 pub mod segments;

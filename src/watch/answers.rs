@@ -126,10 +126,14 @@ impl Follow {
             (Decision::Delta(merged), None) if self.is_untouched(from, state, merged) => {
                 (Intent::None, Rest::Listed(Vec::new().into_iter()))
             }
-            (Decision::Delta(_), None) => (Intent::Snapshot(Reason::MayHaveChanged), Rest::Everything { last: None }),
-            (Decision::Snapshot(Reason::Compacted | Reason::CheaperAsSnapshot), Some(held)) => {
-                (Intent::Delta, self.differences(held, state, every_flag(held, state).into_iter())?)
-            }
+            (Decision::Delta(_), None) => (
+                Intent::Snapshot(Reason::MayHaveChanged),
+                Rest::Everything { last: None },
+            ),
+            (Decision::Snapshot(Reason::Compacted | Reason::CheaperAsSnapshot), Some(held)) => (
+                Intent::Delta,
+                self.differences(held, state, every_flag(held, state).into_iter())?,
+            ),
             (Decision::Snapshot(reason), _) => (Intent::Snapshot(*reason), Rest::Everything { last: None }),
         };
         Some(Batch {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::environment::{Environment, Refusal};
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
+use super::propagation::Elsewhere;
 use super::source::{Event, Head, Identity, Quality, Source, StoredDelta, StoredItem, Unreachable};
 use super::state::{Discontinuous, State};
 use super::subscription::{Refused, Request, Subscription};
@@ -41,6 +42,7 @@ pub struct Hub {
     draining_since: OnceLock<Instant>,
     streams: AtomicUsize,
     open: Arc<OpenStreams>,
+    elsewhere: Elsewhere,
 }
 
 /// How well the replica is informed.
@@ -79,6 +81,7 @@ impl Hub {
             draining_since: OnceLock::new(),
             streams: AtomicUsize::new(0),
             open: Arc::default(),
+            elsewhere: Elsewhere::default(),
         })
     }
 
@@ -320,6 +323,14 @@ impl Hub {
         for environment in self.environments.load().values() {
             environment.wake();
         }
+    }
+
+    pub(super) fn open_streams(&self) -> &OpenStreams {
+        &self.open
+    }
+
+    pub(super) fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
     }
 
     pub(super) fn source(&self) -> &dyn Source {

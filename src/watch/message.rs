@@ -82,6 +82,14 @@ pub enum Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(pub u64);
 
+impl StreamId {
+    /// Reads a name. `None`: it is none that a stream can have.
+    pub fn read(name: &str) -> Option<Self> {
+        let digits = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u64::from_str_radix(name, 16).ok().map(Self)).flatten()
+    }
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

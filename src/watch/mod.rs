@@ -14,6 +14,7 @@
 //! | `ahead` | clients that know more than this replica |
 //! | `subscription`, `step`, `credential` | a stream |
 //! | `open` | the streams that there are, and those that got stuck |
+//! | `propagation` | how far the streams have come |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -33,6 +34,7 @@ mod malformed;
 mod message;
 mod open;
 mod options;
+mod propagation;
 mod ring;
 pub mod source;
 mod state;
@@ -52,8 +54,9 @@ pub use item::{Change, Deletion, Encoded, Item};
 pub use message::{
     Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
 };
-pub use open::{Client, Order, Stream};
+pub use open::{Client, Stream};
 pub use options::Options;
+pub use propagation::NotTaken;
 pub use source::{Quality, Unreachable};
 pub use state::State;
 pub use subscription::{End, Refused, Request, Subscription, View};

@@ -17,9 +17,7 @@ use super::message::{Message, StreamId};
 use super::subscription::{End, Subscription};
 use super::token::Token;
 use crate::domain::change::EnvironmentId;
-
-/// Generation and revision.
-pub type Order = (u64, u64);
+use crate::domain::propagation::Order;
 
 /// Who opened a stream.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +112,9 @@ fn completes(message: &Message) -> Option<&Token> {
     match message {
         Message::Commit(commit) => Some(&commit.position),
         Message::Answers(part) if part.resume_token.is_some() => Some(&part.state.commit.position),
-        Message::Begin(_) | Message::Item(_) | Message::Answers(_) | Message::Heartbeat(_) | Message::Goodbye(_) => None,
+        Message::Begin(_) | Message::Item(_) | Message::Answers(_) | Message::Heartbeat(_) | Message::Goodbye(_) => {
+            None
+        }
     }
 }
 
@@ -145,28 +145,49 @@ impl Shell {
         let inner = self.lock();
         let cursor = inner.subscription.as_ref()?.position();
         // Nothing that has come since alters what the client holds.
-        let caught_up = |order: Order| if order >= inner.sent { cursor.unwrap_or(order).max(order) } else { order };
+        let caught_up = |order: Order| {
+            if order >= inner.sent {
+                cursor.unwrap_or(order).max(order)
+            } else {
+                order
+            }
+        };
         Some(Standing {
             sent: cursor.unwrap_or(inner.sent).max(inner.sent),
             applied: inner.acknowledged.map(|acknowledged| caught_up(acknowledged.order)),
-            since: inner.acknowledged.map_or(self.opened_at, |acknowledged| acknowledged.at),
+            since: inner
+                .acknowledged
+                .map_or(self.opened_at, |acknowledged| acknowledged.at),
         })
     }
 
-    /// Takes a client's word. What it had already said, or cannot have, alters nothing.
-    pub(super) fn acknowledge(&self, order: Order, now: Timestamp) {
+    /// Takes a client's word, and says whether that is possible. A generation of 0 is whichever the stream is in.
+    pub(super) fn acknowledge(&self, (generation, revision): Order, now: Timestamp) -> bool {
         let mut inner = self.lock();
-        let known = inner.acknowledged.map_or((0, 0), |acknowledged| acknowledged.order);
-        let cursor = inner.subscription.as_ref().and_then(|subscription| subscription.position());
+        let cursor = inner
+            .subscription
+            .as_ref()
+            .and_then(|subscription| subscription.position());
         let most = cursor.unwrap_or_default().max(inner.sent);
-        if order > known && order <= most {
+        let order = (if generation == 0 { most.0 } else { generation }, revision);
+        let known = inner.acknowledged.map_or((0, 0), |acknowledged| acknowledged.order);
+        if order > most {
+            return false;
+        }
+        if order > known {
             inner.acknowledged = Some(Acknowledged { order, at: now });
         }
+        true
     }
 }
 
 impl OpenStreams {
-    pub(super) fn open(self: &Arc<Self>, environment: EnvironmentId, subscription: Subscription, client: Client) -> Stream {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        subscription: Subscription,
+        client: Client,
+    ) -> Stream {
         let shell = Arc::new(Shell {
             id: subscription.id(),
             environment,

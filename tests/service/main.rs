@@ -17,12 +17,14 @@ mod support;
 
 mod app;
 mod follower;
+mod listener;
 mod people;
 mod refusals;
 mod words;
 
 mod accounted;
 mod accounts;
+mod answers;
 mod at_once;
 mod audit;
 mod auth;
@@ -42,8 +44,10 @@ mod outage;
 mod playground;
 mod prerequisites;
 mod projects;
+mod propagation;
 mod replicas;
 mod segments;
+mod unread;
 mod users;
 mod viewers;
 mod watching;

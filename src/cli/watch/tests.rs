@@ -18,7 +18,9 @@ use crate::cli::Exit;
 use crate::config;
 use crate::pb::evaluation::v1::item::Change;
 use crate::pb::evaluation::v1::watch_service_server::{WatchService, WatchServiceServer};
-use crate::pb::evaluation::v1::{Heartbeat, Intent, Item, WatchEvaluationsRequest, WatchEvaluationsResponse};
+use crate::pb::evaluation::v1::{
+    AcknowledgeRequest, AcknowledgeResponse, Heartbeat, Intent, Item, WatchEvaluationsRequest, WatchEvaluationsResponse,
+};
 
 fn caller(endpoint: &str) -> Caller {
     let server = config::Server {
@@ -213,6 +215,10 @@ impl WatchService for Scripted {
         _: Request<WatchEvaluationsRequest>,
     ) -> Result<Response<Self::WatchEvaluationsStream>, Status> {
         Err(Status::unimplemented("nobody asks for answers"))
+    }
+
+    async fn acknowledge(&self, _: Request<AcknowledgeRequest>) -> Result<Response<AcknowledgeResponse>, Status> {
+        Err(Status::unimplemented("nobody acknowledges"))
     }
 }
 

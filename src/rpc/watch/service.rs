@@ -8,17 +8,18 @@ use std::time::Duration;
 use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{Frame, evaluations};
 use super::encode::frame;
 use super::generated::watch_service_server::WatchService;
+use super::{Frame, evaluations};
 use crate::auth::keys;
 use crate::domain::access::{Directory, Term};
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::pb::evaluation::v1 as pb;
+use crate::rpc::convert::common::finish;
 use crate::rpc::front::Application;
 use crate::rpc::{Answer, Refusal, status};
-use crate::watch::{self, Hub, Refused, View};
+use crate::watch::{self, Hub, NotTaken, Refused, StreamId, View};
 
 /// Streams from a hub.
 pub struct Watch {
@@ -76,6 +77,40 @@ impl WatchService for Watch {
         };
         self.open(application, opening).await
     }
+
+    async fn acknowledge(&self, request: Request<pb::AcknowledgeRequest>) -> Answer<pb::AcknowledgeResponse> {
+        let (application, message) = parts(request)?;
+        let (stream, order) = read_acknowledgement(message).map_err(Refusal::Invalid)?;
+        let shown = (application.environment, &application.key_id);
+        self.hub
+            .acknowledge(shown, stream, order)
+            .map_err(|not_taken| match not_taken {
+                NotTaken::NotYours => Refusal::Denied,
+                NotTaken::NotSent => Refusal::Invalid(Violations::one("revision", "was not sent on this stream")),
+                NotTaken::TooMany => Refusal::Busy {
+                    what: "too many acknowledgements are on their way to other replicas",
+                    retry_after: Duration::from_secs(1),
+                },
+            })?;
+        Ok(Response::new(pb::AcknowledgeResponse {}))
+    }
+}
+
+fn read_acknowledgement(message: pb::AcknowledgeRequest) -> Result<(StreamId, (u64, u64)), Violations> {
+    let pb::AcknowledgeRequest {
+        stream,
+        revision,
+        generation,
+    } = message;
+    let mut violations = Violations::new();
+    let id = StreamId::read(&stream);
+    if id.is_none() {
+        violations.add("stream", "is not the name of a stream, as its first message tells it");
+    }
+    if revision == 0 {
+        violations.add("revision", "is zero; name the revision that was applied");
+    }
+    finish(violations, id.map(|id| (id, (generation, revision))))
 }
 
 /// How a stream is to be.
