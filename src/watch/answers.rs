@@ -229,18 +229,14 @@ impl Batch {
             Rest::Listed(flags) => return flags.as_slice().first().cloned(),
             Rest::Everything { last } => last.as_deref(),
         };
-        match &self.question.flags {
-            Some(asked) => {
-                let start = last.map_or(0, |last| asked.partition_point(|key| **key <= *last));
-                let mut rest = asked.iter().skip(start);
-                rest.find(|key| self.question.flag(&self.state, key).is_some()).cloned()
-            }
-            None => {
-                let mut rest = self.state.snapshot.flags_after(last);
-                let next = rest.find(|flag| flag.visible_to(self.question.asked_by));
-                next.map(|flag| Arc::from(flag.key()))
-            }
+        if let Some(asked) = &self.question.flags {
+            let start = last.map_or(0, |last| asked.partition_point(|key| **key <= *last));
+            let mut rest = asked.iter().skip(start);
+            return rest.find(|key| self.question.flag(&self.state, key).is_some()).cloned();
         }
+        let mut rest = self.state.snapshot.flags_after(last);
+        let next = rest.find(|flag| flag.visible_to(self.question.asked_by));
+        next.map(|flag| Arc::from(flag.key()))
     }
 
     fn pass(&mut self, key: Arc<str>) {

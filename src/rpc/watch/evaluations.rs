@@ -74,7 +74,7 @@ pub(super) fn write(part: &Part) -> pb::Batch {
         intent: intent.into(),
         reason: reason.into(),
         evaluations: evaluations.collect(),
-        removed: removed.iter().map(|key| key.to_string()).collect(),
+        removed: removed.iter().map(ToString::to_string).collect(),
         more: resume_token.is_none(),
         generation: state.identity.generation,
         revision,

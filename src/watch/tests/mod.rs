@@ -1,12 +1,14 @@
 //! The hub and its streams together. The pure parts are tested where they are.
 
 mod ahead;
+mod answers;
 mod authorised;
 mod departures;
 mod heartbeats;
 mod histories;
 mod holding;
 mod runtimes;
+mod stalled;
 mod streams;
 
 use std::sync::Arc;
