@@ -61,7 +61,13 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         listen,
         worker_threads,
         database_pool_size,
-        streams: Streams { heartbeat, rotation },
+        streams:
+            Streams {
+                heartbeat,
+                rotation,
+                most,
+                most_of_key,
+            },
         shutdown: Shutdown { grace, drain_window },
     } = *service;
     let mut settings = store::Settings::new(database.config.clone());
@@ -74,6 +80,8 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             heartbeat,
             rotation,
             drain_window,
+            streams: most.get(),
+            key_streams: most_of_key.get(),
             ..watch::Options::default()
         },
         tokens: Tokens::new(signing_key, previous_signing_keys),

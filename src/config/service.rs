@@ -77,6 +77,10 @@ pub struct Streams {
     pub heartbeat: Duration,
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
+    /// How many may be open.
+    pub most: NonZeroUsize,
+    /// How many of them one environment key may have opened.
+    pub most_of_key: NonZeroUsize,
 }
 
 /// How a server stops.
@@ -147,6 +151,14 @@ const STREAM_ROTATION: Setting = Setting::value(
 )
 .default("30m");
 
+const MAX_STREAMS: Setting = Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
+const MAX_KEY_STREAMS: Setting = Setting::value(
+    "max-key-streams",
+    "COUNT",
+    "How many of the open streams may be of one environment key",
+)
+.default("25000");
+
 /// The settings that say which database; for every command that opens it.
 pub(super) const DATABASE: &[Setting] = &[DATABASE_URL, EMBEDDED, DATA_DIR, POSTGRES_BIN_DIR];
 /// The settings of `serve` beside [`DATABASE`].
@@ -161,6 +173,8 @@ pub(super) const SERVE: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_STREAMS,
+    MAX_KEY_STREAMS,
 ];
 /// The settings of `dev`.
 pub(super) const DEV: &[Setting] = &[
@@ -176,6 +190,8 @@ pub(super) const DEV: &[Setting] = &[
     DEV_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_STREAMS,
+    MAX_KEY_STREAMS,
 ];
 const SERVE_LISTEN: Setting = LISTEN.default("0.0.0.0:50051");
 const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
@@ -186,6 +202,7 @@ const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
+const MOST_STREAMS: usize = 10_000_000;
 const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
@@ -303,6 +320,8 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
     );
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
+    let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
@@ -313,6 +332,8 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         streams: Streams {
             heartbeat: heartbeat?,
             rotation: rotation?,
+            most: most?,
+            most_of_key: most_of_key?,
         },
         shutdown: shutdown?,
     })

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::domain::limits;
 
 mod audit;
 mod client;
@@ -65,6 +66,8 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
+    let most = (streams.most.get(), streams.most_of_key.get());
+    assert_eq!(most, (limits::STREAMS, limits::KEY_STREAMS));
     assert_eq!(shutdown.grace, Duration::from_secs(30));
     assert_eq!(shutdown.drain_window, Duration::from_secs(10));
 }

@@ -200,7 +200,7 @@ impl Hub {
         client: Client,
     ) -> Result<Stream, Refused> {
         let subscription = self.subscribe(environment, request)?;
-        Ok(self.open.open(environment, subscription, client))
+        self.open.open(environment, subscription, client, &self.options)
     }
 
     /// Takes away streams that are stuck until cancelled. See [`Options::stall`].

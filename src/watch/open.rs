@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::message::{Message, StreamId};
-use super::subscription::{End, Subscription};
+use super::options::Options;
+use super::subscription::{End, Refused, Subscription};
 use super::token::Token;
 use crate::domain::change::EnvironmentId;
 use crate::domain::propagation::Order;
@@ -76,7 +77,14 @@ pub(super) struct Standing {
 
 /// The streams that there are.
 #[derive(Default)]
-pub(super) struct OpenStreams(Mutex<HashMap<StreamId, Arc<Shell>, RandomState>>);
+pub(super) struct OpenStreams(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    shells: HashMap<StreamId, Arc<Shell>, RandomState>,
+    /// How many there are of each key.
+    of_key: HashMap<Arc<str>, usize, RandomState>,
+}
 
 impl Stream {
     /// Names the stream.
@@ -120,7 +128,7 @@ fn completes(message: &Message) -> Option<&Token> {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.all.lock().remove(&self.shell.id);
+        self.all.forget(&self.shell);
         // Whoever looks at the streams just now may keep the shell a moment longer.
         self.shell.lock().finish(End::Finished);
     }
@@ -182,12 +190,23 @@ impl Shell {
 }
 
 impl OpenStreams {
+    /// Opens a stream, unless there are as many as there may be.
     pub(super) fn open(
         self: &Arc<Self>,
         environment: EnvironmentId,
         subscription: Subscription,
         client: Client,
-    ) -> Stream {
+        limits: &Options,
+    ) -> Result<Stream, Refused> {
+        let mut table = self.lock();
+        if table.shells.len() >= limits.streams {
+            return Err(Refused::TooMany);
+        }
+        let of_key = table.of_key.entry(Arc::clone(&client.key)).or_default();
+        if *of_key >= limits.key_streams {
+            return Err(Refused::TooManyOfKey);
+        }
+        *of_key += 1;
         let shell = Arc::new(Shell {
             id: subscription.id(),
             environment,
@@ -201,18 +220,29 @@ impl OpenStreams {
                 acknowledged: None,
             }),
         });
-        self.lock().insert(shell.id, Arc::clone(&shell));
+        table.shells.insert(shell.id, Arc::clone(&shell));
         let all = Arc::clone(self);
-        Stream { shell, all }
+        Ok(Stream { shell, all })
+    }
+
+    fn forget(&self, shell: &Shell) {
+        let mut table = self.lock();
+        table.shells.remove(&shell.id);
+        if let Some(of_key) = table.of_key.get_mut(&shell.client.key) {
+            *of_key -= 1;
+            if *of_key == 0 {
+                table.of_key.remove(&shell.client.key);
+            }
+        }
     }
 
     pub(super) fn get(&self, id: StreamId) -> Option<Arc<Shell>> {
-        self.lock().get(&id).cloned()
+        self.lock().shells.get(&id).cloned()
     }
 
     /// All of them, in no order.
     pub(super) fn all(&self) -> Vec<Arc<Shell>> {
-        self.lock().values().cloned().collect()
+        self.lock().shells.values().cloned().collect()
     }
 
     /// Ends the streams whose transports have not come back for so long, and returns how many there were.
@@ -229,7 +259,7 @@ impl OpenStreams {
         self.all().iter().filter(|shell| stalled(shell)).count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Shell>, RandomState>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

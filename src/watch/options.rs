@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::domain::limits;
+
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -20,6 +22,10 @@ pub struct Options {
     pub ahead_wait: Duration,
     /// How long a client may leave what it was sent unread before its stream is taken away.
     pub stall: Duration,
+    /// How many streams may be open.
+    pub streams: usize,
+    /// How many of them one key may have opened.
+    pub key_streams: usize,
     /// How many revisions an environment keeps for clients to resume from.
     pub ring_revisions: usize,
     /// How many bytes those may take.
@@ -36,6 +42,8 @@ impl Default for Options {
             drain_window: Duration::from_secs(5),
             ahead_wait: Duration::from_secs(3),
             stall: Duration::from_secs(30),
+            streams: limits::STREAMS,
+            key_streams: limits::KEY_STREAMS,
             ring_revisions: 1_000,
             ring_bytes: 16 * 1024 * 1024,
         }

@@ -67,6 +67,12 @@ pub enum Refused {
     /// The server is shutting down: try another.
     #[error("the server is shutting down")]
     Draining,
+    /// There are as many streams as there may be: try another, or later.
+    #[error("there are too many streams")]
+    TooMany,
+    /// The key has as many streams here as one may have.
+    #[error("the key has too many streams")]
+    TooManyOfKey,
 }
 
 /// Why a stream ended.

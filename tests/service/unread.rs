@@ -81,6 +81,32 @@ async fn a_stream_that_nobody_reads_is_taken_away_and_says_so_to_who_reads_again
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_stream_too_many_is_refused_until_another_ends() {
+    let app = App::start_with(database().await, |options| {
+        options.watch.streams = 3;
+        options.watch.key_streams = 2;
+    })
+    .await;
+    let keys = app.shop().await;
+    let open = async |key: &str| Listener::new(&app.channel, key, question(None)).await;
+    let (first, _second) = (open(&keys.client).await.unwrap(), open(&keys.client).await.unwrap());
+    let full = async |key: &str| {
+        let status = refused(open(key).await.map(drop), Code::ResourceExhausted);
+        assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
+        status.message().to_owned()
+    };
+    assert!(full(&keys.client).await.contains("the key"));
+    let items = watch(&app.channel, &keys.server)
+        .watch(pb::WatchRequest::default())
+        .await;
+    let items = items.unwrap();
+    assert!(full(&keys.server).await.contains("this server"));
+    drop(first);
+    eventually("a place", async || open(&keys.client).await.ok()).await;
+    drop(items);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_gets_the_latest_answers_and_never_a_mixture() {
     let app = App::start().await;
     let keys = large(&app).await;

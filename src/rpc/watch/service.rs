@@ -36,6 +36,9 @@ impl Watch {
 /// The longest wait for an environment that was made a moment ago.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long who finds too many streams is asked to wait.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// A stream's messages, encoded.
 pub struct Frames(Option<watch::Stream>);
 
@@ -149,6 +152,8 @@ impl Watch {
         let stream = self.hub.open(id, request, client).map_err(|refused| match refused {
             Refused::UnknownEnvironment => Refusal::not_loaded(),
             Refused::Draining => Refusal::draining(),
+            Refused::TooMany => too_many("this server has as many streams open as it may; try another"),
+            Refused::TooManyOfKey => too_many("the key has as many streams open here as one may have"),
         })?;
         Ok(Response::new(Frames(Some(stream))))
     }
@@ -157,6 +162,13 @@ impl Watch {
 fn parts<M>(request: Request<M>) -> Result<(Application, M), Refusal> {
     let application = request.extensions().get::<Application>().cloned();
     Ok((application.ok_or(Refusal::Unauthenticated)?, request.into_inner()))
+}
+
+fn too_many(what: &'static str) -> Refusal {
+    Refusal::Busy {
+        what,
+        retry_after: PAUSE,
+    }
 }
 
 /// What a client says of itself, cut off where it is too long: nobody is refused for a name.
