@@ -17,9 +17,10 @@ use super::environment::{Environment, Refusal};
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
 use super::propagation::Elsewhere;
+use super::request::{Refused, Request};
 use super::source::{Event, Head, Identity, Quality, Source, StoredDelta, StoredItem, Unreachable};
 use super::state::{Discontinuous, State};
-use super::subscription::{Refused, Request, Subscription};
+use super::subscription::Subscription;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
 

@@ -12,7 +12,7 @@
 //! | `token`, `connect` | where a client stands, and what it is answered: pure |
 //! | `answers` | what a stream of answers is sent |
 //! | `ahead` | clients that know more than this replica |
-//! | `subscription`, `step`, `credential` | a stream |
+//! | `request`, `subscription`, `step`, `credential` | a stream |
 //! | `open` | the streams that there are, and those that got stuck |
 //! | `propagation` | how far the streams have come |
 //! | `message`, `options` | what a stream says, and what can be set |
@@ -35,6 +35,7 @@ mod message;
 mod open;
 mod options;
 mod propagation;
+mod request;
 mod ring;
 pub mod source;
 mod state;
@@ -57,7 +58,8 @@ pub use message::{
 pub use open::{Client, Stream};
 pub use options::Options;
 pub use propagation::NotTaken;
+pub use request::{End, Refused, Request, View};
 pub use source::{Quality, Unreachable};
 pub use state::State;
-pub use subscription::{End, Refused, Request, Subscription, View};
+pub use subscription::Subscription;
 pub use token::{Fingerprint, Shown, Token};

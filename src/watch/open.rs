@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::message::{Message, StreamId};
 use super::options::Options;
-use super::subscription::{End, Refused, Subscription};
+use super::request::{End, Refused};
+use super::subscription::Subscription;
 use super::token::Token;
 use crate::domain::change::EnvironmentId;
 use crate::domain::propagation::Order;

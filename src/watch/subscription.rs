@@ -6,6 +6,8 @@
 //!
 //! It may be polled by any runtime: it creates its timer when it is first polled.
 
+mod begin;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +20,14 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::ahead::{self, Settled};
-use super::answers::{Batch, Follow, Question};
+use super::answers::{Batch, Follow};
 use super::connect::{self, Answer};
-use super::credential::{Credential, StillValid};
+use super::credential::Credential;
 use super::environment::Environment;
 use super::hub::{Hub, Registration};
-use super::message::{
-    Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
-};
+use super::message::{Commit, Goodbye, GoodbyeReason, Message, Reason, StreamId};
 use super::options::{around, up_to};
-use super::source::Quality;
+use super::request::{End, Request, View};
 use super::state::State;
 use super::step::Step;
 use super::token::{Holding, Shown, Token};
@@ -36,67 +36,6 @@ use super::token::{Holding, Shown, Token};
 const HEARTBEAT_JITTER: f64 = 0.1;
 /// The share by which a stream's life is longer or shorter at random.
 const ROTATION_JITTER: f64 = 0.2;
-
-/// What a client asks for.
-pub struct Request<'a> {
-    /// What it showed to resume from; empty if nothing.
-    pub token: &'a [u8],
-    /// How often it wants to hear that the stream is alive. `None`: as the server likes.
-    pub heartbeat: Option<Duration>,
-    /// How long its credential opens the stream. Asked at the first message and whenever the directory has changed.
-    pub still_valid: StillValid,
-    /// What it wants to hear of.
-    pub view: View,
-}
-
-/// What a stream tells.
-#[derive(Debug, Clone)]
-pub enum View {
-    /// The items, in steps of [`Message::Begin`], [`Message::Item`] and [`Message::Commit`].
-    Items,
-    /// The answers to a question, in batches of [`Message::Answers`].
-    Answers(Arc<Question>),
-}
-
-/// Why no stream was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// This replica does not hold the environment.
-    #[error("the environment is not known here")]
-    UnknownEnvironment,
-    /// The server is shutting down: try another.
-    #[error("the server is shutting down")]
-    Draining,
-    /// There are as many streams as there may be: try another, or later.
-    #[error("there are too many streams")]
-    TooMany,
-    /// The key has as many streams here as one may have.
-    #[error("the key has too many streams")]
-    TooManyOfKey,
-}
-
-/// Why a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum End {
-    /// The credential no longer opens it.
-    #[error("the credential was revoked")]
-    Revoked,
-    /// The credential has expired.
-    #[error("the credential has expired")]
-    Expired,
-    /// The environment was deleted.
-    #[error("the environment is gone")]
-    EnvironmentGone,
-    /// The client is ahead of this replica, and whether it is right cannot be found out now: it should come again.
-    #[error("the client is ahead, and the origin cannot be asked")]
-    Unreachable,
-    /// The client did not read for too long.
-    #[error("the client does not read")]
-    Stalled,
-    /// It said Goodbye.
-    #[error("the stream is finished")]
-    Finished,
-}
 
 /// A stream. It is counted by [`Hub::streams`] until it ends or is dropped.
 pub struct Subscription {
@@ -349,73 +288,6 @@ impl Subscription {
         (certain_at, Arc::clone(&self.environment.state()))
     }
 
-    /// Begins the step or batch that an answer asks for. `None`: there is nothing to tell.
-    fn begin(
-        &mut self,
-        answer: Answer,
-        shown: &Shown,
-        state: &Arc<State>,
-        certain_at: Certainty,
-    ) -> Result<Option<Message>, End> {
-        let held = match shown {
-            Shown::Token(token) => token.revision,
-            Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion => 0,
-        };
-        match &self.follow {
-            None => self.step(answer, held, state, certain_at).map(Some),
-            // Ahead even of what it just waited for.
-            Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
-            Some(follow) => match follow.batch(&answer, held, state, self.id) {
-                None => {
-                    self.arrive(Arc::clone(state), certain_at, false);
-                    Ok(None)
-                }
-                Some(mut batch) => {
-                    let part = batch.next_part();
-                    if part.resume_token.is_some() {
-                        self.arrive(Arc::clone(state), certain_at, true);
-                    } else {
-                        self.progress = Progress::Answering(Box::new(batch), certain_at);
-                    }
-                    Ok(Some(Message::Answers(part)))
-                }
-            },
-        }
-    }
-
-    /// The client holds the answers of a state.
-    fn arrive(&mut self, state: Arc<State>, certain_at: Certainty, fresh: bool) {
-        self.progress = Progress::Between(Cursor {
-            commit: Arc::clone(&state.commit),
-            certain_at,
-            fresh,
-        });
-        if let Some(follow) = &mut self.follow {
-            follow.hold(state);
-        }
-    }
-
-    fn step(&mut self, answer: Answer, held: u64, state: &State, certain_at: Certainty) -> Result<Message, End> {
-        let commit = Arc::clone(&state.commit);
-        let (intent, from_revision, step) = match answer {
-            Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
-            Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
-            Answer::None => (Intent::None, held, Step::none(commit)),
-            // Ahead even of what it just waited for.
-            Answer::Ahead => return Err(End::Unreachable),
-        };
-        let begin = Begin {
-            intent,
-            generation: state.identity.generation,
-            from_revision,
-            to_revision: state.head.revision,
-            item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
-            stream: self.id,
-        };
-        self.progress = Progress::Stepping(step, certain_at);
-        Ok(Message::Begin(begin))
-    }
-
     /// Brings the Goodbye forward when a drain has begun.
     fn notice_drain(&mut self, hub: &Hub) {
         let Some(since) = hub.draining_since() else { return };
@@ -457,22 +329,5 @@ impl Subscription {
             timer.as_mut().reset(due);
         }
         timer.as_mut().poll(cx)
-    }
-
-    fn heartbeat(&self, cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {
-        let now = now.into_std();
-        let staleness = cursor.certain_at.map(|at| now.saturating_duration_since(at));
-        let commit = &cursor.commit;
-        let resume_token = match &self.follow {
-            Some(follow) => follow.resume_token(&commit.position),
-            None => commit.resume_token.clone(),
-        };
-        Heartbeat {
-            resume_token,
-            generation: commit.position.identity.generation,
-            head_revision: commit.position.revision,
-            quality,
-            staleness: staleness.unwrap_or(UNKNOWN_STALENESS),
-        }
     }
 }

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Begin, Heartbeat, Message};
+use super::request::{End, Request, View};
 use super::source::{Event, Quality};
-use super::subscription::{End, Request, Subscription, View};
+use super::subscription::Subscription;
 use super::testing::{Client, ENVIRONMENT, History, Told, now};
 use super::{Hub, Options};
 
