@@ -88,6 +88,8 @@ fn every_option_has_a_variable() {
         ("HALYARD_DRAIN_WINDOW", "5s"),
         ("HALYARD_HEARTBEAT", "2s"),
         ("HALYARD_STREAM_ROTATION", "7m"),
+        ("HALYARD_MAX_STREAMS", "9"),
+        ("HALYARD_MAX_KEY_STREAMS", "8"),
         ("HALYARD_LOG", "debug"),
         ("HALYARD_LOG_FORMAT", "json"),
     ];
@@ -106,6 +108,8 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));
     assert_eq!(serve.service.streams.heartbeat, Duration::from_secs(2));
     assert_eq!(serve.service.streams.rotation, Duration::from_mins(7));
+    assert_eq!(serve.service.streams.most.get(), 9);
+    assert_eq!(serve.service.streams.most_of_key.get(), 8);
     let log = read("serve", &variables).unwrap().log;
     assert_eq!((log.filter.as_str(), log.format), ("debug", LogFormat::Json));
 }
