@@ -5,10 +5,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use halyard::auth::keys;
+use halyard::domain::access::{Directory, EnvironmentKey, KeyKind, Term};
+use halyard::domain::change::EnvironmentId;
 use halyard::domain::context::{Attribute, Context, Object};
 use halyard::domain::form::{self, ItemId, Kind};
 use halyard::domain::segment::chunk_item;
 use halyard::evaluate::{Reason, Snapshot, hash, key_chunk};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 /// The most flags that a project may have.
@@ -243,5 +247,38 @@ fn snapshots(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, evaluating, snapshots);
+/// What it takes to know an application by what it shows, among as many keys as a large installation has.
+fn authorising(criterion: &mut Criterion) {
+    let generated: Vec<_> = (0..FLAGS)
+        .filter_map(|_| keys::generate(KeyKind::Server).ok())
+        .collect();
+    let known = |key: &keys::Generated| EnvironmentKey {
+        environment: EnvironmentId(1),
+        kind: KeyKind::Server,
+        secret_hash: key.hash,
+        expires_at: None,
+        previous: None,
+    };
+    let directory = Directory {
+        keys: generated
+            .iter()
+            .map(|key| (key.id.as_str().into(), known(key)))
+            .collect(),
+        ..Directory::default()
+    };
+    let shown = generated
+        .last()
+        .map(|key| key.secret.expose_secret())
+        .unwrap_or_default();
+    let admitted = |shown: &str| {
+        let presented = keys::parse(shown)?;
+        keys::term(directory.keys.get(presented.id)?, &presented.hash)
+    };
+    assert_eq!(admitted(shown), Some(Term::Endless));
+    criterion.bench_function("authorise/a key among 10000", |bencher| {
+        bencher.iter(|| admitted(black_box(shown)));
+    });
+}
+
+criterion_group!(benches, evaluating, snapshots, authorising);
 criterion_main!(benches);

@@ -26,10 +26,14 @@ create table service_tokens (
     created_at timestamptz not null,
     expires_at timestamptz,
     revoked_at timestamptz,
+    -- Who made it: a user, or a service token. No foreign keys: the record outlives both. Null: whoever runs the installation.
+    created_by_user uuid,
+    created_by_token text,
     constraint service_tokens_pkey primary key (id),
     constraint service_tokens_project_fkey foreign key (project_id) references projects (id) on delete cascade,
     constraint service_tokens_role_check check (role in ('owner', 'admin', 'developer', 'viewer')),
-    constraint service_tokens_secret_hash_check check (octet_length(secret_hash) = 32)
+    constraint service_tokens_secret_hash_check check (octet_length(secret_hash) = 32),
+    constraint service_tokens_created_by_check check (created_by_user is null or created_by_token is null)
 );
 create index service_tokens_project_idx on service_tokens (project_id, created_at desc, id);
 
@@ -46,12 +50,17 @@ create table invitations (
     accepted_at timestamptz,
     -- Whose account became a member. No foreign key: the record outlives the account.
     accepted_by uuid,
+    -- Who made it, and must still be allowed to when it is accepted: a user, or a service token. No foreign keys: the record
+    -- outlives both. Null: whoever runs the installation.
+    created_by_user uuid,
+    created_by_token text,
     constraint invitations_pkey primary key (id),
     constraint invitations_project_fkey foreign key (project_id) references projects (id) on delete cascade,
     constraint invitations_role_check check (role in ('owner', 'admin', 'developer', 'viewer')),
     constraint invitations_secret_hash_check check (octet_length(secret_hash) = 32),
     constraint invitations_accepted_check check ((accepted_at is null) = (accepted_by is null)),
-    constraint invitations_spent_check check (accepted_at is null or revoked_at is null)
+    constraint invitations_spent_check check (accepted_at is null or revoked_at is null),
+    constraint invitations_created_by_check check (created_by_user is null or created_by_token is null)
 );
 create index invitations_project_idx on invitations (project_id, created_at desc, id);
 

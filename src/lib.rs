@@ -15,6 +15,7 @@
 //! | [`auth`] | verifying who is calling: keys, tokens, passwords; pure | `domain` |
 //! | [`watch`] | from events to streams: the hub, states, rings, tokens, subscriptions | `domain`, `evaluate` |
 //! | [`store`] | PostgreSQL: all the SQL, transactions, the change log, the audit log, the feed | `domain`, `evaluate`, `watch::source` |
+//! | [`issuer`] | the OpenID Connect issuer: its keys, asked for and kept in memory | `domain`, `auth` |
 //! | [`rpc`] | the edge: proto, status codes, who may call what | all above |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
@@ -34,6 +35,7 @@ pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod evaluate;
+pub mod issuer;
 pub mod pb;
 pub mod rpc;
 pub mod server;

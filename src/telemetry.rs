@@ -1,6 +1,7 @@
 //! Logging: lines on standard error, text on a terminal and JSON otherwise. Standard output is for data.
 //!
-//! A message is for people, fields are for queries. Tokens, secrets, contexts and bodies are never logged. Fields with one meaning
+//! A message is for people, fields are for queries. Tokens, secrets, contexts and bodies are never logged, by libraries neither,
+//! whatever the filter says. Fields with one meaning
 //! everywhere:
 //!
 //! | field | meaning |
@@ -18,9 +19,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing::{Subscriber, error};
+use tracing::{Level, Metadata, Subscriber, error};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
 use tracing_subscriber::fmt::{MakeWriter, layer};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
@@ -70,6 +71,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(filter)?;
+    let filter = filter.and(filter_fn(tells_nothing));
     let lines = layer().with_writer(writer);
     let lines = match style {
         Style::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
@@ -77,6 +79,13 @@ where
         Style::Plain => lines.with_ansi(false).boxed(),
     };
     Ok(Box::new(Registry::default().with(lines.with_filter(filter))))
+}
+
+/// Whether a library can be let say this. What these say below `info` holds what they were given: the parameters of statements,
+/// password hashes among them, and metadata that callers put a credential into by mistake.
+fn tells_nothing(metadata: &Metadata<'_>) -> bool {
+    const TELLING: [&str; 2] = ["tokio_postgres", "tonic"];
+    *metadata.level() <= Level::INFO || !TELLING.iter().any(|target| metadata.target().starts_with(target))
 }
 
 /// Panics are bugs: they belong in the log like every other failure, once, and in one line.
@@ -150,6 +159,29 @@ mod tests {
         assert_eq!(logged("off", Style::Plain), "");
         assert_eq!(logged("debug", Style::Plain).lines().count(), 2);
         assert!(subscriber("a=b=c", Style::Plain, std::io::sink).is_err());
+    }
+
+    #[test]
+    fn libraries_do_not_tell_what_they_were_given_whatever_the_filter_says() {
+        for filter in [
+            "trace",
+            "tokio_postgres=trace,tonic=trace",
+            "tokio_postgres::query=debug",
+        ] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let subscriber = subscriber(filter, Style::Plain, move || writer.clone()).unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                debug!(target: "tokio_postgres::query", "executing statement s1 with parameters: [secret]");
+                tracing::trace!(target: "tonic::transport::service::grpc_timeout", "error parsing secret");
+                info!(target: "tokio_postgres::query", "a notice");
+            });
+            let logged = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(
+                logged.contains("a notice") && !logged.contains("secret"),
+                "{filter}: {logged}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Load: so many connections with so many requests in flight each, in a closed loop, in a process of its own. Nothing but h2 and
 //! bytes that were encoded beforehand; a client made of what it measures would be what it measures.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 use super::numbers::percentile;
 use super::process::Process;
@@ -218,7 +218,14 @@ async fn ask(connection: SendRequest<Bytes>, question: Arc<Question>, tally: Arc
 
 /// Opens a connection.
 pub async fn connect(server: SocketAddr) -> Result<SendRequest<Bytes>> {
-    let stream = TcpStream::connect(server).await?;
+    connect_from(IpAddr::V4(Ipv4Addr::UNSPECIFIED), server).await
+}
+
+/// The same, from this address of this machine.
+pub async fn connect_from(source: IpAddr, server: SocketAddr) -> Result<SendRequest<Bytes>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    let stream = socket.connect(server).await?;
     stream.set_nodelay(true)?;
     let mut builder = h2::client::Builder::new();
     builder

@@ -9,6 +9,7 @@
 pub mod tests_support;
 
 pub mod floor;
+pub mod guesses;
 pub mod load;
 pub mod numbers;
 pub mod process;

@@ -241,7 +241,7 @@ fn verified(claims: &Claims, now: Timestamp) -> Result<Verified, Reason> {
 
 impl Reason {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
-    fn of(kind: &ErrorKind) -> Self {
+    pub(super) fn of(kind: &ErrorKind) -> Self {
         match kind {
             ErrorKind::InvalidSignature => Self::Signature,
             ErrorKind::InvalidIssuer => Self::Issuer,

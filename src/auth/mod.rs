@@ -1,4 +1,5 @@
-//! Verifying who is calling: environment keys, service tokens, access and refresh tokens, and passwords; and invitations.
+//! Verifying who is calling: environment keys, service tokens, access and refresh tokens, tokens of an OpenID Connect issuer, and
+//! passwords; and invitations.
 //!
 //! Architecture invariant: nothing here does IO or reads a clock (`now` is an argument), and nothing here decides what a caller
 //! may do; that is [`access`](crate::domain::access)'s. Random numbers are drawn only where a secret is made.
@@ -6,6 +7,8 @@
 pub mod invitations;
 pub mod jwt;
 pub mod keys;
+pub mod mask;
+pub mod openid;
 pub mod password;
 pub mod refresh;
 mod secret;

@@ -58,6 +58,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
     let Service {
         ref previous_signing_keys,
         sign_up,
+        ref openid,
         listen,
         worker_threads,
         database_pool_size,
@@ -89,6 +90,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             sign_up: if sign_up { SignUp::On } else { SignUp::Off },
             ..accounts::Options::default()
         },
+        openid: openid.clone(),
         workers: worker_threads.get(),
         drain_window,
         grace: grace.saturating_sub(drain_window),

@@ -15,6 +15,7 @@ mod admin;
 mod audit;
 mod client;
 mod environment;
+mod openid;
 mod reader;
 mod secret;
 mod service;

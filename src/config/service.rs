@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
 use super::values;
 use crate::auth::jwt::SigningKey;
+use crate::auth::openid::Expectations;
 
 /// `halyard serve`: a server for production.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub struct Service {
     pub previous_signing_keys: Vec<SigningKey>,
     /// Whether people may open accounts for themselves.
     pub sign_up: bool,
+    /// Whose tokens let people in beside our own. `None`: nobody's.
+    pub openid: Option<Expectations>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// How many threads evaluate, each with a runtime of its own.
@@ -166,6 +170,10 @@ pub(super) const SERVE: &[Setting] = &[
     SIGNING_KEY,
     PREVIOUS_SIGNING_KEY,
     SIGN_UP,
+    openid::ISSUER,
+    openid::AUDIENCE,
+    openid::ROLES_CLAIM,
+    openid::ROLES,
     SERVE_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
@@ -183,6 +191,10 @@ pub(super) const DEV: &[Setting] = &[
     SIGNING_KEY,
     PREVIOUS_SIGNING_KEY,
     SIGN_UP,
+    openid::ISSUER,
+    openid::AUDIENCE,
+    openid::ROLES_CLAIM,
+    openid::ROLES,
     DEV_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
@@ -312,6 +324,7 @@ fn previous_signing_keys(reader: &mut Reader<'_>) -> Result<Vec<SigningKey>, Not
 fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Setting) -> Result<Service, Noted> {
     let previous_signing_keys = previous_signing_keys(reader);
     let sign_up = reader.switch(SIGN_UP);
+    let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
     let worker_threads = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS));
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
@@ -326,6 +339,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
         sign_up: sign_up?,
+        openid: openid?,
         listen: listen?,
         worker_threads: worker_threads?.unwrap_or_else(cores),
         database_pool_size: database_pool_size?,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::auth::openid::{ClaimPath, RoleMap};
 use crate::domain::limits;
 
 mod audit;
@@ -55,13 +56,14 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     let Service {
         previous_signing_keys,
         sign_up,
+        openid,
         listen,
         worker_threads: _,
         database_pool_size,
         streams,
         shutdown,
     } = serve.service;
-    assert!(previous_signing_keys.is_empty() && !sign_up);
+    assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
@@ -81,6 +83,10 @@ fn every_option_has_a_variable() {
         ("HALYARD_SIGNING_KEY", KEY),
         ("HALYARD_PREVIOUS_SIGNING_KEY", KEY),
         ("HALYARD_SIGN_UP", "true"),
+        ("HALYARD_OIDC_ISSUER", "https://login.example.com/main"),
+        ("HALYARD_OIDC_AUDIENCE", "halyard"),
+        ("HALYARD_OIDC_ROLES_CLAIM", "realm_access.roles"),
+        ("HALYARD_OIDC_ROLES", "ops=administrator"),
         ("HALYARD_LISTEN", "[::1]:1"),
         ("HALYARD_WORKER_THREADS", "3"),
         ("HALYARD_DATABASE_POOL_SIZE", "4"),
@@ -101,6 +107,11 @@ fn every_option_has_a_variable() {
     assert!(matches!(serve.database, Database::Embedded(embedded) if embedded == expected));
     assert_eq!(serve.service.previous_signing_keys.len(), 1);
     assert!(serve.service.sign_up);
+    let openid = serve.service.openid.unwrap();
+    assert_eq!(openid.issuer.as_str(), "https://login.example.com/main");
+    assert_eq!(openid.audience, "halyard");
+    assert_eq!(openid.roles_claim, ClaimPath::new("realm_access.roles").unwrap());
+    assert_eq!(openid.roles, RoleMap::parse("ops=administrator").unwrap());
     assert_eq!(serve.service.listen.to_string(), "[::1]:1");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
@@ -112,6 +123,43 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.streams.most_of_key.get(), 8);
     let log = read("serve", &variables).unwrap().log;
     assert_eq!((log.filter.as_str(), log.format), ("debug", LogFormat::Json));
+}
+
+#[test]
+fn an_issuer_takes_an_audience_and_the_rest_takes_an_issuer() {
+    let variables = [("HALYARD_SIGNING_KEY", KEY)];
+    let with = |options: &str| format!("{SERVE} {options}");
+    let openid = serve(&with("--oidc-issuer https://a --oidc-audience b"), &variables)
+        .service
+        .openid;
+    let openid = openid.unwrap();
+    assert_eq!(openid.roles_claim, ClaimPath::new("groups").unwrap());
+    assert_eq!(openid.roles, RoleMap::default());
+    let issuer = with("--oidc-issuer https://a");
+    refused(
+        &issuer,
+        &variables,
+        &["--oidc-audience is missing beside --oidc-issuer"],
+    );
+    for lonely in [
+        "--oidc-audience b",
+        "--oidc-roles a=administrator",
+        "--oidc-roles-claim c",
+    ] {
+        refused(&with(lonely), &variables, &["--oidc-issuer is missing"]);
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_about_an_issuer_is_said_at_once() {
+    let wrong = format!("{SERVE} --oidc-issuer http://a --oidc-audience= --oidc-roles a=b --oidc-roles-claim a..b");
+    let expected = [
+        "--oidc-issuer is not https",
+        "--oidc-audience is empty",
+        "--oidc-roles holds",
+        "--oidc-roles-claim is not",
+    ];
+    refused(&wrong, &[("HALYARD_SIGNING_KEY", KEY)], &expected);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::change::{Digest, EnvironmentId};
+use super::identity::{Identity, IdentityKey};
 use super::key;
 
 /// A role in the whole installation.
@@ -301,7 +302,7 @@ impl ServiceToken {
 /// What a replica knows of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// As it was given.
+    /// As it was given; of an account without an address of its own what its identity is called.
     pub email: String,
     /// The role in the installation.
     pub role: Option<InstanceRole>,
@@ -350,6 +351,10 @@ pub struct Directory {
     pub revoked_sessions: HashSet<Uuid>,
     /// Service tokens.
     pub tokens: HashMap<TokenId, ServiceToken>,
+    /// Whose account an identity opens; those of inactive users too.
+    pub identities: HashMap<IdentityKey, Identity>,
+    /// Every project, those without environments too.
+    pub projects: HashSet<key::Project>,
 }
 
 impl Directory {

@@ -97,6 +97,8 @@ pub const ENVIRONMENTS: usize = 100;
 pub const KEYS: usize = 100;
 /// Hours that both secrets of a rotated key work, at most.
 pub const ROTATION_OVERLAP_HOURS: usize = 30 * 24;
+/// Projects that a user may own who is not an administrator of the installation; who owns as many creates none.
+pub const OWNED_PROJECTS: usize = 1_000;
 /// Members of a project.
 pub const MEMBERS: usize = 1_000;
 /// Invitations to a project that can still be accepted.
@@ -121,6 +123,8 @@ pub const AUDIT_PAGE_BYTES: usize = 2 * 1024 * 1024;
 pub const EXPLAINED_FLAGS: usize = 100;
 /// Bytes in a request message.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// The same of the services that anybody may call: logins and the like, health, reflection.
+pub const OPEN_REQUEST_BYTES: usize = 64 * 1024;
 /// Violations listed in one error; trailers are limited to about 8 KiB in many clients.
 pub const VIOLATIONS: usize = 20;
 /// Characters in the reason given for a change.
@@ -141,3 +145,15 @@ pub const REFRESH_RACE_SECONDS: u32 = 10;
 pub const SESSIONS: usize = 100;
 /// Bytes in an e-mail address: what RFC 5321 leaves of a path.
 pub const EMAIL_BYTES: usize = 254;
+/// Bytes in a token of an OpenID Connect issuer: some name every group that a person is in.
+pub const OPENID_TOKEN_BYTES: u32 = 16 * 1024;
+/// Bytes in the URL of an OpenID Connect issuer.
+pub const ISSUER_BYTES: usize = 512;
+/// Bytes with which an OpenID Connect issuer names a person: as many as the standard allows.
+pub const SUBJECT_BYTES: usize = 255;
+/// Bytes in an answer of an OpenID Connect issuer, which says where its keys are, or which they are.
+pub const ISSUER_ANSWER_BYTES: usize = 256 * 1024;
+/// Keys of an OpenID Connect issuer; further ones are not looked at.
+pub const ISSUER_KEYS: usize = 64;
+/// Identities of an account at OpenID Connect issuers.
+pub const IDENTITIES: usize = 10;

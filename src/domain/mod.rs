@@ -13,6 +13,7 @@ pub mod email;
 pub mod flag;
 pub mod form;
 pub mod graph;
+pub mod identity;
 pub mod invalid;
 pub mod key;
 pub mod limits;

@@ -1,8 +1,12 @@
 //! Every method that is served, and what a caller needs for it: one table. A method without a row is not served.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use foldhash::fast::RandomState;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use prost_types::method_options::IdempotencyLevel;
 
 use crate::domain::access::Permission;
 
@@ -45,7 +49,41 @@ pub struct Method {
     pub streams: bool,
 }
 
+/// The methods that the proto files mark as ones that only read.
+static READING: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    // What cannot be read marks nothing: then all methods count as writing.
+    let set = FileDescriptorSet::decode(crate::pb::DESCRIPTORS).unwrap_or_default();
+    let mut reading = HashSet::new();
+    for file in &set.file {
+        for service in &file.service {
+            for method in &service.method {
+                let level = method
+                    .options
+                    .as_ref()
+                    .map(prost_types::MethodOptions::idempotency_level);
+                if level == Some(IdempotencyLevel::NoSideEffects) {
+                    reading.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                }
+            }
+        }
+    }
+    reading
+});
+
 impl Method {
+    /// Whether it changes nothing, as the proto files have it.
+    pub fn only_reads(&self) -> bool {
+        READING.contains(self.path)
+    }
+
+    /// Whether anybody may call it who shows no credential.
+    pub fn is_open(&self) -> bool {
+        match self.needs {
+            Needs::Nothing | Needs::MaybeUser => true,
+            Needs::User | Needs::Principal | Needs::Permission(_) | Needs::AnyKey | Needs::ServerKey => false,
+        }
+    }
+
     /// Where it runs.
     pub fn place(&self) -> Place {
         if self.path.starts_with("/halyard.admin.") {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::auth::mask::masked;
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::{store, watch};
@@ -59,6 +60,8 @@ pub enum Refusal {
     SignUpOff,
     /// The account has no password to be changed.
     NoPassword,
+    /// The caller did not log in here: log out at the issuer.
+    NoSession,
     /// Use the tokens that another caller got for the same refresh token.
     RefreshRaced,
     /// The message is larger than the limit.
@@ -104,6 +107,14 @@ impl Refusal {
         Self::Unavailable {
             what: "the database cannot be reached now",
             retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// The OpenID Connect issuer cannot be asked, and the request needs it.
+    pub fn issuer_away() -> Self {
+        Self::Unavailable {
+            what: "the token names a key that is not known, and its issuer cannot be asked now",
+            retry_after: Duration::from_secs(5),
         }
     }
 
@@ -175,6 +186,11 @@ impl From<Refusal> for Status {
                 "is switched off here; ask an administrator for an account",
             ),
             Refusal::NoPassword => precondition("NO_PASSWORD", "user", "has no password to be changed"),
+            Refusal::NoSession => precondition(
+                "NO_SESSION",
+                "session",
+                "is none of ours: the token is an OpenID Connect issuer's, where its bearer logs out",
+            ),
             Refusal::RefreshRaced => plain(
                 Code::Aborted,
                 "REFRESH_RACED",
@@ -183,7 +199,7 @@ impl From<Refusal> for Status {
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,
                 "MESSAGE_TOO_LARGE",
-                "the message is larger than the limit of 4 MiB",
+                "the message is larger than the limit, which is 4 MiB, and 64 KiB for what anybody may call",
             ),
             Refusal::DeadlineExceeded => plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline is over"),
             Refusal::Unimplemented => plain(Code::Unimplemented, "UNIMPLEMENTED", "there is no such method"),
@@ -318,14 +334,16 @@ fn retry(code: Code, reason: &str, message: &str, after: Duration) -> Status {
 }
 
 fn precondition(reason: &str, subject: &str, description: &str) -> Status {
+    let (subject, description) = (masked(subject), masked(description));
     let mut details = info(reason);
-    details.add_precondition_failure_violation("STATE", subject, description);
+    details.add_precondition_failure_violation("STATE", &*subject, &*description);
     Status::with_error_details(Code::FailedPrecondition, format!("{subject} {description}"), details)
 }
 
 fn resource(code: Code, reason: &str, entity: &str, key: &str, message: &str) -> Status {
+    let key = masked(key);
     let mut details = info(reason);
-    details.set_resource_info(entity, key, "", message);
+    details.set_resource_info(entity, &*key, "", message);
     let separator = if key.is_empty() { "" } else { " " };
     Status::with_error_details(code, format!("{message} {entity}{separator}{key}"), details)
 }
@@ -347,9 +365,10 @@ fn invalid(violations: &Violations) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-/// What a caller sent comes back shortened: trailers are small.
+/// What a caller sent comes back without our secrets, and shortened: trailers are small.
 fn short(text: &str) -> String {
     const CHARS: usize = 300;
+    let text = &*masked(text);
     match text.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),

@@ -19,8 +19,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
-use crate::auth::jwt;
+use crate::auth::{jwt, openid};
 use crate::domain::limits;
+use crate::issuer::{self, Issuer};
 use crate::pb;
 use crate::pb::admin::v1::audit_service_server::AuditServiceServer;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
@@ -32,7 +33,7 @@ use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServe
 use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
-use crate::rpc::front::{Authenticator, Denials, FrontLayer};
+use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -63,6 +64,8 @@ pub struct Options {
     pub tokens: jwt::Tokens,
     /// How people come in.
     pub accounts: accounts::Options,
+    /// Whose tokens let people in beside our own. `None`: nobody's.
+    pub openid: Option<openid::Expectations>,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the server stops.
@@ -91,6 +94,9 @@ pub enum Error {
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// What asks the OpenID Connect issuer cannot be made.
+    #[error("the OpenID Connect issuer cannot be asked")]
+    Issuer(#[from] issuer::Error),
     /// The descriptor set cannot be served.
     #[error("the reflection service cannot be made")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -121,6 +127,7 @@ impl Server {
             watch,
             tokens,
             accounts,
+            openid,
             workers,
             drain_window,
             grace,
@@ -160,8 +167,12 @@ impl Server {
         );
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
-        let routes = routes(&store, &hub, &accounts)?.add_service(health);
-        let authenticator = Authenticator::new(hub.clone(), tokens);
+        let routes =
+            routes(&store, &hub, &accounts)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let openid = openid
+            .map(|expectations| people(expectations, &store, &tasks))
+            .transpose()?;
+        let authenticator = Authenticator::new(hub.clone(), tokens).with_openid(openid);
         let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
         tasks.spawn("uses", uses);
         tasks.spawn(
@@ -285,6 +296,13 @@ async fn housekeep(store: Store, stop: CancellationToken) {
     }
 }
 
+/// Whoever lets an issuer's people in, and the task that asks for its keys.
+fn people(expectations: openid::Expectations, store: &Store, tasks: &Tasks) -> Result<OpenId, issuer::Error> {
+    let (issuer, refresher) = Issuer::new(expectations)?;
+    tasks.spawn("openid connect", refresher.run(tasks.stop().clone()));
+    Ok(OpenId::new(issuer, store.clone(), Handle::current()))
+}
+
 /// Returns once no stream is open. Nobody is told of the last one's end; a look now and then is enough.
 async fn without_streams(hub: &Hub) {
     let mut looks = tokio::time::interval(Duration::from_millis(20));
@@ -311,7 +329,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
                 builder.register_encoded_file_descriptor_set(set)
             })
     };
-    let projects = admin::Projects::new(store.clone());
+    let projects = admin::Projects::new(store.clone(), accounts.clone());
     let service_tokens = admin::ServiceTokens::new(store.clone());
     let environments = admin::Environments::new(store.clone());
     let flags = admin::Flags::new(store.clone(), hub.clone());
@@ -319,16 +337,19 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
     let segments = admin::Segments::new(store.clone());
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
-    Ok(Routes::new(compressed!(AuthServiceServer::new(auth)))
-        .add_service(compressed!(UserServiceServer::new(users)))
-        .add_service(compressed!(ProjectServiceServer::new(projects)))
-        .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
-        .add_service(compressed!(EnvironmentServiceServer::new(environments)))
-        .add_service(compressed!(FlagServiceServer::new(flags)))
-        .add_service(compressed!(SegmentServiceServer::new(segments)))
-        .add_service(compressed!(AuditServiceServer::new(audit)))
-        .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
-        .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+    let open = limits::OPEN_REQUEST_BYTES;
+    Ok(
+        Routes::new(compressed!(AuthServiceServer::new(auth)).max_decoding_message_size(open))
+            .add_service(compressed!(UserServiceServer::new(users)))
+            .add_service(compressed!(ProjectServiceServer::new(projects)))
+            .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
+            .add_service(compressed!(EnvironmentServiceServer::new(environments)))
+            .add_service(compressed!(FlagServiceServer::new(flags)))
+            .add_service(compressed!(SegmentServiceServer::new(segments)))
+            .add_service(compressed!(AuditServiceServer::new(audit)))
+            .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
+            .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+            .add_service(reflection().build_v1()?.max_decoding_message_size(open))
+            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
+    )
 }

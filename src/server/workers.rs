@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::connection::{Connection, Open};
+use crate::domain::limits;
 use crate::rpc::front::FrontLayer;
 
 /// Accepted connections that a worker has not taken over yet.
@@ -28,6 +29,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_PER_CONNECTION: u32 = 2_000;
 /// Streams that a peer may open and reset before they are served (rapid reset).
 const PENDING_RESETS: usize = 50;
+/// What the headers of a request may take: the longest token, and as much again for everything else.
+const HEADER_BYTES: u32 = 2 * limits::OPENID_TOKEN_BYTES;
 
 /// The running workers. Dropping them closes every connection at once.
 pub struct Workers {
@@ -177,6 +180,7 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .http2_max_header_list_size(HEADER_BYTES)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .layer(front)
         .add_routes(routes)

@@ -39,6 +39,8 @@ pub enum Entity {
     ServiceToken,
     /// A login.
     Session,
+    /// A person as an OpenID Connect issuer knows them.
+    Identity,
     /// A chain of the audit log.
     AuditChain,
     /// An entry of the audit log.
@@ -65,6 +67,7 @@ impl Entity {
             Self::Invitation => "invitation",
             Self::ServiceToken => "service_token",
             Self::Session => "session",
+            Self::Identity => "identity",
             Self::AuditChain => "audit_chain",
             Self::AuditEntry => "audit_entry",
             Self::Method => "method",
@@ -220,6 +223,11 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("users_pkey", Meaning::Taken(Entity::User)),
     ("users_email_key", Meaning::Taken(Entity::User)),
     ("users_instance_role_check", Meaning::Impossible),
+    ("users_password_check", Meaning::Impossible),
+    ("identities_pkey", Meaning::Taken(Entity::Identity)),
+    ("identities_user_fkey", Meaning::Gone(Entity::User)),
+    ("members_identity_check", Meaning::Impossible),
+    ("members_identity_fkey", Meaning::Gone(Entity::Identity)),
     ("sessions_pkey", Meaning::Impossible),
     ("sessions_user_fkey", Meaning::Gone(Entity::User)),
     ("sessions_hash_check", Meaning::Impossible),
@@ -247,12 +255,14 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("service_tokens_project_fkey", Meaning::Gone(Entity::Project)),
     ("service_tokens_role_check", Meaning::Impossible),
     ("service_tokens_secret_hash_check", Meaning::Impossible),
+    ("service_tokens_created_by_check", Meaning::Impossible),
     ("invitations_pkey", Meaning::Taken(Entity::Invitation)),
     ("invitations_project_fkey", Meaning::Gone(Entity::Project)),
     ("invitations_role_check", Meaning::Impossible),
     ("invitations_secret_hash_check", Meaning::Impossible),
     ("invitations_accepted_check", Meaning::Impossible),
     ("invitations_spent_check", Meaning::Impossible),
+    ("invitations_created_by_check", Meaning::Impossible),
     ("credential_uses_pkey", Meaning::Impossible),
     ("credential_uses_kind_check", Meaning::Impossible),
     ("propagation_pkey", Meaning::Impossible),

@@ -1,4 +1,7 @@
-//! Invitations: links that make whoever shows one a member, once. The store knows the hash of a link's secret, never the secret.
+//! Invitations: links that make whoever shows one a member, once; that part is in [`accept`]. The store knows the hash of a link's
+//! secret, never the secret.
+
+mod accept;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -9,59 +12,46 @@ use uuid::Uuid;
 use super::audit::{self, Record};
 use super::error::{Entity, Error};
 use super::journal::Journal;
-use super::lock::{self, Installation, Locked, Scope};
-use super::members::{self, Member};
-use super::mutation::{Actor, Mutation, Outcome, Versioned, Written};
-use super::page::{Page, PageRequest, etag};
-use super::users::{self, User};
+use super::lock::{self, Scope};
+use super::makers::Maker;
+use super::mutation::{Mutation, Outcome, Versioned, Written};
+use super::page::{Page, PageRequest};
 use super::{Store, pipeline, projects, rows};
 use crate::domain::access::{Permission, Role};
 use crate::domain::change::Digest;
-use crate::domain::email::Email;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, key, limits};
+
+pub use accept::{Invitee, Joined, Newcomer, Shown};
 
 const COUNT: &str = "
     select count(*) as pending from invitations i
     join projects p on p.id = i.project_id
     where p.key = $1 and i.revoked_at is null and i.accepted_at is null and i.expires_at > clock_timestamp()";
 const FIND: &str = "
-    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by from invitations i
+    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by, i.created_by_user,
+        i.created_by_token, coalesce(u.email, t.name, '') as created_by_name
+    from invitations i
     join projects p on p.id = i.project_id
+    left join users u on u.id = i.created_by_user
+    left join service_tokens t on t.id = i.created_by_token
     where p.key = $1 and i.id = $2";
 const LIST: &str = "
-    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by from invitations i
+    select i.id, i.name, i.role, i.created_at, i.expires_at, i.revoked_at, i.accepted_at, i.accepted_by, i.created_by_user,
+        i.created_by_token, coalesce(u.email, t.name, '') as created_by_name
+    from invitations i
     join projects p on p.id = i.project_id
+    left join users u on u.id = i.created_by_user
+    left join service_tokens t on t.id = i.created_by_token
     left join invitations a on a.project_id = i.project_id and a.id = $2
     where p.key = $1
         and ($2 = '' or i.created_at < a.created_at or (i.created_at = a.created_at and i.id > a.id))
     order by i.created_at desc, i.id limit $3";
 const INSERT: &str = "
-    insert into invitations (id, project_id, name, role, secret_hash, created_at, expires_at)
-    values ($1, $2, $3, $4, $5, $6, $7)";
+    insert into invitations (
+        id, project_id, name, role, secret_hash, created_at, expires_at, created_by_user, created_by_token)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const REVOKE: &str = "update invitations set revoked_at = $2 where id = $1";
-/// Which project an invitation is to. How long this takes may tell how much of a hash is right, which tells nothing of a secret.
-const FIND_BY_SECRET: &str = "
-    select p.key as project from invitations i
-    join projects p on p.id = i.project_id
-    where i.id = $1 and i.secret_hash = $2";
-const ACCEPT: &str = "update invitations set accepted_at = $2, accepted_by = $3 where id = $1";
-/// An account that would join a project; `for share`, so that it is not deactivated meanwhile.
-const FIND_ACCOUNT: &str = "
-    select u.id, u.email, u.password_hash, u.active, u.instance_role, u.version, u.created_at, u.updated_at, m.role, (
-        select count(*) from members other join projects o on o.id = other.project_id where o.key = $1
-    ) as members
-    from users u
-    join projects p on p.key = $1
-    left join members m on m.project_id = p.id and m.user_id = u.id
-    where u.id = $2
-    for share of u";
-const COUNT_MEMBERS: &str = "
-    select count(*) as members from members m join projects p on p.id = m.project_id where p.key = $1";
-const INSERT_ACCOUNT: &str = "
-    insert into users (id, email, email_normalized, password_hash, created_at, updated_at) values ($1, $2, $3, $4, $5, $5)";
-const INSERT_MEMBER: &str = "insert into members (project_id, user_id, role) values ($1, $2, $3) returning version";
-
 /// An invitation, without its secret. What serialises is what audit entries keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Invitation {
@@ -84,6 +74,9 @@ pub struct Invitation {
     /// Whose account accepted it.
     #[serde(skip)]
     pub accepted_by: Option<Uuid>,
+    /// Who made it, and must still be allowed to when it is accepted. `None`: whoever runs the installation.
+    #[serde(skip)]
+    pub created_by: Option<Maker>,
 }
 
 /// An invitation to be.
@@ -101,48 +94,7 @@ pub struct NewInvitation {
     pub expires_at: Timestamp,
 }
 
-/// An invitation, as whoever has its link shows it.
-#[derive(Debug, Clone, Copy)]
-pub struct Shown<'a> {
-    /// Which one it claims to be.
-    pub id: &'a str,
-    /// SHA-256 of the secret.
-    pub secret_hash: Digest,
-}
-
-/// Who accepts an invitation.
-#[derive(Clone)]
-pub enum Invitee {
-    /// Who has an account.
-    Account(Uuid),
-    /// Who will have one.
-    Newcomer(Newcomer),
-}
-
-/// An account to be.
-#[derive(Clone)]
-pub struct Newcomer {
-    /// Names it.
-    pub id: Uuid,
-    /// Its address.
-    pub email: Email,
-    /// The hash of its password.
-    pub password_hash: String,
-}
-
-/// What became of an accepted invitation.
-#[derive(Debug, Clone)]
-pub struct Joined {
-    /// The project.
-    pub project: key::Project,
-    /// The account.
-    pub user: User,
-    /// Its role in the project.
-    pub role: Role,
-}
-
 impl Versioned for Invitation {}
-impl Versioned for Joined {}
 
 impl Store {
     /// Makes an invitation. An owner's is made by owners only.
@@ -188,31 +140,6 @@ impl Store {
         let invitations = found.iter().map(from_row).collect::<Result<_, _>>()?;
         Ok(page.page(invitations, |invitation: &Invitation| invitation.id.clone()))
     }
-
-    /// Makes an account a member by an invitation; of those who show it at the same time, one is. Refuses one that is not known
-    /// as it refuses any stranger.
-    pub async fn accept_invitation(
-        &self,
-        mutation: &Mutation,
-        shown: Shown<'_>,
-        invitee: &Invitee,
-        respond: impl FnOnce(&Written<Joined>) -> Vec<u8>,
-    ) -> Result<Outcome<Joined>, Error> {
-        self.mutate(mutation, respond, async |transaction| {
-            accept(transaction, mutation, shown, invitee).await
-        })
-        .await
-    }
-
-    /// Refuses an invitation that nobody could accept now, before anything that takes its time is done for who shows it.
-    pub async fn check_invitation(&self, shown: Shown<'_>) -> Result<(), Error> {
-        let client = self.reader().await?;
-        let project = find_project(&client, shown).await?;
-        let query: pipeline::Query<'_> = (FIND, &[&project.as_str(), &shown.id]);
-        let invitation = pipeline::one(&client, query).await?;
-        let invitation = from_row(invitation.first().ok_or(Error::Denied)?)?;
-        invitation.require_pending(Timestamp::now())
-    }
 }
 
 impl Invitation {
@@ -241,6 +168,7 @@ fn from_row(row: &Row) -> Result<Invitation, Error> {
         revoked_at: rows::get(row, "revoked_at")?,
         accepted_at: rows::get(row, "accepted_at")?,
         accepted_by: rows::get(row, "accepted_by")?,
+        created_by: Maker::from_row(row)?,
     })
 }
 
@@ -278,13 +206,25 @@ async fn create(
         revoked_at: None,
         accepted_at: None,
         accepted_by: None,
+        created_by: Maker::of(&mutation.caller),
     };
     let mut journal = Journal::new(mutation, &locked);
     journal.record(record("invitation.create", project, None, Some(&invitation))?);
     let hash = secret_hash.0.as_slice();
+    let (user, token) = Maker::columns(invitation.created_by.as_ref());
     let insert: pipeline::Query<'_> = (
         INSERT,
-        &[&id, &locked.project.id, &name, &role.name(), &hash, &now, &expires_at],
+        &[
+            &id,
+            &locked.project.id,
+            &name,
+            &role.name(),
+            &hash,
+            &now,
+            &expires_at,
+            &user,
+            &token,
+        ],
     );
     let written = journal.write(transaction, &[insert], invitation).await;
     written.map_err(|error| error.about(&id))
@@ -323,149 +263,6 @@ async fn revoke(
     journal
         .write(transaction, &[(REVOKE, &[&id, &locked.now])], after)
         .await
-}
-
-async fn find_project(client: &impl deadpool_postgres::GenericClient, shown: Shown<'_>) -> Result<key::Project, Error> {
-    let query: pipeline::Query<'_> = (FIND_BY_SECRET, &[&shown.id, &shown.secret_hash.0.as_slice()]);
-    let found = pipeline::one(client, query).await?;
-    rows::parsed(found.first().ok_or(Error::Denied)?, "project", key::Project::new)
-}
-
-async fn accept(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    shown: Shown<'_>,
-    invitee: &Invitee,
-) -> Result<Written<Joined>, Error> {
-    let project = find_project(transaction, shown).await?;
-    let reads: [pipeline::Query<'_>; 1] = [(FIND, &[&project.as_str(), &shown.id])];
-    let mut caller = mutation.caller.clone();
-    if let Invitee::Newcomer(_) = invitee {
-        // Who has no account yet has no standing that could be read: the invitation speaks for them.
-        caller.actor = Actor::System;
-    }
-    let (locked, [found]) = lock::acquire_for_anyone(transaction, &caller, Scope::People(&project), reads).await?;
-    // It was there a moment ago: the project was deleted and made anew since.
-    let before = from_row(found.first().ok_or(Error::Denied)?)?;
-    let user = match invitee {
-        Invitee::Account(id) => {
-            let (user, role) = known(transaction, &project, *id).await?;
-            match role {
-                // Trying again is answered as it was the first time.
-                Some(role) if before.accepted_by == Some(*id) => {
-                    return Ok(Written::unchanged(Joined { project, user, role }));
-                }
-                Some(_) => {
-                    before.require_pending(locked.now)?;
-                    let description = "is a member already; the invitation is still good for somebody else";
-                    return Err(Error::blocked(Entity::User, &user.email, description));
-                }
-                None => before.require_pending(locked.now)?,
-            }
-            user
-        }
-        Invitee::Newcomer(newcomer) => {
-            before.require_pending(locked.now)?;
-            let members = pipeline::row(transaction, (COUNT_MEMBERS, &[&project.as_str()])).await?;
-            require_room(rows::number(&members, "members")?)?;
-            open_account(transaction, mutation, newcomer, locked.now).await?
-        }
-    };
-    join(transaction, mutation, &locked, &before, user).await
-}
-
-/// An active account, and its role if it is a member already.
-async fn known(transaction: &Transaction<'_>, project: &key::Project, id: Uuid) -> Result<(User, Option<Role>), Error> {
-    let found = pipeline::one(transaction, (FIND_ACCOUNT, &[&project.as_str(), &id])).await?;
-    let row = found.first().ok_or(Error::Denied)?;
-    let user = users::credentials(row)?.user;
-    if !user.active {
-        return Err(Error::Denied);
-    }
-    let role = rows::named_option(row, "role", Role::from_name)?;
-    if role.is_none() {
-        require_room(rows::number(row, "members")?)?;
-    }
-    Ok((user, role))
-}
-
-fn require_room(members: u64) -> Result<(), Error> {
-    if members < limits::MEMBERS as u64 {
-        return Ok(());
-    }
-    Err(Error::LimitReached {
-        entity: Entity::Member,
-        limit: limits::MEMBERS,
-    })
-}
-
-/// Opens an account, which concerns the installation and is told in its chain. The project's chain is locked by now, and the
-/// access head will be: nobody goes the other way.
-async fn open_account(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    newcomer: &Newcomer,
-    now: Timestamp,
-) -> Result<User, Error> {
-    let (Installation { audit, now: _ }, []) = lock::installation(transaction, []).await?;
-    let user = User {
-        id: newcomer.id,
-        email: newcomer.email.given().to_owned(),
-        role: None,
-        active: true,
-        created_at: now,
-        updated_at: now,
-        etag: etag([1]),
-    };
-    let mut journal = Journal::of_chain(mutation, audit, now);
-    journal.record(users::record("user.create", None, Some(&user)));
-    let Newcomer {
-        id,
-        email,
-        password_hash,
-    } = newcomer;
-    let insert: pipeline::Query<'_> = (
-        INSERT_ACCOUNT,
-        &[id, &email.given(), &email.normalized(), password_hash, &now],
-    );
-    let written = journal.write(transaction, &[insert], user).await;
-    Ok(written.map_err(|error| error.about(email.given()))?.entity)
-}
-
-/// Makes the account a member, and spends the invitation.
-async fn join(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    locked: &Locked,
-    before: &Invitation,
-    user: User,
-) -> Result<Written<Joined>, Error> {
-    let project = &locked.project.project.key;
-    let insert: pipeline::Query<'_> = (INSERT_MEMBER, &[&locked.project.id, &user.id, &before.role.name()]);
-    let row = pipeline::row(transaction, insert).await?;
-    let member = Member {
-        user: user.id,
-        email: user.email.clone(),
-        role: before.role,
-        active: true,
-        etag: etag([locked.project.id, rows::get(&row, "version")?]),
-    };
-    let after = Invitation {
-        accepted_at: Some(locked.now),
-        accepted_by: Some(user.id),
-        ..before.clone()
-    };
-    let mut journal = Journal::new(mutation, locked);
-    journal.record(record("invitation.accept", project, Some(before), Some(&after))?);
-    journal.record(members::record("member.add", project, None, Some(&member))?);
-    journal.touch_access();
-    let accept: pipeline::Query<'_> = (ACCEPT, &[&before.id, &locked.now, &user.id]);
-    let joined = Joined {
-        project: project.clone(),
-        role: before.role,
-        user: user.clone(),
-    };
-    journal.write(transaction, &[accept], joined).await
 }
 
 /// Checks an invitation; paths are those of the request that makes one.

@@ -1,7 +1,7 @@
 //! What a mutation of a project stands on: the rows that it locks, in the one order that everyone keeps, and what it reads once
 //! it has them.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -238,7 +238,11 @@ enum Who {
 
 impl Who {
     fn of(caller: &Caller) -> Self {
-        match caller.actor {
+        Self::of_actor(caller.actor)
+    }
+
+    fn of_actor(actor: Actor) -> Self {
+        match actor {
             Actor::User(id) => Self::User(Some(id)),
             Actor::ServiceToken(id) => Self::Token(id.to_string()),
             Actor::CommandLine | Actor::System => Self::User(None),
@@ -262,16 +266,20 @@ impl Who {
 
 fn read_standing(caller: &Caller, row: Option<&Row>) -> Result<(jiff::Timestamp, Standing), Error> {
     let row = row.ok_or(Error::Bug(super::error::Cause::NoRow))?;
-    let now = rows::get(row, "now")?;
-    let standing = match caller.actor {
+    let standing = standing(caller.actor, row)?.ok_or(Error::Denied)?;
+    Ok((rows::get(row, "now")?, standing))
+}
+
+/// `None`: there is no such user, or no active one.
+fn standing(actor: Actor, row: &Row) -> Result<Option<Standing>, Error> {
+    Ok(Some(match actor {
         Actor::CommandLine | Actor::System => Standing {
             instance: Some(InstanceRole::Administrator),
             ..Standing::default()
         },
         Actor::User(_) => {
-            // Null: there is no such user any more.
             if rows::get::<Option<bool>>(row, "active")? != Some(true) {
-                return Err(Error::Denied);
+                return Ok(None);
             }
             Standing {
                 instance: rows::named_option(row, "instance_role", InstanceRole::from_name)?,
@@ -284,8 +292,27 @@ fn read_standing(caller: &Caller, row: Option<&Row>) -> Result<(jiff::Timestamp,
             project: rows::named_option(row, "role", Role::from_name)?,
             machine: true,
         },
-    };
-    Ok((now, standing))
+    }))
+}
+
+/// Whether somebody may give this role in a project now: to be asked under the project's lock of who need not be the caller.
+pub(super) async fn may_grant(
+    client: &impl GenericClient,
+    actor: Actor,
+    project: &key::Project,
+    role: Role,
+) -> Result<bool, Error> {
+    let (who, key) = (Who::of_actor(actor), project.as_str());
+    let row = pipeline::row(client, (who.statement(), &[&key, who.parameter()])).await?;
+    let standing = standing(actor, &row)?;
+    Ok(standing.is_some_and(|standing| needed_to_grant(role).granted_to(standing)))
+}
+
+fn needed_to_grant(role: Role) -> Permission {
+    match role {
+        Role::Owner => Permission::SetOwners,
+        Role::Admin | Role::Developer | Role::Viewer => Permission::ManageMembers,
+    }
 }
 
 impl Locked {
@@ -300,10 +327,7 @@ impl Locked {
 
     /// Refuses a caller who may not give somebody this role, or take it away.
     pub(super) fn require_grant(&self, role: Role) -> Result<(), Error> {
-        self.require(match role {
-            Role::Owner => Permission::SetOwners,
-            Role::Admin | Role::Developer | Role::Viewer => Permission::ManageMembers,
-        })
+        self.require(needed_to_grant(role))
     }
 
     /// Refuses a caller who may not change what the environments in the scope answer.

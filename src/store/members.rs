@@ -28,24 +28,28 @@ const FIND: &str = "
     left join members m on m.project_id = p.id and m.user_id = u.id
     where u.id = $2 or u.email_normalized = $3";
 const LIST: &str = "
-    select u.id, u.email, u.email_normalized, u.active, p.id as project_id, m.role, m.version from members m
+    select u.id, u.email, u.active, p.id as project_id, m.role, m.version,
+        coalesce(u.email_normalized, lower(u.email)) || ' ' || u.id as place
+    from members m
     join projects p on p.id = m.project_id
     join users u on u.id = m.user_id
-    where p.key = $1 and u.email_normalized > $2
-    order by u.email_normalized limit $3";
+    where p.key = $1 and coalesce(u.email_normalized, lower(u.email)) || ' ' || u.id > $2
+    order by place limit $3";
 /// How many members there are, and how many active owners beside one account.
 const COUNT: &str = "
     select count(*) as members,
         count(*) filter (
-            where m.role = 'owner' and u.active and u.id is distinct from $2 and u.email_normalized is distinct from $3
+            where m.role = 'owner' and u.active and (u.id = $2 or u.email_normalized = $3) is not true
         ) as other_owners
     from members m
     join projects p on p.id = m.project_id
     join users u on u.id = m.user_id
     where p.key = $1";
+/// What people set is theirs, whoever gave it before.
 const SET: &str = "
     insert into members (project_id, user_id, role) values ($1, $2, $3)
-    on conflict (project_id, user_id) do update set role = excluded.role, version = nextval('member_versions')
+    on conflict (project_id, user_id) do update
+    set role = excluded.role, claimed_issuer = null, claimed_subject = null, version = nextval('member_versions')
     returning version";
 const DELETE: &str = "delete from members where project_id = $1 and user_id = $2";
 
@@ -73,7 +77,7 @@ pub struct Member {
     /// The account.
     #[serde(serialize_with = "audit::text")]
     pub user: Uuid,
-    /// Its e-mail address.
+    /// Its e-mail address; see [`User::email`](super::users::User::email).
     pub email: String,
     /// The role in the project.
     #[serde(serialize_with = "audit::role")]
@@ -133,10 +137,10 @@ impl Store {
         }
         let members = found.iter().map(|row| {
             let role = rows::named(row, "role", Role::from_name)?;
-            Ok((member(row, role)?, rows::get(row, "email_normalized")?))
+            Ok((member(row, role)?, rows::get(row, "place")?))
         });
         let members = members.collect::<Result<Vec<(Member, String)>, Error>>()?;
-        let Page { items, next } = page.page(members, |(_, address)| address.clone());
+        let Page { items, next } = page.page(members, |(_, place)| place.clone());
         Ok(Page {
             items: items.into_iter().map(|(member, _)| member).collect(),
             next,

@@ -24,6 +24,10 @@ const LIST: &str = "
     where key > $1 and ($2::uuid is null or exists (select from members m where m.project_id = p.id and m.user_id = $2))
         and ($3::text is null or key = $3)
     order by key limit $4";
+/// Of two projects that one user creates at the same time the second is counted with the first. Whoever locks users comes from a
+/// project or a chain that exists; this transaction waits for neither afterwards.
+const LOCK_OWNER: &str = "select id from users where id = $1 for no key update";
+const COUNT_OWNED: &str = "select count(*) as owned from members where user_id = $1 and role = 'owner'";
 const INSERT: &str = "
     insert into projects (key, name, description, created_at, updated_at) values ($1, $2, $3, $4, $4)
     on conflict (key) do nothing
@@ -202,6 +206,9 @@ async fn create(
         return Err(Error::Denied);
     }
     check_texts(&new.name, &new.description)?;
+    if let (Actor::User(user), None) = (mutation.caller.actor, standing.instance) {
+        require_room(transaction, user).await?;
+    }
     let key = new.key.as_str();
     let inserted = pipeline::one(transaction, (INSERT, &[&key, &new.name, &new.description, &now])).await?;
     let row = inserted.first().ok_or_else(|| Error::AlreadyExists {
@@ -220,6 +227,20 @@ async fn create(
     journal
         .write(transaction, &[(INSERT_MEMBER, &[&id, &user, &owner])], project)
         .await
+}
+
+/// Refuses somebody who owns as many projects as they may.
+async fn require_room(transaction: &Transaction<'_>, user: Uuid) -> Result<(), Error> {
+    let reads: [pipeline::Query<'_>; 2] = [(LOCK_OWNER, &[&user]), (COUNT_OWNED, &[&user])];
+    let [_, counted] = pipeline::all(transaction, reads).await?;
+    let owned = counted.first().map(|row| rows::number(row, "owned")).transpose()?;
+    if owned >= Some(limits::OWNED_PROJECTS as u64) {
+        return Err(Error::LimitReached {
+            entity: Entity::Project,
+            limit: limits::OWNED_PROJECTS,
+        });
+    }
+    Ok(())
 }
 
 async fn update(

@@ -10,6 +10,7 @@ use super::audit::{self, Record};
 use super::error::{Entity, Error, Flaw};
 use super::journal::Journal;
 use super::lock::{self, Locked, Scope};
+use super::makers::Maker;
 use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::{Page, PageRequest};
 use super::{Store, pipeline, projects, rows};
@@ -23,21 +24,32 @@ const COUNT: &str = "
     join projects p on p.id = t.project_id
     where p.key = $1 and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())";
 const FIND: &str = "
-    select t.id, t.name, t.role, t.created_at, t.expires_at, t.revoked_at, u.used_at from service_tokens t
+    select t.id, t.name, t.role, t.created_at, t.expires_at, t.revoked_at, u.used_at, t.created_by_user, t.created_by_token,
+        coalesce(mu.email, mt.name, '') as created_by_name
+    from service_tokens t
     join projects p on p.id = t.project_id
+    left join users mu on mu.id = t.created_by_user
+    left join service_tokens mt on mt.id = t.created_by_token
     left join credential_uses u on u.kind = 'service_token' and u.id = t.id
     where p.key = $1 and t.id = $2";
 const LIST: &str = "
-    select t.id, t.name, t.role, t.created_at, t.expires_at, t.revoked_at, u.used_at from service_tokens t
+    select t.id, t.name, t.role, t.created_at, t.expires_at, t.revoked_at, u.used_at, t.created_by_user, t.created_by_token,
+        coalesce(mu.email, mt.name, '') as created_by_name
+    from service_tokens t
     join projects p on p.id = t.project_id
+    left join users mu on mu.id = t.created_by_user
+    left join service_tokens mt on mt.id = t.created_by_token
     left join service_tokens a on a.project_id = t.project_id and a.id = $2
     left join credential_uses u on u.kind = 'service_token' and u.id = t.id
     where p.key = $1
         and ($2 = '' or t.created_at < a.created_at or (t.created_at = a.created_at and t.id > a.id))
     order by t.created_at desc, t.id limit $3";
 const INSERT: &str = "
-    insert into service_tokens (id, project_id, name, role, secret_hash, created_at, expires_at)
-    values ($1, $2, $3, $4, $5, $6, $7)";
+    insert into service_tokens (
+        id, project_id, name, role, secret_hash, created_at, expires_at, created_by_user, created_by_token)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+/// When the calling token stops working.
+const EXPIRY: &str = "select expires_at from service_tokens where id = $1";
 const REVOKE: &str = "update service_tokens set revoked_at = $2 where id = $1";
 
 /// A service token, without its secret. What serialises is what audit entries keep.
@@ -61,6 +73,9 @@ pub struct ServiceToken {
     /// When it was last used, as far as replicas have told. `None`: never.
     #[serde(skip)]
     pub last_used_at: Option<Timestamp>,
+    /// Who made it. `None`: whoever runs the installation.
+    #[serde(skip)]
+    pub created_by: Option<Maker>,
 }
 
 /// A service token to be.
@@ -81,7 +96,7 @@ pub struct NewServiceToken {
 impl Versioned for ServiceToken {}
 
 impl Store {
-    /// Makes a service token. An owner's is made by owners only.
+    /// Makes a service token. An owner's is made by owners only, and none that outlives it by a token that expires.
     pub async fn create_service_token(
         &self,
         mutation: &Mutation,
@@ -135,6 +150,7 @@ fn from_row(row: &Row) -> Result<ServiceToken, Error> {
         expires_at: rows::get(row, "expires_at")?,
         revoked_at: rows::get(row, "revoked_at")?,
         last_used_at: rows::get(row, "used_at")?,
+        created_by: Maker::from_row(row)?,
     })
 }
 
@@ -144,10 +160,14 @@ async fn create(
     project: &key::Project,
     new: NewServiceToken,
 ) -> Result<Written<ServiceToken>, Error> {
-    let reads: [pipeline::Query<'_>; 1] = [(COUNT, &[&project.as_str()])];
-    let (locked, [counted]) = lock::acquire(transaction, &mutation.caller, Scope::People(project), reads).await?;
+    let created_by = Maker::of(&mutation.caller);
+    let (maker_user, maker_token) = Maker::columns(created_by.as_ref());
+    let reads: [pipeline::Query<'_>; 2] = [(COUNT, &[&project.as_str()]), (EXPIRY, &[&maker_token])];
+    let (locked, [counted, calling]) =
+        lock::acquire(transaction, &mutation.caller, Scope::People(project), reads).await?;
     locked.require_grant(new.role)?;
-    check_new(&new, locked.now)?;
+    let calling = calling.first().map(|row| rows::get(row, "expires_at")).transpose()?;
+    check_new(&new, calling.flatten(), locked.now)?;
     let live = counted.first().map(|row| rows::number(row, "live")).transpose()?;
     if live >= Some(limits::SERVICE_TOKENS as u64) {
         return Err(Error::LimitReached {
@@ -171,6 +191,7 @@ async fn create(
         expires_at: expires_at.map(rows::kept),
         revoked_at: None,
         last_used_at: None,
+        created_by,
     };
     let mut journal = Journal::new(mutation, &locked);
     journal.record(record("service_token.create", project, None, Some(&token))?);
@@ -178,7 +199,17 @@ async fn create(
     let (id, name, hash) = (id.to_string(), token.name.clone(), secret_hash.0.as_slice());
     let insert: pipeline::Query<'_> = (
         INSERT,
-        &[&id, &locked.project.id, &name, &role.name(), &hash, &now, &expires_at],
+        &[
+            &id,
+            &locked.project.id,
+            &name,
+            &role.name(),
+            &hash,
+            &now,
+            &expires_at,
+            &maker_user,
+            &maker_token,
+        ],
     );
     let written = journal.write(transaction, &[insert], token).await;
     written.map_err(|error| error.about(&id))
@@ -226,8 +257,9 @@ async fn hold(
     Ok((locked, token))
 }
 
-/// Checks a token; paths are those of the request that makes one.
-fn check_new(new: &NewServiceToken, now: Timestamp) -> Result<(), Violations> {
+/// Checks a token; paths are those of the request that makes one. `calling` is when the token that makes it stops working: one that
+/// outlived it would be a way to go on.
+fn check_new(new: &NewServiceToken, calling: Option<Timestamp>, now: Timestamp) -> Result<(), Violations> {
     let mut violations = Violations::new();
     check::text(&mut violations, "name", &new.name, limits::NAME_CHARS);
     if new.expires_at.is_some_and(|expiry| expiry <= now) {
@@ -235,6 +267,13 @@ fn check_new(new: &NewServiceToken, now: Timestamp) -> Result<(), Violations> {
             "expire_time",
             "is in the past; leave it out for a token that never expires",
         );
+    }
+    if let Some(end) = calling
+        && new.expires_at.map(rows::kept).is_none_or(|expiry| expiry > end)
+    {
+        let description =
+            format!("must be {end} or before: the calling token expires then, and makes none that outlives it");
+        violations.add("expire_time", description);
     }
     violations.or(())
 }

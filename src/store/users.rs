@@ -2,9 +2,11 @@
 //! in the modules below; logins are in [`sessions`](super::sessions).
 
 mod administrator;
+mod identities;
 mod logins;
 mod manage;
 mod sign_up;
+mod update;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,8 +15,10 @@ use uuid::Uuid;
 
 pub use administrator::{Administrator, NewAdministrator};
 pub use logins::{FailedLogins, PEERS};
-pub use manage::{NewUser, Selector, UserPatch};
+pub(super) use manage::OTHER_ADMINISTRATORS;
+pub use manage::{NewUser, Selector};
 pub use sign_up::NewAccount;
+pub use update::UserPatch;
 
 use super::audit::Record;
 use super::error::{Entity, Error};
@@ -23,11 +27,21 @@ use super::page::etag;
 use super::{Store, pipeline, rows};
 use crate::domain::access::InstanceRole;
 use crate::domain::email::Email;
+use crate::domain::identity::IdentityKey;
 
-const FIND: &str = "
-    select id, email, password_hash, instance_role, active, version, created_at, updated_at from users where email_normalized = $1";
-pub(super) const FIND_BY_ID: &str = "
-    select id, email, password_hash, instance_role, active, version, created_at, updated_at from users where id = $1";
+/// What is read of an account. Its identities are three columns of lists in the same order.
+macro_rules! columns {
+    () => {
+        "id, email, email_normalized, password_hash, instance_role, active, version, created_at, updated_at,
+        array(select i.issuer from identities i where i.user_id = users.id order by i.issuer, i.subject) as issuers,
+        array(select i.subject from identities i where i.user_id = users.id order by i.issuer, i.subject) as subjects,
+        array(select i.email from identities i where i.user_id = users.id order by i.issuer, i.subject) as identity_emails"
+    };
+}
+use columns;
+
+const FIND: &str = concat!("select ", columns!(), " from users where email_normalized = $1");
+pub(super) const FIND_BY_ID: &str = concat!("select ", columns!(), " from users where id = $1");
 const INSERT: &str = "
     insert into users (id, email, email_normalized, password_hash, instance_role, active, created_at, updated_at)
     values ($1, $2, $3, $4, $5, true, $6, $6)";
@@ -37,7 +51,8 @@ const INSERT: &str = "
 pub struct User {
     /// Names it.
     pub id: Uuid,
-    /// As it was given.
+    /// As it was given. Of an account without an address of its own what its identity is called, for people to read: nothing finds
+    /// the account by it.
     pub email: String,
     /// Its role in the installation.
     pub role: Option<InstanceRole>,
@@ -49,6 +64,17 @@ pub struct User {
     pub updated_at: Timestamp,
     /// Changes with every change. Empty: nothing was written, only validated.
     pub etag: String,
+    /// Who else opens it, sorted. Empty also where nobody asked for them.
+    pub identities: Vec<Linked>,
+}
+
+/// An identity that opens an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    /// Which.
+    pub key: IdentityKey,
+    /// The e-mail address that the issuer told last. Empty: none.
+    pub email: String,
 }
 
 /// What a login is checked against.
@@ -132,12 +158,28 @@ fn from_row(row: &Row) -> Result<UserRow, Error> {
         created_at: rows::get(row, "created_at")?,
         updated_at: rows::get(row, "updated_at")?,
         etag: etag([version]),
+        identities: Vec::new(),
     };
     let password_hash = rows::get(row, "password_hash")?;
     Ok(UserRow {
         version,
         credentials: Credentials { user, password_hash },
     })
+}
+
+/// An account with its identities, of a row with [`columns`].
+fn with_identities(row: &Row) -> Result<UserRow, Error> {
+    let list = |column| rows::get::<Vec<String>>(row, column);
+    let (issuers, subjects, emails) = (list("issuers")?, list("subjects")?, list("identity_emails")?);
+    let linked = issuers.into_iter().zip(subjects).zip(emails);
+    let mut read = from_row(row)?;
+    read.credentials.user.identities = linked
+        .map(|((issuer, subject), email)| Linked {
+            key: IdentityKey { issuer, subject },
+            email,
+        })
+        .collect();
+    Ok(read)
 }
 
 /// What the audit log says of an account.
@@ -154,9 +196,16 @@ pub(super) fn record(action: &'static str, before: Option<&User>, after: Option<
 }
 
 /// An account as audit entries keep it.
-fn json(user: &User) -> Value {
+pub(super) fn json(user: &User) -> Value {
     let role = user.role.map(InstanceRole::name);
-    json!({ "email": user.email, "role": role, "active": user.active })
+    let mut content = json!({ "email": user.email, "role": role, "active": user.active });
+    if !user.identities.is_empty() {
+        let keys = user.identities.iter().map(|linked| &linked.key);
+        content["identities"] = keys
+            .map(|IdentityKey { issuer, subject }| json!({ "issuer": issuer, "subject": subject }))
+            .collect();
+    }
+    content
 }
 
 /// What the audit log says of something that happened to an account and did not change it.

@@ -14,4 +14,5 @@ mod support;
 mod administration;
 mod audit;
 mod dev;
+mod secrets;
 mod serve;

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::app::{App, Bearer, Client, EMAIL, PASSWORD, SIGNING_KEY, connect, log_in, login};
+use crate::people::{Person, set};
 use crate::refusals::{invalid, refused};
 use crate::support::{database, eventually, within};
 
@@ -169,13 +170,15 @@ async fn what_is_wrong_with_a_sign_up_is_told_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_looks_alike_is_another() {
     let app = open().await;
-    let look_alike = "\u{430}da@example.com";
+    // All Cyrillic, and in some fonts the same as `ycp`.
+    let (latin, look_alike) = ("ycp@example.com", "уср@example.com");
+    app.user(latin).await;
     anyone(&app.channel)
         .sign_up(sign_up(look_alike, OTHER_PASSWORD))
         .await
         .unwrap();
     refused(login(&app.channel, look_alike, PASSWORD).await, Code::Unauthenticated);
-    refused(login(&app.channel, EMAIL, OTHER_PASSWORD).await, Code::Unauthenticated);
+    refused(login(&app.channel, latin, OTHER_PASSWORD).await, Code::Unauthenticated);
     assert!(login(&app.channel, look_alike, OTHER_PASSWORD).await.is_ok());
 }
 
@@ -250,10 +253,12 @@ async fn nothing_but_a_refresh_token_refreshes() {
         &app.token,
         &token[..token.len() - 1],
         &made_up,
-        &"x".repeat(1_000_000),
+        &"x".repeat(60_000),
     ] {
         refused(refresh(&app.channel, token).await, Code::Unauthenticated);
     }
+    let huge = refresh(&app.channel, &"x".repeat(70_000)).await;
+    refused(huge, Code::ResourceExhausted);
     refused(who_am_i(&app.channel, &token).await, Code::Unauthenticated);
 }
 
@@ -380,6 +385,40 @@ async fn who_tries_too_often_is_told_to_wait_whether_or_not_there_is_such_an_acc
         refusals.push(status.message().to_owned());
     }
     assert_eq!(refusals[0], refusals[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_up_many_addresses_is_told_to_wait_and_an_administrator_is_not() {
+    let app = App::start_with(database().await, few).await;
+    app.project("shop").await;
+    let curious = Person::member(&app, "eve@example.com", "shop", pb::ProjectRole::Owner).await;
+    let guess = |n| pb::SetMemberRequest {
+        validate_only: true,
+        ..set("shop", &format!("user-{n}@example.com"), pb::ProjectRole::Viewer)
+    };
+    for n in 0..8 {
+        let mut projects = curious.projects(&app.channel);
+        refused(projects.set_member(guess(n)).await, Code::NotFound);
+    }
+    let status = refused(
+        curious.projects(&app.channel).set_member(guess(9)).await,
+        Code::ResourceExhausted,
+    );
+    assert!(retry_after(&status) > Duration::from_mins(5), "{status:?}");
+    for n in 0..10 {
+        refused(app.projects().set_member(guess(n)).await, Code::NotFound);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_not_gone_on_with_as_often_as_one_likes() {
+    let app = App::start_with(database().await, few).await;
+    let mut token = log_in(&app.channel, EMAIL, PASSWORD).await.unwrap().refresh_token;
+    for _ in 0..3 {
+        token = refresh(&app.channel, &token).await.unwrap().refresh_token;
+    }
+    let status = refused(refresh(&app.channel, &token).await, Code::ResourceExhausted);
+    assert!(retry_after(&status) > Duration::from_mins(5), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

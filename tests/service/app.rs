@@ -355,6 +355,7 @@ pub fn options(database: &Database) -> server::Options {
             },
             ..accounts::Options::default()
         },
+        openid: None,
         workers: 2,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

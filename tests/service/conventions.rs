@@ -90,9 +90,9 @@ async fn every_mutation_with_a_request_id_acts_once() {
         key_id,
         ..Default::default()
     };
-    let revoked = replays!(app.environments(), revoke_key, revoke, |request| request
-        .key_id
-        .push('0'));
+    let revoked = replays!(app.environments(), revoke_key, revoke, |request| {
+        request.key_id = "0000000000000000".into();
+    });
     assert!(revoked.changed);
 
     let delete = pb::DeleteEnvironmentRequest {

@@ -201,7 +201,7 @@ async fn what_is_no_invitation_is_refused_like_any_stranger() {
     for wrong in [
         &token[..token.len() - 1],
         &mixed,
-        &"x".repeat(100_000),
+        &"x".repeat(60_000),
         "\u{0}'; drop table users",
     ] {
         let status = refused(accept(&app, &bob, wrong).await, Code::PermissionDenied);

@@ -1,7 +1,9 @@
 //! What machines show: service tokens, and keys that change their secret.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use halyard::domain::access::{Permission, Role, Standing};
 use halyard::pb::admin::v1 as pb;
 use halyard::pb::admin::v1::ProjectRole::{Admin, Developer, Owner, Viewer};
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
@@ -247,10 +249,17 @@ async fn bad_service_tokens_are_refused() {
         .await;
     refused(unknown, Code::NotFound);
     let (_, secret) = service_token(&app, "shop", Viewer).await;
+    let (_, other) = service_token(&app, "shop", Owner).await;
+    // The id of one with the secret of the other, and a checksum that fits.
+    let at = "halyard_service_".len() + 16;
+    let mixed = format!("{}{}", &other[..at], &secret[at..secret.len() - 9]);
+    let mixed = format!("{mixed}_{:08x}", crc32fast::hash(mixed.as_bytes()));
+    assert_eq!(mixed.len(), secret.len());
     for wrong in [
         &secret[..secret.len() - 1],
         &secret.replace("service", "server"),
         "halyard_service_",
+        &mixed,
     ] {
         refused(who_am_i(&app.channel, wrong).await, Code::Unauthenticated);
     }
@@ -446,10 +455,19 @@ async fn a_replica_that_stops_tells_what_was_used() {
     let (id, secret) = service_token(&app, "shop", Viewer).await;
     let (replica, channel) = app.replica().await;
     let began_at = jiff::Timestamp::now();
-    evaluate(&channel, &keys.server, "f", 0).await.unwrap();
-    who_am_i(&channel, &secret).await.unwrap();
+    for _ in 0..100 {
+        evaluate(&channel, &keys.server, "f", 0).await.unwrap();
+        who_am_i(&channel, &secret).await.unwrap();
+    }
     drop(channel);
     replica.stop().await.unwrap();
+    // Not with every call: at once after a quiet time at most, and at the end.
+    let sql = app.database.client().await;
+    sql.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
+    let written = "select pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) from pg_class c
+        where relname = 'credential_uses'";
+    let written: i64 = sql.query_one(written, &[]).await.unwrap().get(0);
+    assert!(written <= 4, "{written} writes");
     let list = pb::ListKeysRequest {
         project: "shop".into(),
         environment: "dev".into(),
@@ -474,4 +492,39 @@ async fn a_replica_that_stops_tells_what_was_used() {
     };
     app.projects().delete_project(delete).await.unwrap();
     assert_eq!(app.server.store().purge_uses().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everyone_is_told_just_what_the_matrix_grants() {
+    let app = App::start().await;
+    app.project("shop").await;
+    for (role, stored) in [
+        (Owner, Role::Owner),
+        (pb::ProjectRole::Admin, Role::Admin),
+        (Developer, Role::Developer),
+        (Viewer, Role::Viewer),
+    ] {
+        let person = Person::member(&app, &format!("{}@example.com", stored.name()), "shop", role).await;
+        let (_, machine) = service_token(&app, "shop", role).await;
+        for (credential, machine) in [(person.token(), false), (machine, true)] {
+            let me = who_am_i(&app.channel, &credential).await.unwrap();
+            let granted = |project| {
+                let standing = Standing {
+                    instance: None,
+                    project,
+                    machine,
+                };
+                let granted = Permission::ALL.into_iter().filter(|it| it.granted_to(standing));
+                granted.map(|it| it.name().to_owned()).collect::<BTreeSet<_>>()
+            };
+            assert!(me.permissions.iter().eq(&granted(None)), "{me:?}");
+            let [in_shop] = &me.project_permissions[..] else {
+                panic!("{me:?}");
+            };
+            assert!(
+                in_shop.permissions.iter().eq(&granted(Some(stored))),
+                "{stored:?} {me:?}"
+            );
+        }
+    }
 }

@@ -14,14 +14,14 @@ use halyard::pb::admin::v1 as pb;
 use halyard::pb::admin::v1::ProjectRole::{self, Admin, Developer, Owner, Viewer};
 use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
 use prost_types::field_descriptor_proto::Type;
+use prost_types::method_options::IdempotencyLevel;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use crate::app::{App, bool_flag};
 use crate::people::{Person, service_token, showing};
+use crate::raw;
 use crate::support::within;
 
 /// Who passes the gate of a method.
@@ -359,16 +359,11 @@ impl World {
 
     /// What comes of one call.
     async fn call(&self, method: &Method, who: Who, place: Place) -> Result<(), Status> {
-        let mut client = tonic::client::Grpc::new(self.app.channel.clone());
-        within("the channel", client.ready()).await.unwrap();
-        let mut request = Request::new(method.request(place, &self.uploads));
-        if let Some(credential) = self.credential(who, place) {
-            let header = format!("Bearer {credential}").parse().unwrap();
-            request.metadata_mut().insert("authorization", header);
-        }
-        let path = method.path.parse().unwrap();
-        let mut answer = client.server_streaming(request, path, Raw).await?.into_inner();
-        within("an answer", answer.message()).await.map(drop)
+        let credential = self.credential(who, place);
+        let request = method.request(place, &self.uploads);
+        raw::call(&self.app.channel, &method.path, credential.as_deref(), request)
+            .await
+            .map(drop)
     }
 }
 
@@ -426,6 +421,7 @@ struct Method {
     path: String,
     name: String,
     input: String,
+    only_reads: bool,
     messages: BTreeMap<String, DescriptorProto>,
 }
 
@@ -451,6 +447,11 @@ fn methods() -> Vec<Method> {
                     name: path["/halyard.".len()..].to_owned(),
                     path,
                     input: method.input_type().to_owned(),
+                    only_reads: method
+                        .options
+                        .as_ref()
+                        .map(prost_types::MethodOptions::idempotency_level)
+                        == Some(IdempotencyLevel::NoSideEffects),
                     messages: messages.clone(),
                 });
             }
@@ -534,44 +535,6 @@ impl Method {
             let nested = self.message(field.type_name(), place, uploads);
             prost::encoding::bytes::encode(number, &nested, bytes);
         }
-    }
-}
-
-/// Messages as they are.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, bytes: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        bytes.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        bytes.advance(bytes.remaining());
-        Ok(Some(()))
     }
 }
 
@@ -665,4 +628,32 @@ async fn every_cell_of_the_matrix_is_as_the_table_says() {
         wrong.extend(found.into_iter().flatten());
     }
     assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Whoever is denied something may have wanted to change it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_is_denied_the_mutations_are_told() {
+    let world = World::new().await;
+    let mut told = Vec::new();
+    for method in methods() {
+        let answer = world.call(&method, Who::Stranger, Place::Own).await;
+        if class(&answer) == Class::Denied && !method.only_reads {
+            told.push(method.path[1..].to_owned());
+        }
+    }
+    assert!(told.len() > 30, "{told:?}");
+    let World { app, .. } = world;
+    // What is still pending is written at the end.
+    app.server.stop().await.unwrap();
+    let sql = app.database.client().await;
+    let entries = "select entity_key from audit_entries where action = 'method.denied' order by 1";
+    let entries: Vec<String> = sql
+        .query(entries, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(entries, told);
 }

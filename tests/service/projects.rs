@@ -5,6 +5,7 @@ use tonic::{Code, Request};
 use uuid::Uuid;
 
 use crate::app::{App, evaluate};
+use crate::people::{Person, remove};
 use crate::refusals::{invalid, refused};
 
 fn create(key: &str) -> pb::CreateProjectRequest {
@@ -219,4 +220,39 @@ async fn the_audit_log_knows_who_did_what_why() {
     );
     assert!(row.get::<_, Option<String>>("before").is_none());
     assert!(text("after").contains("shop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_owns_as_many_projects_as_they_may_creates_none() {
+    let app = App::start().await;
+    let eve = Person::new(&app, "eve@example.com").await;
+    let insert = "
+        with made as (
+            insert into projects (key, name, description, created_at, updated_at)
+            select 'old-' || n, '', '', now(), now() from generate_series(1, 1000) n returning id, key
+        ), head as (
+            insert into audit_heads (chain, sequence, hash) select id::text, 0, sha256('') from made
+        )
+        insert into members (project_id, user_id, role)
+        select made.id, users.id, case when made.key = 'old-1000' and users.id = $1 then 'admin' else 'owner' end
+        from made, users";
+    let sql = app.database.client().await;
+    sql.execute(insert, &[&eve.id]).await.unwrap();
+    let owned = "select count(*) from members where user_id = $1 and role = 'owner'";
+    let owned = async || -> i64 { sql.query_one(owned, &[&eve.id]).await.unwrap().get(0) };
+    assert_eq!(owned().await, 999);
+    // Of two at the same time one is the last.
+    let (mut one, mut other) = (eve.projects(&app.channel), eve.projects(&app.channel));
+    let answers = tokio::join!(one.create_project(create("one")), other.create_project(create("other")));
+    let answers = [answers.0, answers.1];
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+    for lost in answers.into_iter().filter(Result::is_err) {
+        refused(lost, Code::ResourceExhausted);
+    }
+    refused(one.create_project(create("another")).await, Code::ResourceExhausted);
+    assert_eq!(owned().await, 1000);
+    // Administrators create on, and what is given up makes room.
+    app.projects().create_project(create("hers")).await.unwrap();
+    one.remove_member(remove("old-1", &eve.email)).await.unwrap();
+    one.create_project(create("another")).await.unwrap();
 }

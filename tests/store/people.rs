@@ -19,7 +19,8 @@ pub fn new_user(address: &str) -> NewUser {
         id: Uuid::new_v4(),
         email: email(address),
         role: None,
-        password_hash: "hash".into(),
+        password_hash: Some("hash".into()),
+        identities: Vec::new(),
     }
 }
 

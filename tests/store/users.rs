@@ -424,3 +424,12 @@ async fn signing_up_with_a_taken_address_changes_nothing_and_is_recorded() {
     assert_eq!(world.store.get_user(&Selector::Id(eve.id)).await.unwrap(), eve);
     assert_eq!(world.count("users").await, 2);
 }
+
+#[tokio::test]
+async fn an_account_without_an_address_has_no_password() {
+    let world = empty().await;
+    let insert = "insert into users (id, email, password_hash) values (gen_random_uuid(), 'zoe', 'hash')";
+    let error = world.sql.batch_execute(insert).await.unwrap_err();
+    let constraint = error.as_db_error().and_then(|error| error.constraint());
+    assert_eq!(constraint, Some("users_password_check"));
+}

@@ -15,7 +15,7 @@ mod warnings;
 use std::collections::{HashMap, HashSet};
 
 pub use definition::{definition, metadata};
-pub use part::text;
+pub use part::{id, text};
 pub use segment::targeting_key;
 
 use super::draft;

@@ -10,6 +10,9 @@ pub(super) const NUL: &str = "holds a NUL character; leave it out";
 /// Nor should it hold others of its kind, which nobody sees and a form writes with six bytes.
 pub(super) const CONTROL: &str = "holds a control character";
 
+/// Hexadecimal digits in the id of a credential.
+const ID_DIGITS: usize = 16;
+
 /// Checks the length of a text, and that it holds no control characters but line breaks and tabs.
 pub fn text(violations: &mut Violations, field: &str, text: &str, max_chars: usize) {
     if text.chars().count() > max_chars {
@@ -17,6 +20,17 @@ pub fn text(violations: &mut Violations, field: &str, text: &str, max_chars: usi
     }
     if has_control(text) {
         violations.add(field, CONTROL);
+    }
+}
+
+/// Checks the id of a credential; `what` says of which. What is none is not repeated: it may be the secret itself.
+pub fn id(violations: &mut Violations, field: &str, text: &str, what: &str) {
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != ID_DIGITS || !text.bytes().all(is_digit) {
+        violations.add(
+            field,
+            format!("is not the id of {what}: {ID_DIGITS} hexadecimal digits"),
+        );
     }
 }
 

@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::auth::{check_new, write_membership};
 use super::users::write_user;
-use super::{Auth, REASON, answer};
+use super::{Auth, answer};
 use crate::auth::invitations::{self, Presented};
 use crate::domain::email::Email;
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::convert::common::finish;
-use crate::rpc::front::Caller;
+use crate::rpc::front::{self, Caller, REASON};
 use crate::rpc::{Answer, Refusal};
 use crate::store::invitations::{Invitee, Joined, Newcomer, Shown};
 use crate::store::{self, Actor, Mutation, Written};
@@ -27,7 +27,7 @@ const METHOD: &str = "/halyard.admin.v1.AuthService/AcceptInvitation";
 struct Visitor {
     /// `None`: nobody we know yet.
     caller: Option<Caller>,
-    peer: String,
+    peer: Option<IpAddr>,
     reason: String,
 }
 
@@ -61,7 +61,7 @@ impl Auth {
         let Presented { id, hash } = invitations::parse(token.expose_secret()).ok_or(Refusal::Denied)?;
         let shown = Shown { id, secret_hash: hash };
         let invitee = match wanted {
-            Some(wanted) => Invitee::Newcomer(self.admit(shown, wanted).await?),
+            Some(wanted) => Invitee::Newcomer(self.admit(shown, wanted, visitor.peer).await?),
             None => Invitee::Account(visitor.person()?),
         };
         let mutation = visitor.mutation(&invitee);
@@ -72,9 +72,13 @@ impl Auth {
         answer(joined.await.map_err(Refusal::Store)?, response)
     }
 
-    /// An account to be, once it is clear that there is an invitation: nobody else makes us hash.
-    async fn admit(&self, shown: Shown<'_>, wanted: Wanted) -> Result<Newcomer, Refusal> {
+    /// An account to be, once it is clear that there is an invitation: nobody else makes us hash. Nor does who has one make us hash
+    /// as often as they like, or try which addresses are taken: an invitation outlives every try that fails.
+    async fn admit(&self, shown: Shown<'_>, wanted: Wanted, peer: Option<IpAddr>) -> Result<Newcomer, Refusal> {
+        let turn = self.accounts.turn_of_a_stranger().await?;
         self.accounts.store.check_invitation(shown).await?;
+        drop(turn);
+        self.accounts.admit(&wanted.email, peer)?;
         Ok(Newcomer {
             id: Uuid::now_v7(),
             email: wanted.email,
@@ -85,12 +89,10 @@ impl Auth {
 
 impl Visitor {
     fn of<M>(request: &Request<M>) -> Self {
-        let peer = request.extensions().get::<IpAddr>();
-        let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
         Self {
             caller: request.extensions().get::<Caller>().cloned(),
-            peer: peer.map(ToString::to_string).unwrap_or_default(),
-            reason: reason.unwrap_or_default().to_owned(),
+            peer: request.extensions().get::<IpAddr>().copied(),
+            reason: front::reason(request.metadata().as_ref()).to_owned(),
         }
     }
 
@@ -115,7 +117,7 @@ impl Visitor {
                 actor: Actor::User(actor),
                 name,
                 credential,
-                peer: self.peer,
+                peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
                 reason: self.reason,
             },
             method: METHOD,

@@ -101,7 +101,7 @@ impl AuthService for Auth {
 
     async fn logout(&self, request: Request<pb::LogoutRequest>) -> Answer<pb::LogoutResponse> {
         let (call, pb::LogoutRequest {}) = Call::open(request)?;
-        let session = call.caller.session.ok_or(Refusal::Unauthenticated)?;
+        let session = call.caller.session.ok_or(Refusal::NoSession)?;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, "", false);
         let mutation = violations.or(mutation).map_err(Refusal::Invalid)?;
@@ -143,7 +143,8 @@ impl AuthService for Auth {
         let email = finish(violations, email).map_err(Refusal::Invalid)?;
 
         let wrong = || Refusal::Invalid(Violations::one("current_password", "is not the current password"));
-        let verified = self.accounts.verified(&email, Some(&known), current, call.peer).await?;
+        self.accounts.admit(&email, call.peer)?;
+        let verified = self.accounts.verified(Some(&known), current).await?;
         let Some((user, verified_hash)) = verified else {
             self.accounts.refuse(Some(&known), call.peer);
             return Err(wrong().into());
@@ -250,6 +251,7 @@ fn write_known(id: Uuid, user: &access::User) -> pb::User {
         create_time: Some(timestamp(*created_at)),
         update_time: None,
         etag: String::new(),
+        identities: Vec::new(),
     }
 }
 

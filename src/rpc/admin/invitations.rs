@@ -17,6 +17,7 @@ use crate::rpc::convert::common::{finish, key, read_timestamp, timestamp};
 use crate::rpc::{Answer, Refusal};
 use crate::store::Written;
 use crate::store::invitations::{Invitation, NewInvitation};
+use crate::store::makers::Maker;
 
 /// How long an invitation lasts when nobody says.
 const LIFETIME: Duration = Duration::from_hours(7 * 24);
@@ -106,10 +107,7 @@ impl Projects {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let project: Option<key::Project> = key(&mut violations, "project", &project);
         call.authorise(project.as_ref()).await?;
-        check::text(&mut violations, "invitation_id", &invitation_id, limits::KEY_BYTES);
-        if invitation_id.is_empty() {
-            violations.add("invitation_id", "is empty; name the invitation to revoke");
-        }
+        check::id(&mut violations, "invitation_id", &invitation_id, "an invitation");
         let project = finish(violations, project).map_err(Refusal::Invalid)?;
         let response = |written: &Written<Invitation>| pb::RevokeInvitationResponse {
             invitation: Some(write(&written.entity)),
@@ -148,6 +146,7 @@ fn write(invitation: &Invitation) -> pb::Invitation {
         revoked_at,
         accepted_at,
         accepted_by,
+        created_by,
     } = invitation;
     pb::Invitation {
         id: id.clone(),
@@ -158,5 +157,7 @@ fn write(invitation: &Invitation) -> pb::Invitation {
         revoke_time: revoked_at.map(timestamp),
         accept_time: accepted_at.map(timestamp),
         accepted_by: accepted_by.map(|user| user.to_string()).unwrap_or_default(),
+        created_by: created_by.as_ref().map(Maker::to_string).unwrap_or_default(),
+        created_by_name: created_by.as_ref().map(|maker| maker.name.clone()).unwrap_or_default(),
     }
 }

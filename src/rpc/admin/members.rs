@@ -60,6 +60,9 @@ impl Projects {
         let role = read_role(&mut violations, role);
         let ((project, account), role) =
             finish(violations, project.zip(account).zip(role)).map_err(Refusal::Invalid)?;
+        if !call.caller.is_administrator() {
+            self.accounts.look_up(call.caller.principal)?;
+        }
         let response = |written: &Written<Member>| pb::SetMemberResponse {
             member: Some(write(&written.entity)),
             changed: written.changed,

@@ -34,7 +34,7 @@ pub use users::Users;
 use self::paging::Paging;
 use super::convert::common;
 use super::convert::common::PageSizes;
-use super::front::{Caller, Deadline};
+use super::front::{self, Caller, Deadline, REASON};
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
@@ -42,9 +42,6 @@ use crate::domain::{check, key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::store::environments::Address;
 use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestId, Store, Written};
-
-/// The metadata with which a caller says why.
-const REASON: &str = "x-halyard-reason";
 
 /// A request, taken apart.
 struct Call {
@@ -77,8 +74,7 @@ impl Call {
             .ok_or(Refusal::Unauthenticated)?;
         let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
         let peer = request.extensions().get::<IpAddr>().copied();
-        let reason = request.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
-        let reason = reason.unwrap_or_default().to_owned();
+        let reason = front::reason(request.metadata().as_ref()).to_owned();
         let mut message = request.into_inner();
         let secrets = take(&mut message);
         let hash = form_hash(&message.encode_to_vec());

@@ -1,9 +1,11 @@
 //! Projects.
 
 use std::mem::take;
+use std::sync::Arc;
 
 use tonic::{Request, Response};
 
+use super::accounts::Accounts;
 use super::{Call, answer, name_or, recorded, texts};
 use crate::domain::access::Principal;
 use crate::domain::invalid::Violations;
@@ -19,12 +21,13 @@ use crate::store::{Store, Written};
 /// The service.
 pub struct Projects {
     pub(super) store: Store,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl Projects {
-    /// Keeps projects in this store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// Keeps projects in this store, and looks their people up among these accounts.
+    pub fn new(store: Store, accounts: Arc<Accounts>) -> Self {
+        Self { store, accounts }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::service_token_service_server::ServiceTokenService;
 use crate::rpc::convert::common::{finish, key, read_timestamp, timestamp};
 use crate::rpc::{Answer, Refusal};
+use crate::store::makers::Maker;
 use crate::store::service_tokens::{NewServiceToken, ServiceToken};
 use crate::store::{Store, Written};
 
@@ -153,6 +154,7 @@ fn write(token: &ServiceToken) -> pb::ServiceToken {
         expires_at,
         revoked_at,
         last_used_at,
+        created_by,
     } = token;
     pb::ServiceToken {
         id: id.to_string(),
@@ -162,5 +164,7 @@ fn write(token: &ServiceToken) -> pb::ServiceToken {
         expire_time: expires_at.map(timestamp),
         revoke_time: revoked_at.map(timestamp),
         last_use_time: last_used_at.map(timestamp),
+        created_by: created_by.as_ref().map(Maker::to_string).unwrap_or_default(),
+        created_by_name: created_by.as_ref().map(|maker| maker.name.clone()).unwrap_or_default(),
     }
 }

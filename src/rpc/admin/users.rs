@@ -1,5 +1,7 @@
 //! Accounts, for administrators.
 
+mod messages;
+
 use std::mem::take;
 use std::sync::Arc;
 
@@ -9,18 +11,18 @@ use uuid::Uuid;
 
 use super::accounts::Accounts;
 use super::auth::check_new;
-use super::roles::write_instance_role;
 use super::{Call, answer, recorded};
-use crate::domain::access::InstanceRole;
-use crate::domain::email::Email;
+use crate::domain::email::{self, Email};
 use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::user_service_server::UserService;
-use crate::rpc::convert::common::{Mask, finish, required, timestamp};
+use crate::rpc::convert::common::{Mask, finish, required};
 use crate::rpc::{Answer, Refusal};
-use crate::store::Written;
 use crate::store::users::{NewUser, Selector, User, UserPatch};
+use crate::store::{self, Written};
+pub(super) use messages::write_user;
+use messages::{Described, read_id};
 
 /// The service.
 pub struct Users {
@@ -56,14 +58,25 @@ impl UserService for Users {
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
         let user = required(&mut violations, "user", user).map(|user| Described::read(&mut violations, user));
         let email = user.as_ref().and_then(|user| user.read_email(&mut violations));
-        check_new(&mut violations, "password", email.as_ref(), &password);
+        let identities = user.as_ref().and_then(|user| user.read_identities(&mut violations));
+        let asks_for_identities = user.as_ref().is_some_and(|user| !user.identities.is_empty());
+        let opened_otherwise = password.expose_secret().is_empty() && asks_for_identities;
+        if !opened_otherwise {
+            check_new(&mut violations, "password", email.as_ref(), &password);
+        }
         let role = user.and_then(|user| user.role);
-        let (email, role) = finish(violations, email.zip(role)).map_err(Refusal::Invalid)?;
+        let ((email, role), identities) =
+            finish(violations, email.zip(role).zip(identities)).map_err(Refusal::Invalid)?;
         let new = NewUser {
             id: Uuid::now_v7(),
             email,
             role: role.into_option(),
-            password_hash: self.hash(password).await?,
+            password_hash: if opened_otherwise {
+                None
+            } else {
+                Some(self.hash(password).await?)
+            },
+            identities,
         };
         let response = |written: &Written<User>| pb::CreateUserResponse {
             user: Some(write_user(&written.entity)),
@@ -112,7 +125,7 @@ impl UserService for Users {
         } = message;
         check::text(&mut violations, "filter", &filter, limits::EMAIL_BYTES);
         violations.or(()).map_err(Refusal::Invalid)?;
-        let filter = filter.to_lowercase();
+        let filter = email::fold(&filter);
         let found = self.accounts.store.list_users(&filter, &paging.request).await;
         let (users, next_page_token) = paging.write(found.map_err(Refusal::Store)?, write_user);
         Ok(Response::new(pb::ListUsersResponse { users, next_page_token }))
@@ -133,14 +146,20 @@ impl UserService for Users {
         call.caller.authorise(None).await?;
         let mut violations = Violations::new();
         let mutation = call.mutation(&mut violations, &request_id, validate_only);
-        let fields = ["email", "role", "active", "password"];
+        let fields = ["email", "role", "active", "password", "identities"];
         let mask = Mask::read(&mut violations, update_mask.as_ref(), &fields);
         let user = required(&mut violations, "user", user).map(|user| Described::read(&mut violations, user));
         let id = user
             .as_ref()
             .and_then(|user| read_id(&mut violations, "user.id", &user.id));
-        let email = match &user {
-            Some(user) if mask.has("email") => user.read_email(&mut violations),
+        let email = match (&user, id) {
+            // Sent back as it was shown, it is not to become the own address of an account that has none.
+            (Some(user), Some(id)) if update_mask.is_none() && self.is_shown(id, &user.email).await? => None,
+            (Some(user), _) if mask.has("email") => user.read_email(&mut violations),
+            (Some(_) | None, _) => None,
+        };
+        let identities = match &user {
+            Some(user) if update_mask.is_some() && mask.has("identities") => user.read_identities(&mut violations),
             Some(_) | None => None,
         };
         let sets_password = mask.has("password") && (update_mask.is_some() || !password.expose_secret().is_empty());
@@ -163,6 +182,7 @@ impl UserService for Users {
             role: user.role.and_then(|role| mask.pick("role", role.into_option())),
             active: mask.pick("active", user.active),
             password_hash,
+            identities,
         };
         let response = |written: &Written<User>| pb::UpdateUserResponse {
             user: Some(write_user(&written.entity)),
@@ -199,96 +219,18 @@ impl UserService for Users {
 }
 
 impl Users {
+    /// Whether this is what is shown as an account's address.
+    async fn is_shown(&self, id: Uuid, email: &str) -> Result<bool, Refusal> {
+        match self.accounts.store.get_user(&Selector::Id(id)).await {
+            Ok(user) => Ok(user.email == email),
+            Err(store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The address of an account. `None`: it cannot be read, having been edited by hand.
     async fn address(&self, id: Uuid) -> Result<Option<Email>, Refusal> {
         let user = self.accounts.store.get_user(&Selector::Id(id)).await?;
         Ok(Email::new(&user.email).ok())
-    }
-}
-
-/// What a request says of an account.
-struct Described {
-    id: String,
-    email: String,
-    /// `None`: it is no role, which has been noted.
-    role: Option<AskedRole>,
-    active: bool,
-}
-
-/// A role in the installation, or none.
-#[derive(Clone, Copy)]
-enum AskedRole {
-    Unspecified,
-    Given(InstanceRole),
-}
-
-impl AskedRole {
-    fn into_option(self) -> Option<InstanceRole> {
-        match self {
-            Self::Unspecified => None,
-            Self::Given(role) => Some(role),
-        }
-    }
-}
-
-impl Described {
-    fn read(violations: &mut Violations, user: pb::User) -> Self {
-        let pb::User {
-            id,
-            email,
-            role,
-            active,
-            create_time: _,
-            update_time: _,
-            etag: _,
-        } = user;
-        let role = match pb::InstanceRole::try_from(role) {
-            Ok(pb::InstanceRole::Unspecified) => Some(AskedRole::Unspecified),
-            Ok(pb::InstanceRole::Administrator) => Some(AskedRole::Given(InstanceRole::Administrator)),
-            Err(_) => {
-                violations.add("user.role", "is not a role that this version knows");
-                None
-            }
-        };
-        Self {
-            id,
-            email,
-            role,
-            active,
-        }
-    }
-
-    fn read_email(&self, violations: &mut Violations) -> Option<Email> {
-        violations.take("user.email", Email::new(&self.email))
-    }
-}
-
-fn read_id(violations: &mut Violations, field: &str, text: &str) -> Option<Uuid> {
-    let id = Uuid::try_parse(text).ok();
-    if id.is_none() {
-        violations.add(field, "is not the id of an account, a UUID");
-    }
-    id
-}
-
-/// An account, as it is stored.
-pub(super) fn write_user(user: &User) -> pb::User {
-    let User {
-        id,
-        email,
-        role,
-        active,
-        created_at,
-        updated_at,
-        etag,
-    } = user;
-    pb::User {
-        id: id.to_string(),
-        email: email.clone(),
-        role: write_instance_role(*role).into(),
-        active: *active,
-        create_time: Some(timestamp(*created_at)),
-        update_time: Some(timestamp(*updated_at)),
-        etag: etag.clone(),
     }
 }

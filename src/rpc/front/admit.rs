@@ -7,7 +7,8 @@ use http::Request;
 use tonic::body::Body;
 use uuid::Uuid;
 
-use super::caller::{Application, Caller, bearer};
+use super::caller::{Application, Caller, bearer, peer};
+use super::openid::{OpenId, Visitor};
 use super::uses::Uses;
 use crate::auth::{jwt, keys, service_tokens};
 use crate::domain::access::{Directory, KeyKind, Principal, Term};
@@ -20,6 +21,7 @@ pub struct Authenticator {
     hub: Arc<Hub>,
     tokens: Arc<jwt::Tokens>,
     uses: Arc<Uses>,
+    openid: Option<OpenId>,
 }
 
 /// Who was let in, for the log.
@@ -39,6 +41,22 @@ struct Admitted {
     directory: Arc<Directory>,
 }
 
+impl From<Visitor> for Admitted {
+    fn from(visitor: Visitor) -> Self {
+        let Visitor {
+            user,
+            credential,
+            directory,
+        } = visitor;
+        Self {
+            principal: Principal::User(user),
+            credential,
+            session: None,
+            directory,
+        }
+    }
+}
+
 /// What a credential turned out to be.
 enum Verdict<T> {
     Known(T),
@@ -51,8 +69,18 @@ enum Verdict<T> {
 impl Authenticator {
     /// Checks keys and service tokens against the hub's directory, access tokens with `tokens`.
     pub fn new(hub: Arc<Hub>, tokens: Arc<jwt::Tokens>) -> Self {
-        let uses = Arc::default();
-        Self { hub, tokens, uses }
+        Self {
+            hub,
+            tokens,
+            uses: Arc::default(),
+            openid: None,
+        }
+    }
+
+    /// Lets an issuer's people in too.
+    #[must_use]
+    pub fn with_openid(self, openid: Option<OpenId>) -> Self {
+        Self { openid, ..self }
     }
 
     /// Which keys and service tokens have let somebody in.
@@ -109,6 +137,10 @@ impl Authenticator {
             directory,
         } = if service_tokens::is_meant(text) {
             self.machine(text).await?
+        } else if let Some(openid) = self.openid.as_ref().filter(|openid| openid.is_meant(text)) {
+            let peer = peer(request).map(|peer| peer.to_string()).unwrap_or_default();
+            // Boxed for the same reason as below.
+            Box::pin(openid.admit(text, method, &self.hub, peer)).await?.into()
         } else {
             self.person(text).await?
         };

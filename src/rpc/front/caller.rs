@@ -14,6 +14,9 @@ use crate::rpc::Refusal;
 use crate::rpc::methods::{Method, Needs};
 use crate::watch::Hub;
 
+/// The metadata with which a caller says why.
+pub const REASON: &str = "x-halyard-reason";
+
 /// An application, by its environment key.
 #[derive(Debug, Clone)]
 pub struct Application {
@@ -109,6 +112,12 @@ pub fn peer<B>(request: &Request<B>) -> Option<IpAddr> {
     connection
         .and_then(tonic::transport::server::TcpConnectInfo::remote_addr)
         .map(|address| address.ip())
+}
+
+/// Why the caller calls, as it says. Empty: it does not, or not in words.
+pub fn reason(headers: &http::HeaderMap) -> &str {
+    let reason = headers.get(REASON).and_then(|reason| reason.to_str().ok());
+    reason.unwrap_or_default()
 }
 
 /// The credential of a request: the text behind `authorization: Bearer `.

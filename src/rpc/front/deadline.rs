@@ -26,6 +26,12 @@ impl Deadline {
         )
     }
 
+    /// This deadline, or `longest` from now if that is earlier.
+    pub fn at_most(self, longest: Duration) -> Self {
+        let end = Instant::now() + longest;
+        Self(Some(self.0.map_or(end, |deadline| deadline.min(end))))
+    }
+
     /// The moment, on the monotonic clock. `None`: none.
     pub fn instant(self) -> Option<Instant> {
         self.0

@@ -4,6 +4,7 @@
 //! a count, and there is a limit to how many are remembered.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,14 +12,14 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::Caller;
-use crate::domain::access::Permission;
-use crate::domain::key;
-use crate::rpc::methods::{Method, Needs};
+use crate::domain::{key, limits};
 use crate::store::audit::Denial;
 use crate::store::{self, Actor};
 
-/// Denials of different callers, methods and projects that are remembered at a time.
+/// Denials of different callers, methods and projects that are remembered at a time; what comes then is counted together.
 const MOST: usize = 1_000;
+/// In place of the method, of those that are counted together.
+const SEVERAL: &str = "several";
 
 /// Denials that are not written down yet.
 #[derive(Debug, Default)]
@@ -46,28 +47,26 @@ impl Subject {
 }
 
 impl Denials {
-    /// Notes that a caller was denied what it called, unless that would only have read.
-    pub(super) fn note(&self, caller: &Caller, peer: Option<IpAddr>) {
-        if !only_reads(caller.method) {
-            self.add(denial(caller, peer, Timestamp::now()));
+    /// Notes that a caller was denied what it called, and the reason that it gave, unless that would only have read.
+    pub(super) fn note(&self, caller: &Caller, peer: Option<IpAddr>, reason: &str) {
+        if !caller.method.only_reads() {
+            self.add(denial(caller, peer, reason, Timestamp::now()));
         }
     }
 
     fn add(&self, denial: Denial) {
         let mut pending = self.lock();
-        let subject = Subject::of(&denial);
-        if let Some(before) = pending.get_mut(&subject) {
-            before.count += denial.count;
-            before.first = before.first.min(denial.first);
-            before.last = before.last.max(denial.last);
-        } else if pending.len() < MOST {
-            pending.insert(subject, denial);
+        let known = pending.contains_key(&Subject::of(&denial));
+        let denial = if known || pending.len() < MOST {
+            denial
         } else {
-            tracing::warn!(
-                method = denial.method,
-                "a denial is not written down: there are too many"
-            );
-            return;
+            one_of_many(denial)
+        };
+        match pending.entry(Subject::of(&denial)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(denial);
+            }
+            Entry::Occupied(mut before) => before.get_mut().join(&denial),
         }
         self.arrived.notify_one();
     }
@@ -93,15 +92,7 @@ impl Denials {
     }
 }
 
-/// Whether a method asks for nothing but the permission to read.
-fn only_reads(method: &Method) -> bool {
-    match method.needs {
-        Needs::Permission(permission) => matches!(permission, Permission::Read | Permission::ReadAudit),
-        Needs::Nothing | Needs::MaybeUser | Needs::User | Needs::Principal | Needs::AnyKey | Needs::ServerKey => false,
-    }
-}
-
-fn denial(caller: &Caller, peer: Option<IpAddr>, now: Timestamp) -> Denial {
+fn denial(caller: &Caller, peer: Option<IpAddr>, reason: &str, now: Timestamp) -> Denial {
     let named = caller.subject.get();
     Denial {
         caller: store::Caller {
@@ -109,7 +100,7 @@ fn denial(caller: &Caller, peer: Option<IpAddr>, now: Timestamp) -> Denial {
             name: caller.name().to_owned(),
             credential: caller.credential.clone(),
             peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
-            reason: String::new(),
+            reason: reason.chars().take(limits::REASON_CHARS).collect(),
         },
         method: caller.method.path,
         // Whoever has no role in a project cannot write into its log; what was aimed at is told all the same.
@@ -118,6 +109,23 @@ fn denial(caller: &Caller, peer: Option<IpAddr>, now: Timestamp) -> Denial {
         count: 1,
         first: now,
         last: now,
+    }
+}
+
+/// What is left of a denial when there are too many: that there was one.
+fn one_of_many(denial: Denial) -> Denial {
+    Denial {
+        caller: store::Caller {
+            actor: Actor::System,
+            name: String::new(),
+            credential: String::new(),
+            peer: String::new(),
+            reason: String::new(),
+        },
+        method: SEVERAL,
+        project: None,
+        named: None,
+        ..denial
     }
 }
 
@@ -175,7 +183,16 @@ mod tests {
         }
         denials.add(denial(1, "/a", 1));
         let taken = all(&denials);
-        assert_eq!(taken.len(), MOST);
-        assert_eq!(taken.iter().map(|denial| denial.count).sum::<u64>(), MOST as u64 + 1);
+        assert_eq!(taken.len(), MOST + 1);
+        let together = taken.iter().find(|denial| denial.method == SEVERAL).unwrap();
+        assert_eq!(
+            (together.caller.actor, together.count),
+            (Actor::System, MOST as u64),
+            "those beyond are counted"
+        );
+        assert_eq!(
+            taken.iter().map(|denial| denial.count).sum::<u64>(),
+            2 * MOST as u64 + 1
+        );
     }
 }

@@ -6,6 +6,7 @@ mod caller;
 mod deadline;
 mod denials;
 mod log;
+mod openid;
 mod uses;
 
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use http::{HeaderName, Request, Response};
@@ -26,9 +27,10 @@ use tower_service::Service;
 
 pub use admit::Authenticator;
 use admit::Who;
-pub use caller::{Application, Caller};
+pub use caller::{Application, Caller, REASON, reason};
 pub use deadline::Deadline;
 pub use denials::Denials;
+pub use openid::OpenId;
 pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};
@@ -103,6 +105,9 @@ where
     }
 }
 
+/// How long a call may take that needs no credential.
+const LONGEST_OPEN: Duration = Duration::from_secs(30);
+
 impl Desk {
     async fn serve<S>(&self, services: S, mut request: Request<Body>) -> Response<Body>
     where
@@ -114,7 +119,11 @@ impl Desk {
             return Status::from(Refusal::Unimplemented).into_http();
         };
         let peer = caller::peer(&request);
-        let deadline = Deadline::of(request.headers());
+        let mut deadline = Deadline::of(request.headers());
+        if method.is_open() && !method.streams {
+            // Whoever shows nothing could keep what they have begun to send for ever.
+            deadline = deadline.at_most(LONGEST_OPEN);
+        }
         if deadline.instant().is_some() {
             request.extensions_mut().insert(deadline);
         }
@@ -147,7 +156,7 @@ impl Desk {
     {
         let admitted = self.authenticator.admit(method, &mut request).await;
         if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
-            self.denials.note(caller, peer);
+            self.denials.note(caller, peer, caller::reason(request.headers()));
         }
         *who = admitted?;
         let place = method.place();
@@ -176,6 +185,7 @@ impl Desk {
         S::Future: Send + 'static,
     {
         let caller = request.extensions().get::<Caller>().cloned();
+        let reason = caller::reason(request.headers()).to_owned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
         let finished = match spawn(&self.administration, work).await {
             Ok(finished) => finished.map_err(|_| Refusal::Internal),
@@ -186,7 +196,7 @@ impl Desk {
         if let Some(caller) = caller
             && Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::PermissionDenied)
         {
-            self.denials.note(&caller, peer);
+            self.denials.note(&caller, peer, &reason);
         }
         Ok(response)
     }
@@ -261,11 +271,37 @@ mod tests {
         }
     }
 
+    /// A service that waits for what does not come.
+    #[derive(Clone)]
+    struct Waits;
+
+    impl Service<Request<Body>> for Waits {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
     async fn code(path: &str, credential: Option<&str>) -> Code {
+        code_of(Panics, path, credential).await
+    }
+
+    async fn code_of<S>(service: S, path: &str, credential: Option<&str>) -> Code
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
         let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
         let mut front =
-            FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(Panics);
+            FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(service);
         let mut request = Request::builder().uri(path);
         if let Some(credential) = credential {
             request = request.header("authorization", format!("Bearer {credential}"));
@@ -280,6 +316,17 @@ mod tests {
     async fn a_panic_is_an_internal_error_wherever_the_method_runs() {
         assert_eq!(code("/grpc.health.v1.Health/Check", None).await, Code::Internal);
         assert_eq!(code("/halyard.admin.v1.AuthService/Login", None).await, Code::Internal);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_shows_nothing_is_not_waited_for_for_ever() {
+        for path in [
+            "/grpc.health.v1.Health/Check",
+            "/halyard.admin.v1.AuthService/Login",
+            "/halyard.admin.v1.AuthService/AcceptInvitation",
+        ] {
+            assert_eq!(code_of(Waits, path, None).await, Code::DeadlineExceeded, "{path}");
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ const NOW: &str = "select clock_timestamp() as now";
 /// That a caller was denied a method, once or more often.
 #[derive(Debug, Clone)]
 pub struct Denial {
-    /// Who was, the last time.
+    /// Who was, and with what, the first time that is counted.
     pub caller: Caller,
     /// The method's path: `/package.Service/Method`.
     pub method: &'static str,
@@ -33,6 +33,15 @@ pub struct Denial {
     pub first: Timestamp,
     /// When for the last time.
     pub last: Timestamp,
+}
+
+impl Denial {
+    /// Counts another of the same in.
+    pub fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
 }
 
 impl Store {

@@ -26,6 +26,13 @@ pub const INSTANCE: &str = "instance";
 pub(super) const LOCK_INSTANCE: &str =
     "select chain, sequence, hash from audit_heads where chain = 'instance' for update";
 
+/// Locks the chains of some projects, in the order of everyone who locks several.
+pub(super) const LOCK_PROJECTS: &str = "
+    select chain, sequence, hash from audit_heads
+    where chain = any(select p::text from unnest($1::bigint[]) as p)
+    order by chain
+    for update";
+
 /// Where a chain stands.
 #[derive(Debug, Clone)]
 pub(super) struct Head {

@@ -16,6 +16,7 @@ use crate::domain::access::{
     Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, PreviousSecret, Role, ServiceToken, TokenId, User,
 };
 use crate::domain::change::EnvironmentId;
+use crate::domain::identity::{Identity, IdentityKey};
 use crate::domain::{key, limits};
 
 /// By how much the clocks of the database and of the replicas may differ.
@@ -67,6 +68,8 @@ async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
         users: users(transaction).await?,
         tokens: collect(transaction, tokens, service_token).await?,
         revoked_sessions: revoked_sessions(transaction).await?,
+        identities: identities(transaction).await?,
+        projects: projects(transaction).await?,
     })
 }
 
@@ -77,6 +80,31 @@ async fn revoked_sessions(transaction: &Transaction<'_>) -> Result<HashSet<Uuid>
     let sessions = "select id from sessions where revoked_at > now() - $1 * interval '1 second'";
     let sessions = transaction.query_typed(sessions, &[(&seconds, Type::FLOAT8)]).await?;
     sessions.iter().map(|row| Ok(row.try_get("id")?)).collect()
+}
+
+/// Identities of inactive users too: who is kept out is not to be taken for somebody new.
+async fn identities(transaction: &Transaction<'_>) -> Result<HashMap<IdentityKey, Identity>, Error> {
+    let identities = "select issuer, subject, user_id, email, administrator, synced_at from identities";
+    let mut identities = collect(transaction, identities, identity).await?;
+    let given = "
+        select member.claimed_issuer, member.claimed_subject, member.role, project.key as project
+        from members member
+        join projects project on project.id = member.project_id
+        where member.claimed_issuer is not null";
+    let given = transaction.query_typed(given, &[]).await?;
+    for (key, project, role) in given.iter().filter_map(|row| readable(claimed(row))) {
+        if let Some(identity) = identities.get_mut(&key) {
+            identity.given.insert(project, role);
+        }
+    }
+    Ok(identities)
+}
+
+async fn projects(transaction: &Transaction<'_>) -> Result<HashSet<key::Project>, Error> {
+    let projects = transaction
+        .query_typed("select key as project from projects", &[])
+        .await?;
+    Ok(projects.iter().filter_map(|row| readable(project(row))).collect())
 }
 
 async fn users(transaction: &Transaction<'_>) -> Result<HashMap<Uuid, User>, Error> {
@@ -175,6 +203,29 @@ fn user(row: &Row) -> Result<(Uuid, User), Error> {
         memberships: BTreeMap::new(),
     };
     Ok((row.try_get("id")?, user))
+}
+
+fn identity(row: &Row) -> Result<(IdentityKey, Identity), Error> {
+    let identity = Identity {
+        user: row.try_get("user_id")?,
+        email: row.try_get("email")?,
+        administrator: row.try_get("administrator")?,
+        given: BTreeMap::new(),
+        synced_at: row.try_get("synced_at")?,
+    };
+    Ok((identity_key(row, "issuer", "subject")?, identity))
+}
+
+fn claimed(row: &Row) -> Result<(IdentityKey, key::Project, Role), Error> {
+    let key = identity_key(row, "claimed_issuer", "claimed_subject")?;
+    Ok((key, project(row)?, role(row)?))
+}
+
+fn identity_key(row: &Row, issuer: &str, subject: &str) -> Result<IdentityKey, Error> {
+    Ok(IdentityKey {
+        issuer: row.try_get(issuer)?,
+        subject: row.try_get(subject)?,
+    })
 }
 
 fn member(row: &Row) -> Result<(Uuid, key::Project, Role), Error> {

@@ -79,6 +79,7 @@ async fn create(
         created_at: before.as_ref().map_or(now, |user| user.created_at),
         updated_at: now,
         etag: etag([version]),
+        identities: Vec::new(),
     };
     let mut journal = Journal::of_chain(mutation, installation.audit, now);
     journal.touch_access();

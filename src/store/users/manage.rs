@@ -1,31 +1,39 @@
 //! What administrators do with accounts.
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{FIND, FIND_BY_ID, INSERT, User, UserRow, credentials, from_row, json, record};
-use crate::domain::access::InstanceRole;
+use super::{FIND, FIND_BY_ID, INSERT, User, UserRow, columns, identities, json, record, with_identities};
+use crate::domain::access::{InstanceRole, Role};
 use crate::domain::email::Email;
-use crate::store::audit::Record;
+use crate::domain::identity::IdentityKey;
+use crate::domain::key;
+use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
 use crate::store::journal::Journal;
 use crate::store::lock::{self, Installation};
+use crate::store::members::{self, Member};
 use crate::store::mutation::{Mutation, Outcome, Written};
 use crate::store::page::{Page, PageRequest, check_etag, etag};
-use crate::store::{Store, pipeline, rows, sessions};
+use crate::store::{Store, pipeline, rows};
 
-const LIST: &str = "
-    select id, email, email_normalized, password_hash, instance_role, active, version, created_at, updated_at from users
-    where email_normalized > $1 and ($2 = '' or strpos(email_normalized, $2) > 0)
-    order by email_normalized limit $3";
-const UPDATE: &str = "
-    update users set email = $2, email_normalized = $3, instance_role = $4, active = $5,
-        password_hash = coalesce($6, password_hash), version = version + 1, updated_at = $7
-    where id = $1";
+/// By the address that is shown; accounts without one of their own may share it, so the id comes behind.
+const LIST: &str = concat!(
+    "select ",
+    columns!(),
+    ", coalesce(email_normalized, lower(email)) || ' ' || id as place from users
+    where coalesce(email_normalized, lower(email)) || ' ' || id > $1
+        and ($2 = '' or strpos(coalesce(email_normalized, lower(email)), $2) > 0)
+    order by place limit $3"
+);
 const DELETE: &str = "delete from users where id = $1";
-const OTHER_ADMINISTRATORS: &str = "
-    select count(*) as others from users where instance_role = 'administrator' and active and id <> $1";
+/// Administrators who cannot act, since nothing opens their account, do not count.
+pub(in crate::store) const OTHER_ADMINISTRATORS: &str = "
+    select count(*) as others from users u
+    where u.instance_role = 'administrator' and u.active and u.id <> $1
+        and (u.password_hash is not null or exists (select from identities i where i.user_id = u.id))";
 /// The projects that a user is a member of: before anything else, as whoever changes members does.
 const LOCK_PROJECTS: &str = "
     select p.id from projects p
@@ -35,13 +43,25 @@ const LOCK_PROJECTS: &str = "
     for update of p";
 /// Until the transaction ends the user can become a member of nothing more.
 const LOCK_USER: &str = "select id from users where id = $1 for update";
+/// The chains of these projects, in the order of everyone who locks several.
+const LOCK_CHAINS: &str = "
+    select h.chain from audit_heads h
+    where h.chain in (select m.project_id::text from members m where m.user_id = $1)
+    order by h.chain
+    for update";
+/// With where the projects' chains stand. Owners who cannot act do not count, as where members are changed.
 const MEMBERSHIPS: &str = "
-    select p.key, m.role, m.role = 'owner' and not exists (
-        select from members o where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner') as alone
+    select p.key, h.chain, h.sequence, h.hash, m.role, m.role = 'owner' and not exists (
+        select from members o
+        join users u on u.id = o.user_id
+        where o.project_id = m.project_id and o.user_id <> m.user_id and o.role = 'owner' and u.active) as alone
     from members m
     join projects p on p.id = m.project_id
+    left join audit_heads h on h.chain = p.id::text
     where m.user_id = $1
     order by p.key";
+/// The most projects that a refusal names.
+const NAMED: usize = 20;
 
 /// An account to be, active.
 #[derive(Clone)]
@@ -52,21 +72,10 @@ pub struct NewUser {
     pub email: Email,
     /// Its role in the installation.
     pub role: Option<InstanceRole>,
-    /// The hash of its password.
-    pub password_hash: String,
-}
-
-/// What to change of an account. `None`: leave it.
-#[derive(Clone, Default)]
-pub struct UserPatch {
-    /// Its address.
-    pub email: Option<Email>,
-    /// Its role in the installation; `Some(None)` takes it away.
-    pub role: Option<Option<InstanceRole>>,
-    /// Whether it may log in.
-    pub active: Option<bool>,
-    /// The hash of its password.
+    /// The hash of its password. `None`: it is opened by its identities alone.
     pub password_hash: Option<String>,
+    /// Which identities open it.
+    pub identities: Vec<IdentityKey>,
 }
 
 /// Which account.
@@ -92,22 +101,8 @@ impl Store {
         .await
     }
 
-    /// Changes an account. A new password and a deactivation end its sessions.
-    pub async fn update_user(
-        &self,
-        mutation: &Mutation,
-        id: Uuid,
-        patch: UserPatch,
-        etag: &str,
-        respond: impl FnOnce(&Written<User>) -> Vec<u8>,
-    ) -> Result<Outcome<User>, Error> {
-        self.mutate(mutation, respond, async |transaction| {
-            update(transaction, mutation, id, patch, etag).await
-        })
-        .await
-    }
-
-    /// Deletes an account with its sessions and memberships; answers with what it was.
+    /// Deletes an account with its sessions and memberships, which is told in the chain of each project too; answers with what it
+    /// was.
     pub async fn delete_user(
         &self,
         mutation: &Mutation,
@@ -132,7 +127,7 @@ impl Store {
             }
         };
         let row = found.first().ok_or_else(|| Error::not_found(Entity::User, name))?;
-        Ok(credentials(row)?.user)
+        Ok(with_identities(row)?.credentials.user)
     }
 
     /// Lists accounts by address, those whose address contains a text in lower case.
@@ -140,11 +135,11 @@ impl Store {
         let client = self.reader().await?;
         let found = pipeline::one(&client, (LIST, &[&page.after, &filter, &page.limit()])).await?;
         let read = |row| {
-            let normalized: String = rows::get(row, "email_normalized")?;
-            Ok((credentials(row)?.user, normalized))
+            let place: String = rows::get(row, "place")?;
+            Ok((with_identities(row)?.credentials.user, place))
         };
         let users = found.iter().map(read).collect::<Result<_, Error>>()?;
-        let Page { items, next } = page.page(users, |(_, normalized): &(User, String)| normalized.clone());
+        let Page { items, next } = page.page(users, |(_, place): &(User, String)| place.clone());
         Ok(Page {
             items: items.into_iter().map(|(user, _)| user).collect(),
             next,
@@ -153,7 +148,11 @@ impl Store {
 }
 
 async fn create(transaction: &Transaction<'_>, mutation: &Mutation, new: &NewUser) -> Result<Written<User>, Error> {
-    let (Installation { audit, now }, []) = lock::administration(transaction, &mutation.caller, [], []).await?;
+    let (issuers, subjects) = identities::columns(&new.identities);
+    let reads: [pipeline::Query<'_>; 1] = [(identities::HOLDERS, &[&issuers, &subjects])];
+    let (Installation { audit, now }, [holders]) =
+        lock::administration(transaction, &mutation.caller, [], reads).await?;
+    identities::require_free(&holders, new.id)?;
     let user = User {
         id: new.id,
         email: new.email.given().to_owned(),
@@ -162,81 +161,28 @@ async fn create(transaction: &Transaction<'_>, mutation: &Mutation, new: &NewUse
         created_at: now,
         updated_at: now,
         etag: etag([1]),
+        identities: identities::linked(&[], &new.identities),
     };
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(record("user.create", None, Some(&user)));
     journal.touch_access();
     let role = user.role.map(InstanceRole::name);
-    let write: pipeline::Query<'_> = (
-        INSERT,
-        &[
-            &user.id,
-            &user.email,
-            &new.email.normalized(),
-            &new.password_hash,
-            &role,
-            &now,
-        ],
-    );
-    let written = journal.write(transaction, &[write], user.clone()).await;
+    let writes: [pipeline::Query<'_>; 2] = [
+        (
+            INSERT,
+            &[
+                &user.id,
+                &user.email,
+                &new.email.normalized(),
+                &new.password_hash,
+                &role,
+                &now,
+            ],
+        ),
+        (identities::LINK, &[&user.id, &issuers, &subjects, &now]),
+    ];
+    let written = journal.write(transaction, &writes, user.clone()).await;
     written.map_err(|error| error.about(&user.email))
-}
-
-async fn update(
-    transaction: &Transaction<'_>,
-    mutation: &Mutation,
-    id: Uuid,
-    patch: UserPatch,
-    etag: &str,
-) -> Result<Written<User>, Error> {
-    let reads: [pipeline::Query<'_>; 2] = [(FIND_BY_ID, &[&id]), (OTHER_ADMINISTRATORS, &[&id])];
-    let (Installation { audit, now }, [found, others]) =
-        lock::administration(transaction, &mutation.caller, [], reads).await?;
-    let UserRow { version, credentials } = existing(&found, id, etag)?;
-    let before = credentials.user;
-    let UserPatch {
-        email,
-        role,
-        active,
-        password_hash,
-    } = patch;
-    let after = User {
-        email: email
-            .as_ref()
-            .map_or_else(|| before.email.clone(), |email| email.given().to_owned()),
-        role: role.unwrap_or(before.role),
-        active: active.unwrap_or(before.active),
-        ..before.clone()
-    };
-    if after == before && password_hash.is_none() {
-        return Ok(Written::unchanged(after));
-    }
-    if !(after.active && after.role.is_some()) {
-        keep_an_administrator(&before, &others)?;
-    }
-    let after = User {
-        updated_at: now,
-        etag: self::etag([version + 1]),
-        ..after
-    };
-    let mut journal = Journal::of_chain(mutation, audit, now);
-    journal.record(changed(&before, &after, password_hash.is_some()));
-    journal.touch_access();
-    let (email, normalized) = (after.email.clone(), after.email.to_lowercase());
-    let (role, active) = (after.role.map(InstanceRole::name), after.active);
-    let write: pipeline::Query<'_> = (
-        UPDATE,
-        &[&id, &email, &normalized, &role, &active, &password_hash, &now],
-    );
-    let revoke: pipeline::Query<'_> = (sessions::REVOKE_ALL, &[&id, &now]);
-    let ends_sessions = password_hash.is_some() || !active;
-    let writes = if ends_sessions {
-        vec![write, revoke]
-    } else {
-        vec![write]
-    };
-    let written = journal.write(transaction, &writes, after).await;
-    written.map_err(|error| error.about(&email))
 }
 
 async fn delete(
@@ -246,7 +192,12 @@ async fn delete(
     etag: &str,
 ) -> Result<Written<User>, Error> {
     // The projects again behind the user: those that it became a member of while we waited for it.
-    let before: [pipeline::Query<'_>; 3] = [(LOCK_PROJECTS, &[&id]), (LOCK_USER, &[&id]), (LOCK_PROJECTS, &[&id])];
+    let before: [pipeline::Query<'_>; 4] = [
+        (LOCK_PROJECTS, &[&id]),
+        (LOCK_USER, &[&id]),
+        (LOCK_PROJECTS, &[&id]),
+        (LOCK_CHAINS, &[&id]),
+    ];
     let reads: [pipeline::Query<'_>; 3] = [
         (FIND_BY_ID, &[&id]),
         (OTHER_ADMINISTRATORS, &[&id]),
@@ -254,25 +205,51 @@ async fn delete(
     ];
     let (Installation { audit, now }, [found, others, memberships]) =
         lock::administration(transaction, &mutation.caller, before, reads).await?;
-    let user = existing(&found, id, etag)?.credentials.user;
+    let user = existing(&found, id, etag)?.0.credentials.user;
     keep_an_administrator(&user, &others)?;
     keep_an_owner(&user, &memberships)?;
+    for membership in &memberships {
+        tell_project(transaction, mutation, &user, membership, now).await?;
+    }
     let mut journal = Journal::of_chain(mutation, audit, now);
     journal.record(deleted(&user, &memberships)?);
     journal.touch_access();
     journal.write(transaction, &[(DELETE, &[&id])], user).await
 }
 
-/// The account, as it is under the lock.
-fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<UserRow, Error> {
+/// Tells a project, in its chain, that it loses a member.
+async fn tell_project(
+    transaction: &Transaction<'_>,
+    mutation: &Mutation,
+    user: &User,
+    membership: &Row,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let project = rows::parsed(membership, "key", key::Project::new)?;
+    let member = Member {
+        user: user.id,
+        email: user.email.clone(),
+        role: rows::named(membership, "role", Role::from_name)?,
+        active: user.active,
+        etag: String::new(),
+    };
+    let mut journal = Journal::of_chain(mutation, audit::head_from_row(membership)?, now);
+    journal.record(members::record("member.remove", &project, Some(&member), None)?);
+    journal.write(transaction, &[], ()).await?;
+    Ok(())
+}
+
+/// The account, as it is under the lock, and the address that it is found by.
+pub(super) fn existing(found: &[Row], id: Uuid, etag: &str) -> Result<(UserRow, Option<String>), Error> {
     let row = found.first().ok_or_else(|| Error::not_found(Entity::User, id))?;
-    let row = from_row(row)?;
+    let address = rows::get(row, "email_normalized")?;
+    let row = with_identities(row)?;
     check_etag(etag, &row.credentials.user.etag, Entity::User, &id.to_string())?;
-    Ok(row)
+    Ok((row, address))
 }
 
 /// Refuses to lose the last active administrator.
-fn keep_an_administrator(user: &User, others: &[Row]) -> Result<(), Error> {
+pub(super) fn keep_an_administrator(user: &User, others: &[Row]) -> Result<(), Error> {
     let others = others.first().map(|row| rows::number(row, "others")).transpose()?;
     if user.active && user.role.is_some() && others.unwrap_or_default() == 0 {
         return Err(blocked(
@@ -283,7 +260,7 @@ fn keep_an_administrator(user: &User, others: &[Row]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses to leave a project without an owner.
+/// Refuses to leave a project without an owner who can act.
 fn keep_an_owner(user: &User, memberships: &[Row]) -> Result<(), Error> {
     let mut alone = Vec::new();
     for row in memberships {
@@ -294,30 +271,23 @@ fn keep_an_owner(user: &User, memberships: &[Row]) -> Result<(), Error> {
     if alone.is_empty() {
         return Ok(());
     }
-    let projects = alone.join(", ");
+    let more = match alone.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    alone.truncate(NAMED);
+    let projects = alone.join(", ") + &more;
     Err(blocked(
         user,
-        format!("is the last owner of {projects}; make somebody else owner first, or deactivate the account"),
+        format!("is the last active owner of {projects}; make somebody else owner first, or deactivate the account"),
     ))
 }
 
-fn blocked(user: &User, description: String) -> Error {
+pub(super) fn blocked(user: &User, description: String) -> Error {
     Error::Blocked {
         entity: Entity::User,
         key: user.email.clone(),
         description,
-    }
-}
-
-/// The entry of a change, which says of a new password only that there is one.
-fn changed(before: &User, after: &User, new_password: bool) -> Record {
-    let mut content = json(after);
-    if new_password {
-        content["password"] = "changed".into();
-    }
-    Record {
-        after: Some(content.to_string()),
-        ..record("user.update", Some(before), Some(after))
     }
 }
 

@@ -65,6 +65,7 @@ async fn sign_up(transaction: &Transaction<'_>, new: &NewAccount) -> Result<Writ
         created_at: now,
         updated_at: now,
         etag: etag([1]),
+        identities: Vec::new(),
     };
     let caller = themselves(Some(&user).filter(|_| taken.is_none()), &new.peer);
     let mutation = internal(caller, "SignUp");

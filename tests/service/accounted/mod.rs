@@ -39,7 +39,9 @@ fn mutations() -> Vec<String> {
 
 /// Every row of every table.
 async fn everything(sql: &Client) -> Vec<(String, String)> {
-    let tables = "select tablename::text from pg_tables where schemaname = 'public' order by tablename";
+    // When credentials were last used is written by itself, now and then.
+    let tables = "select tablename::text from pg_tables
+        where schemaname = 'public' and tablename <> 'credential_uses' order by tablename";
     let mut contents = Vec::new();
     for row in sql.query(tables, &[]).await.unwrap() {
         let table: String = row.get(0);

@@ -1,5 +1,6 @@
 //! The audit log as its readers have it.
 
+mod deletions;
 mod denied;
 mod entries;
 mod pages;

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::domain::email::Email;
+use crate::domain::email::{self, Email};
 use crate::store::users::{FailedLogins, PEERS, User};
 
 /// Counts logins that failed.
@@ -49,7 +49,7 @@ impl Failures {
 
     /// Counts a login that was refused.
     pub fn refused(&self, user: Option<&User>, peer: Option<IpAddr>) -> Urgency {
-        let key = user.map(|user| user.email.to_lowercase()).unwrap_or_default();
+        let key = user.map(|user| email::fold(&user.email)).unwrap_or_default();
         let mut counted = self.lock();
         let counted = counted.entry(key).or_insert_with(|| Counted::new(user.cloned()));
         counted.failed.refused += 1;
@@ -71,7 +71,7 @@ impl Failures {
 
     /// Counts again what could not be written.
     pub fn put_back(&self, failed: FailedLogins) {
-        let key = failed.user.as_ref().map(|user| user.email.to_lowercase());
+        let key = failed.user.as_ref().map(|user| email::fold(&user.email));
         let mut counted = self.lock();
         if let Some(counted) = counted.get_mut(&key.unwrap_or_default()) {
             counted.failed.refused += failed.refused;
@@ -170,6 +170,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             updated_at: jiff::Timestamp::UNIX_EPOCH,
             etag: String::new(),
+            identities: Vec::new(),
         }
     }
 

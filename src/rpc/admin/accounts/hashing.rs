@@ -1,11 +1,12 @@
-//! Where passwords are hashed: off the asynchronous threads, and so few at a time that evaluations keep their cores.
+//! Where passwords are hashed: off the asynchronous threads, so few at a time that evaluations keep their cores, and on threads to
+//! which the system prefers all others: see "Guessing passwords" in `docs/performance.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::auth::{self, password};
 use crate::rpc::Refusal;
@@ -69,13 +70,39 @@ impl Hashing {
         let running = running.map_err(|_| Refusal::Internal)?;
         self.count.fetch_add(1, Ordering::Relaxed);
         // Whoever gives up waiting does not stop the thread: the permits go with it.
-        let task = tokio::task::spawn_blocking(move || {
-            let _permits = (admitted, running);
-            work()
-        });
-        task.await.map_err(|_| Refusal::Internal)
+        let (send, receive) = oneshot::channel();
+        let work = move || {
+            let permits = (admitted, running);
+            yield_to_others();
+            let done = work();
+            drop(permits);
+            // Nobody waits any more: then nobody is told.
+            let _ = send.send(done);
+        };
+        let thread = std::thread::Builder::new().name("hashing".to_owned()).spawn(work);
+        thread.map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no thread to hash a password on"
+            );
+            Refusal::Internal
+        })?;
+        receive.await.map_err(|_| Refusal::Internal)
     }
 }
+
+/// Makes this thread give way to others: it gets a tenth of a core that others want too.
+#[cfg(target_os = "linux")]
+fn yield_to_others() {
+    const NICENESS: i32 = 10;
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "a thread that hashes competes with all others");
+    }
+}
+
+/// Elsewhere threads have no niceness of their own.
+#[cfg(not(target_os = "linux"))]
+fn yield_to_others() {}
 
 #[cfg(test)]
 mod tests {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use throttle::{Rate, Rates};
 
 use crate::auth::{self, jwt, refresh};
+use crate::domain::access::Principal;
 use crate::domain::email::Email;
 use crate::rpc::Refusal;
 use crate::store::Store;
@@ -61,12 +62,17 @@ pub struct Accounts {
     pub(super) hashing: Hashing,
     tokens: Arc<jwt::Tokens>,
     throttle: Throttle,
+    /// How many may look something up at a time who have shown nothing that was verified.
+    strangers: Semaphore,
     failures: Failures,
     /// Told that there is something to record at once.
     urgent: Notify,
     sign_up: SignUp,
     failures_window: Duration,
 }
+
+/// Fewer than the connections to the database that there are by default.
+const STRANGERS: usize = 2;
 
 /// What a login is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +103,7 @@ impl Accounts {
             tokens,
             hashing: Hashing::default(),
             throttle: Throttle::new(rates),
+            strangers: Semaphore::new(STRANGERS),
             failures: Failures::new(failures_window),
             urgent: Notify::new(),
             sign_up,
@@ -163,8 +170,9 @@ impl Accounts {
         wanted: Wanted,
         peer: Option<IpAddr>,
     ) -> Result<LoggedIn, Refusal> {
+        self.admit(email, peer)?;
         let known = self.store.find_for_login(email).await?;
-        let Some((user, password_hash)) = self.verified(email, known.as_ref(), password, peer).await? else {
+        let Some((user, password_hash)) = self.verified(known.as_ref(), password).await? else {
             return Err(self.refuse(known.as_ref(), peer));
         };
         let id = Uuid::now_v7();
@@ -188,6 +196,8 @@ impl Accounts {
     /// Exchanges a refresh token.
     pub(super) async fn refresh(&self, token: &str, peer: Option<IpAddr>) -> Result<LoggedIn, Refusal> {
         let shown = refresh::parse(token).ok_or(Refusal::Unauthenticated)?;
+        self.throttle.check_session(shown.session)?;
+        let _turn = self.turn_of_a_stranger().await?;
         let next = shown.next().map_err(|error| failed(&error))?;
         let refresh = Refresh {
             session: shown.session,
@@ -210,12 +220,9 @@ impl Accounts {
     /// account. `None`: it is not the password.
     pub(super) async fn verified(
         &self,
-        email: &Email,
         known: Option<&Credentials>,
         password: SecretString,
-        peer: Option<IpAddr>,
     ) -> Result<Option<(Uuid, String)>, Refusal> {
-        self.admit(email, peer)?;
         let active = known.filter(|known| known.user.active);
         let hash = active.and_then(|known| known.password_hash.clone());
         let matches = self.hashing.verify(password, hash.clone()).await?;
@@ -229,7 +236,20 @@ impl Accounts {
         Refusal::Unauthenticated
     }
 
-    fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
+    /// A turn to ask the database something on behalf of who has shown nothing that was verified: what they show may be made up,
+    /// and what they ask must not take the connections of everybody else.
+    pub(super) async fn turn_of_a_stranger(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.strangers.acquire().await.map_err(|_| Refusal::Internal)
+    }
+
+    /// Counts that somebody looks an account up to make it a member, or refuses it: whether there is one of an address is told to
+    /// who manages members, and not to who tries all addresses.
+    pub(super) fn look_up(&self, principal: Principal) -> Result<(), Refusal> {
+        self.throttle.check_look_up(principal)
+    }
+
+    /// Counts a try at an account, whether or not there is one, before anything is done for it; refuses it if there were too many.
+    pub(super) fn admit(&self, email: &Email, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let admitted = self.throttle.check(email, peer);
         admitted.inspect_err(|_| self.note(self.failures.throttled(email, peer)))
     }

@@ -14,7 +14,9 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use uuid::Uuid;
 
+use crate::domain::access::Principal;
 use crate::domain::email::Email;
 use crate::rpc::Refusal;
 
@@ -96,6 +98,16 @@ impl<C: Clock + Clone> Throttle<C> {
             self.pass(&self.addresses, network(peer))?;
         }
         self.pass(&self.accounts, email.normalized())
+    }
+
+    /// Counts that a login is gone on with, or refuses it: what is allowed of tries at an account is ample for it.
+    pub fn check_session(&self, session: Uuid) -> Result<(), Refusal> {
+        self.pass(&self.accounts, session)
+    }
+
+    /// Counts that somebody looks another up, by whatever may be an address, or refuses it: as often as from a network address.
+    pub fn check_look_up(&self, principal: Principal) -> Result<(), Refusal> {
+        self.pass(&self.addresses, principal)
     }
 
     fn pass(&self, limiter: &Limiter<C>, who: impl Hash) -> Result<(), Refusal> {

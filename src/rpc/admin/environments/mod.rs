@@ -324,8 +324,5 @@ impl EnvironmentService for Environments {
 }
 
 fn check_key_id(violations: &mut Violations, key_id: &str) {
-    check::text(violations, "key_id", key_id, limits::KEY_BYTES);
-    if key_id.is_empty() {
-        violations.add("key_id", "is empty; name a key of the environment");
-    }
+    check::id(violations, "key_id", key_id, "a key of the environment");
 }
