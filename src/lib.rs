@@ -16,6 +16,7 @@
 //! | [`watch`] | from events to streams: the hub, states, rings, tokens, subscriptions | `domain`, `evaluate` |
 //! | [`store`] | PostgreSQL: all the SQL, transactions, the change log, the audit log, the feed | `domain`, `evaluate`, `watch::source` |
 //! | [`rpc`] | the edge: proto, status codes, who may call what | all above |
+//! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
 //! | [`server`] | the composition root: what starts and stops in which order | everything |
@@ -40,4 +41,5 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod upstream;
 pub mod watch;

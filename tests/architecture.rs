@@ -40,6 +40,11 @@ const ROOMS: &[Room] = &[
         doors: &["watch::source"],
     },
     Room {
+        name: "upstream",
+        imports: &["domain", "pb"],
+        doors: &["watch::source", "watch::Token", "watch::Shown"],
+    },
+    Room {
         name: "rpc",
         imports: &["domain", "evaluate", "auth", "watch", "store", "pb"],
         doors: &[],
@@ -81,8 +86,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth"]),
     ("argon2", &["auth"]),
     ("prost", &["rpc", "pb"]),
-    ("prost_types", &["rpc", "pb", "cli"]),
-    ("tonic", &["rpc", "pb", "server", "cli"]),
+    ("prost_types", &["rpc", "pb", "upstream", "cli"]),
+    ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),
     ("rustix", &["embedded", "cli"]),
     // Values of conditions are parsed in one place, and compared in another.
     ("regex", &["domain", "evaluate"]),

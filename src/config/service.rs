@@ -117,7 +117,7 @@ const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
 );
 const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
-const WORKER_THREADS: Setting = Setting::value(
+pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
     "COUNT",
     "How many threads evaluate; by default one per core",
@@ -134,13 +134,13 @@ const DRAIN_WINDOW: Setting = Setting::value(
     "DURATION",
     "Over how long the streams' clients are told to spread their reconnects when stopping",
 );
-const HEARTBEAT: Setting = Setting::value(
+pub(super) const HEARTBEAT: Setting = Setting::value(
     "heartbeat",
     "DURATION",
     "How often streams whose client does not say carry a heartbeat",
 )
 .default("10s");
-const STREAM_ROTATION: Setting = Setting::value(
+pub(super) const STREAM_ROTATION: Setting = Setting::value(
     "stream-rotation",
     "DURATION",
     "After how long streams are asked to reconnect, give or take a fifth",
@@ -178,8 +178,8 @@ pub(super) const DEV: &[Setting] = &[
     STREAM_ROTATION,
 ];
 const SERVE_LISTEN: Setting = LISTEN.default("0.0.0.0:50051");
-const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
-const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
+pub(super) const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
+pub(super) const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
 const DEV_LISTEN: Setting = LISTEN.default("127.0.0.1:50051");
 const DEV_GRACE: Setting = SHUTDOWN_GRACE.default("5s");
 const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
@@ -296,29 +296,39 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let previous_signing_keys = previous_signing_keys(reader);
     let sign_up = reader.switch(SIGN_UP);
     let listen = reader.required(listen, values::address);
-    let worker_threads = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS));
+    let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
-    let heartbeat = reader.required(
-        HEARTBEAT,
-        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
-    );
-    let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let streams = streams(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
         sign_up: sign_up?,
         listen: listen?,
-        worker_threads: worker_threads?.unwrap_or_else(cores),
+        worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
-        streams: Streams {
-            heartbeat: heartbeat?,
-            rotation: rotation?,
-        },
+        streams: streams?,
         shutdown: shutdown?,
     })
 }
 
-fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
+pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
+    let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
+    Ok(given.unwrap_or_else(cores))
+}
+
+pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
+    let heartbeat = reader.required(
+        HEARTBEAT,
+        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
+    );
+    let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    Ok(Streams {
+        heartbeat: heartbeat?,
+        rotation: rotation?,
+    })
+}
+
+pub(super) fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
     let whole = reader.required(grace, values::duration(Duration::ZERO..=HOUR));
     let drain_window = reader.required(drain, values::duration(Duration::ZERO..=HOUR));
     let (whole, drain_window) = (whole?, drain_window?);

@@ -20,4 +20,5 @@ mod moment;
 pub mod operand;
 pub mod rule;
 pub mod segment;
+pub mod staleness;
 pub mod value;

@@ -94,7 +94,7 @@ impl From<store::Error> for Refusal {
 
 impl From<watch::source::Unreachable> for Refusal {
     fn from(watch::source::Unreachable: watch::source::Unreachable) -> Self {
-        Self::database_away()
+        Self::origin_away()
     }
 }
 
@@ -103,6 +103,14 @@ impl Refusal {
     pub fn database_away() -> Self {
         Self::Unavailable {
             what: "the database cannot be reached now",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// What this server learns of changes from cannot be asked, and the request needs it.
+    pub fn origin_away() -> Self {
+        Self::Unavailable {
+            what: "this server cannot reach its database, or a sidecar its upstream, now",
             retry_after: Duration::from_secs(1),
         }
     }
@@ -257,7 +265,7 @@ pub fn end_of_stream(end: &watch::End) -> Option<Status> {
             "",
             "there no longer is the key's",
         )),
-        watch::End::Unreachable => Some(Refusal::database_away().into()),
+        watch::End::Unreachable => Some(Refusal::origin_away().into()),
     }
 }
 

@@ -1,22 +1,101 @@
-//! A caller's connection.
+//! Where a server listens, and a caller's connection: over TCP, or a unix socket of this machine.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tonic::transport::server::Connected;
+
+use crate::rpc::front::Peer;
 
 /// Connections that may wait to be accepted: a whole fleet reconnects at once.
 const BACKLOG: i32 = 4096;
 
-/// Listens.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// On a port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// On a socket in the file system.
+    Unix {
+        /// The socket's file.
+        path: PathBuf,
+        /// Who may connect, as the file's permission bits.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, mode: _ } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Accepts connections.
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "its drop is what it is for")] SocketFile,
+    ),
+}
+
+/// A connection that is not of any runtime yet.
+pub enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Listener {
+    /// Listens.
+    pub fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => listen(*address).map(Self::Tcp),
+            Address::Unix { path, mode } => {
+                let (listener, file) = listen_unix(path, *mode)?;
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+
+    /// Where it listens: with the port that it took.
+    pub fn address(&self, asked: &Address) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Unix(..) => Ok(asked.clone()),
+        }
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                stream.into_std().map(Accepted::Tcp)
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                stream.into_std().map(Accepted::Unix)
+            }
+        }
+    }
+}
+
+/// Listens on a port.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -25,14 +104,77 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Listens on a socket in the file system. Nobody can connect before the file has its permissions.
+fn listen_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    remove_abandoned(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::of(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    let listener = UnixListener::from_std(socket.into())?;
+    Ok((listener, file))
+}
+
+/// Removes the socket that a process left which is gone. A file that is no socket, and a socket that somebody answers on, stay.
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file of that name that is not a socket",
+        ));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// The file of a socket; removed when it is dropped, unless another has taken its place.
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            inode: std::fs::symlink_metadata(path)?.ino(),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the socket could not be removed");
+        }
+    }
+}
+
 /// A connection that writes what it is given in one piece.
 ///
 /// It says that it cannot write vectored. Otherwise h2 hands over every payload of 256 bytes and more as a slice of its own, and
 /// each of many streams' messages becomes a system call; copied together they become one.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Counts the connection among those of its worker for as long as it lives.
     _open: Open,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 /// One of a worker's open connections.
@@ -54,18 +196,34 @@ impl Drop for Open {
 
 impl Connection {
     /// Takes an accepted connection over to the current runtime.
-    pub fn new(stream: std::net::TcpStream, open: Open) -> io::Result<Self> {
-        let stream = TcpStream::from_std(stream)?;
+    pub fn new(accepted: Accepted, open: Open) -> io::Result<Self> {
+        let stream = match accepted {
+            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
         Ok(Self { stream, _open: open })
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        match &self.stream {
+            Stream::Tcp(stream) => Peer(stream.peer_addr().ok().map(|address| address.ip())),
+            Stream::Unix(_) => Peer(None),
+        }
     }
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! either {
+    ($connection:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $connection.stream {
+            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
 }
 
 impl AsyncRead for Connection {
@@ -74,13 +232,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        either!(self, poll_read(context, buffer))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(self, poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -88,7 +246,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        either!(self, poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -96,10 +254,52 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(self, poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(self, poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(path: &Path) -> io::Result<Listener> {
+        let path = path.to_owned();
+        Listener::bind(&Address::Unix { path, mode: 0o600 })
+    }
+
+    #[tokio::test]
+    async fn a_sockets_file_is_only_its_owners_and_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_answers_on_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        bind(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_in_use_and_a_file_of_somebody_elses_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (used, file) = (folder.path().join("used"), folder.path().join("file"));
+        let listener = bind(&used).unwrap();
+        assert_eq!(bind(&used).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert!(used.exists());
+        drop(listener);
+        std::fs::write(&file, "precious").unwrap();
+        assert_eq!(bind(&file).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     }
 }

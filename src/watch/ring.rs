@@ -10,15 +10,14 @@ use imbl::Vector;
 
 use super::item::Change;
 use super::options::Options;
-use super::source::Head;
 use crate::domain::change::Digest;
 
-/// One revision.
+/// One revision, or several that came merged into one.
 #[derive(Debug)]
 pub(super) struct Delta {
-    /// Where the environment stands after it.
-    pub(super) head: Head,
-    /// The digest of the revision before.
+    /// The revision that it begins at.
+    pub(super) previous_revision: u64,
+    /// That revision's digest.
     pub(super) previous_digest: Digest,
     /// What it does.
     pub(super) changes: Arc<[Change]>,
@@ -43,10 +42,11 @@ pub(super) struct Ring {
 }
 
 impl Delta {
-    pub(super) fn new(head: Head, previous_digest: Digest, changes: Arc<[Change]>) -> Self {
+    /// What leads on from a revision with this digest.
+    pub(super) fn new((previous_revision, previous_digest): (u64, Digest), changes: Arc<[Change]>) -> Self {
         let weight = weight(&changes);
         Self {
-            head,
+            previous_revision,
             previous_digest,
             changes,
             weight,
@@ -70,12 +70,13 @@ impl Ring {
         }
     }
 
-    /// The digest of a revision from which the newest can be reached. `None`: it is too old, or not older than the newest.
+    /// The digest of a revision from which the newest can be reached. `None`: it is too old, not older than the newest, or within
+    /// a merged step.
     pub(super) fn digest_at(&self, revision: u64) -> Option<Digest> {
         Some(self.deltas.get(self.index_after(revision)?)?.previous_digest)
     }
 
-    /// Everything since a revision, merged. `None`: it is too old, or not older than the newest.
+    /// Everything since a revision, merged. `None`: it is too old, not older than the newest, or within a merged step.
     pub(super) fn since(&self, revision: u64) -> Option<Merged> {
         let start = self.index_after(revision)?;
         let first = self.deltas.get(start)?;
@@ -90,10 +91,11 @@ impl Ring {
         Some(Merged { changes, weight })
     }
 
-    /// Where the revision after this one is.
+    /// Where the step that begins at this revision is.
     fn index_after(&self, revision: u64) -> Option<usize> {
-        let oldest = self.deltas.front()?.head.revision;
-        usize::try_from(revision.checked_add(1)?.checked_sub(oldest)?).ok()
+        self.deltas
+            .binary_search_by_key(&revision, |delta| delta.previous_revision)
+            .ok()
     }
 }
 
@@ -190,8 +192,9 @@ mod tests {
             let limits = limits(revisions, bytes);
             let mut ring = Ring::default();
             for revision in &history.revisions[1..] {
-                let StoredDelta { head, previous_digest, changes } = revision.delta.clone();
-                ring.push(Delta::new(head, previous_digest, changes.into_iter().map(Change::new).collect()), &limits);
+                let StoredDelta { head: _, previous_revision, previous_digest, changes } = revision.delta.clone();
+                let changes = changes.into_iter().map(Change::new).collect();
+                ring.push(Delta::new((previous_revision, previous_digest), changes), &limits);
                 prop_assert!(ring.deltas.len() <= revisions);
                 prop_assert!(ring.weight <= bytes || ring.deltas.len() == 1);
                 prop_assert_eq!(ring.weight, ring.deltas.iter().map(|delta| delta.weight).sum::<usize>());

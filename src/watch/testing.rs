@@ -66,6 +66,7 @@ impl History {
         };
         let delta = StoredDelta {
             head,
+            previous_revision: 0,
             previous_digest: Digest::default(),
             changes: Vec::new(),
         };
@@ -129,6 +130,7 @@ impl History {
         };
         let delta = StoredDelta {
             head,
+            previous_revision: previous.revision,
             previous_digest: previous.digest,
             changes,
         };

@@ -15,3 +15,4 @@ mod administration;
 mod audit;
 mod dev;
 mod serve;
+mod sidecar;

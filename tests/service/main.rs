@@ -44,6 +44,7 @@ mod prerequisites;
 mod projects;
 mod replicas;
 mod segments;
+mod sidecar;
 mod users;
 mod viewers;
 mod watching;

@@ -8,7 +8,7 @@ use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
 
 use super::Frame;
-use super::encode::frame;
+use super::encode::{Items, frame};
 use super::generated::watch_service_server::WatchService;
 use crate::auth::keys;
 use crate::domain::access::{Directory, Term};
@@ -46,7 +46,9 @@ impl WatchService for Watch {
             resume_token,
             heartbeat,
             client,
+            forms,
         } = request.into_inner();
+        let items = if forms { Items::Forms } else { Items::Typed };
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
         tracing::debug!(key = &*application.key_id, client = name, library, "a stream begins");
@@ -65,7 +67,7 @@ impl WatchService for Watch {
             Refused::UnknownEnvironment => Refusal::not_loaded(),
             Refused::Draining => Refusal::draining(),
         })?;
-        Ok(Response::new(frames(subscription)))
+        Ok(Response::new(frames(subscription, items)))
     }
 }
 
@@ -77,11 +79,11 @@ fn term(application: &Application, directory: &Directory) -> Option<Term> {
     same.then(|| keys::term(key, &application.secret_hash)).flatten()
 }
 
-fn frames(subscription: Subscription) -> Frames {
-    Box::pin(stream::unfold(Some(subscription), |subscription| async {
+fn frames(subscription: Subscription, items: Items) -> Frames {
+    Box::pin(stream::unfold(Some(subscription), move |subscription| async move {
         let mut subscription = subscription?;
         match subscription.next().await {
-            Ok(message) => Some((Ok(frame(&message)), Some(subscription))),
+            Ok(message) => Some((Ok(frame(&message, items)), Some(subscription))),
             Err(end) => status::end_of_stream(&end).map(|status| (Err(status), None)),
         }
     }))
