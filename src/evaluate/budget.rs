@@ -64,3 +64,60 @@ impl<'f> Budget<'f> {
         self.freshness.is_over(flag)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::context::Context;
+    use crate::domain::form::{ItemId, Kind};
+    use crate::domain::key;
+    use crate::evaluate::{Reason, Snapshot};
+
+    /// Two flags that are on, and one that is off; the first has the second as its prerequisite.
+    fn snapshot() -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let mut put = |kind, key: &str, form: &str| snapshot.put(&ItemId { kind, key: key.into() }, form.as_bytes());
+        for key in ["needy", "needed", "off"] {
+            let definition = r#"{"format":1,"key":"KEY","type":"bool","variants":[{"key":"on","value":{"bool":true}},
+                {"key":"off","value":{"bool":false}}],"off_variant":"off","default_variant":"on","client_visible":true}"#;
+            put(Kind::FlagDefinition, key, &definition.replace("KEY", key));
+        }
+        let needs = r#"{"format":1,"enabled":true,"prerequisites":[{"flag":"needed","variants":["on"]}]}"#;
+        put(Kind::FlagConfiguration, "needy", needs);
+        put(Kind::FlagConfiguration, "needed", r#"{"format":1,"enabled":true}"#);
+        snapshot
+    }
+
+    fn check(limits: &Limits, age_ms: Option<u64>, expected: [Reason; 3]) {
+        let (snapshot, context) = (snapshot(), Context::default());
+        let freshness = Freshness::new(limits, age_ms);
+        for (key, reason) in ["needy", "needed", "off"].into_iter().zip(expected) {
+            let flag = snapshot.get(key).unwrap();
+            let answer = flag.evaluate_fresh(&context, &snapshot, freshness);
+            assert_eq!(answer.reason, reason, "{key} at {age_ms:?}");
+            let on = reason == Reason::Static;
+            assert_eq!(answer.variant.unwrap().key.as_str(), if on { "on" } else { "off" });
+            let (explained, explanation) = flag.explain_fresh(&context, &snapshot, freshness);
+            assert_eq!((explained, explanation.reason), (answer, reason));
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_is_off_and_so_is_what_needs_it() {
+        use Reason::{Disabled, PrerequisiteFailed, Stale, Static};
+        let all = Limits {
+            all_ms: Some(10),
+            ..Limits::default()
+        };
+        check(&all, Some(10), [Static, Static, Disabled]);
+        check(&all, Some(11), [Stale, Stale, Stale]);
+        check(&all, None, [Stale, Stale, Stale]);
+        let one = Limits {
+            all_ms: None,
+            flags_ms: [(key::Flag::new("needed").unwrap(), 10)].into(),
+        };
+        check(&one, Some(10), [Static, Static, Disabled]);
+        check(&one, Some(11), [PrerequisiteFailed, Stale, Disabled]);
+        check(&Limits::default(), None, [Static, Static, Disabled]);
+    }
+}

@@ -259,6 +259,12 @@ impl Step {
         if next.state_hash.as_bytes().as_slice() != state_hash {
             return Err(Broken::StateMismatch(revision));
         }
+        if let (pb::Intent::None, Some(held)) = (intent, held) {
+            return Ok(Outcome {
+                held: held.clone(),
+                difference: Difference::None,
+            });
+        }
         let difference = match (intent, held) {
             (pb::Intent::Delta, Some(held)) => Difference::Some(StoredDelta {
                 head: next.head(),
@@ -266,7 +272,6 @@ impl Step {
                 previous_digest: held.position.digest,
                 changes,
             }),
-            (pb::Intent::None, Some(_)) => Difference::None,
             (pb::Intent::Snapshot | pb::Intent::Delta | pb::Intent::None | pb::Intent::Unspecified, _) => {
                 Difference::Everything
             }

@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::watch::source::{Event, StoredDelta};
+    use crate::watch::source::{Event, StoredChange, StoredDelta};
     use crate::watch::testing::{History, Items, state_hash};
 
     type Writes = Vec<(u8, Option<Vec<u8>>)>;
@@ -149,7 +149,51 @@ mod tests {
         }
     }
 
+    /// The step from one revision of a history to a later one, as another server sends it.
+    fn spanning(history: &History, from: usize, to: usize) -> StoredDelta {
+        let revisions = history.revisions[from + 1..=to].iter();
+        let changes = revisions.flat_map(|revision| revision.delta.changes.clone());
+        let latest: BTreeMap<_, _> = changes
+            .map(|change| match &change {
+                StoredChange::Put(item) => (item.id.clone(), change),
+                StoredChange::Delete { id, .. } => (id.clone(), change),
+            })
+            .collect();
+        let before = history.revisions[from].delta.head;
+        StoredDelta {
+            head: history.revisions[to].delta.head,
+            previous_revision: before.revision,
+            previous_digest: before.digest,
+            changes: latest.into_values().collect(),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn steps_that_span_revisions_lead_on_from_their_ends(
+            writes in writes(), ends in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let history = history(&writes);
+            let mut ends: std::collections::BTreeSet<_> = ends.iter().map(|end| end.index(writes.len())).collect();
+            ends.extend([0, writes.len()]);
+            let mut state = History::new().state(0, &Options::default());
+            for step in ends.iter().copied().collect::<Vec<_>>().windows(2) {
+                state = state.advance(spanning(&history, step[0], step[1]), &Options::default()).unwrap();
+            }
+            prop_assert_eq!(state.state_hash, state_hash(&history.last().items));
+            for revision in 0..writes.len() {
+                let (digest, merged) = (state.digest_at(revision as u64), state.since(revision as u64));
+                if !ends.contains(&revision) {
+                    prop_assert!(digest.is_none() && merged.is_none(), "within a step nothing is known");
+                    continue;
+                }
+                prop_assert_eq!(digest, Some(history.revisions[revision].delta.head.digest));
+                let mut items = history.revisions[revision].items.clone();
+                apply(&mut items, &merged.unwrap().changes);
+                prop_assert_eq!(&items, &history.last().items);
+            }
+        }
+
         #[test]
         fn merged_changes_lead_from_any_revision_to_the_newest(writes in writes(), from: prop::sample::Index) {
             let history = history(&writes);
