@@ -6,6 +6,7 @@
 mod connection;
 mod denials;
 mod ending;
+mod listen;
 mod sidecar;
 mod uses;
 mod workers;
@@ -38,11 +39,11 @@ use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
 use crate::upstream;
 use crate::watch::Hub;
-use connection::Listener;
 use ending::Ending;
+use listen::Listener;
 use workers::Workers;
 
-pub use connection::Address;
+pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 
 /// How often old request records and uploads are deleted.

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
-use super::connection::Address;
 use super::ending::Ending;
+use super::listen::Address;
 use super::workers::Workers;
 use super::{Error, bind, compressed};
 use crate::domain::staleness::Limits;

@@ -14,7 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use super::connection::{Accepted, Connection, Listener, Open};
+use super::connection::{Connection, Open};
+use super::listen::{Accepted, Listener};
 use crate::rpc::front::FrontLayer;
 
 /// Accepted connections that a worker has not taken over yet.

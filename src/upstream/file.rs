@@ -151,7 +151,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::upstream::held::tests::state;
+    use crate::upstream::step::tests::state;
 
     fn origin() -> Origin {
         Origin {

@@ -179,7 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::upstream::held::tests::state;
+    use crate::upstream::step::tests::state;
 
     fn origin() -> Origin {
         Origin {

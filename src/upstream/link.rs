@@ -9,13 +9,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::backoff::{Backoff, HEALTHY};
+use super::end::{End, is_final};
 use super::file::Kept;
-use super::held::{Broken, Difference, Held, Step};
+use super::held::Held;
 use super::publish::{Publisher, Unheard};
+use super::step::{Broken, Difference, Step};
 use super::{Counters, Timing};
 use crate::pb::evaluation::v1::watch_response::Message;
 use crate::pb::evaluation::v1::watch_service_client::WatchServiceClient;
@@ -43,41 +45,6 @@ pub struct Link {
     /// Where to resume. Empty: with everything.
     token: Vec<u8>,
     step: Option<Step>,
-}
-
-/// Why a stream ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    /// No connection came about.
-    #[error("the upstream cannot be reached")]
-    Unreachable(#[from] tonic::transport::Error),
-    /// It did not answer in time.
-    #[error("the upstream does not answer")]
-    Unanswered,
-    /// It asked us to come back.
-    #[error("the upstream said goodbye")]
-    Goodbye(Duration),
-    /// It failed, or was refused.
-    #[error("the upstream's stream failed")]
-    Failed(#[from] Status),
-    /// It was closed without a word.
-    #[error("the upstream closed the stream")]
-    Closed,
-    /// Nothing came for three heartbeats.
-    #[error("the upstream has been silent for three heartbeats")]
-    Silent,
-    /// It was not what its contract says.
-    #[error(transparent)]
-    Broken(#[from] Broken),
-    /// The hub is gone: this process ends.
-    #[error("nobody listens")]
-    Unheard,
-}
-
-impl From<Unheard> for End {
-    fn from(Unheard: Unheard) -> Self {
-        Self::Unheard
-    }
 }
 
 impl Link {
@@ -308,29 +275,6 @@ impl Link {
 
     fn next_wait(&mut self) -> Duration {
         self.backoff.next(fastrand::u32(..))
-    }
-}
-
-/// Whether trying again soon cannot help: a refused credential stays refused, a deleted environment stays deleted.
-fn is_final(code: Code) -> bool {
-    match code {
-        Code::Unauthenticated
-        | Code::PermissionDenied
-        | Code::NotFound
-        | Code::InvalidArgument
-        | Code::Unimplemented => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => false,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `held` | what is held of the upstream's environment, and how a step changes it: a value |
-//! | `link` | the connection: opened, read, given up, opened again |
+//! | `held`, `step` | what is held of the upstream's environment, and how a step changes it: values |
+//! | `link`, `end` | the connection: opened, read, given up, opened again |
 //! | `publish` | what came of it, as events for the hub |
 //! | `callers` | who may ask this sidecar, as a directory |
 //! | `file`, `layout`, `keeper` | the last state on disk |
@@ -18,12 +18,14 @@
 
 mod backoff;
 mod callers;
+mod end;
 mod file;
 mod held;
 mod keeper;
 mod layout;
 mod link;
 mod publish;
+mod step;
 
 use std::path::PathBuf;
 use std::pin::Pin;

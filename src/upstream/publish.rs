@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::callers::Callers;
 use super::file::Kept;
-use super::held::{Difference, Held, Outcome};
+use super::held::Held;
 use super::keeper::Latest;
+use super::step::{Difference, Outcome};
 use crate::domain::change::EnvironmentId;
 use crate::watch::source::{Event, Head, Identity, Quality};
 

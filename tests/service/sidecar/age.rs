@@ -9,7 +9,8 @@ use halyard::pb::evaluation::v1::watch_response::Message;
 use halyard::watch::Quality;
 use tokio_util::sync::CancellationToken;
 
-use super::following::{evaluate_reached, stocked};
+use super::following::evaluate_reached;
+use super::stock::stocked;
 use super::{Side, everything, options, until_quality};
 use crate::app::{App, evaluate};
 use crate::follower::Follower;

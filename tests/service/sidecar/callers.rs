@@ -12,7 +12,7 @@ use halyard::server::Address;
 use halyard::watch::Quality;
 use tonic::Code;
 
-use super::following::stocked;
+use super::stock::stocked;
 use super::{Side, accepted, everything, options, until_quality};
 use crate::app::{App, evaluate, watch};
 use crate::follower::Follower;

@@ -6,7 +6,8 @@ use std::path::Path;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::watch::Quality;
 
-use super::following::{evaluate_reached, stocked};
+use super::following::evaluate_reached;
+use super::stock::stocked;
 use super::{Side, everything, until_quality, with_state_file};
 use crate::app::{App, evaluate, evaluation};
 use crate::follower::{Follower, Held};

@@ -7,6 +7,7 @@ mod following;
 mod hostile;
 mod large;
 mod replaced;
+mod stock;
 
 use std::path::Path;
 use std::time::Duration;

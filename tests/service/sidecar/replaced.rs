@@ -4,7 +4,7 @@ use halyard::pb::evaluation::v1 as pb;
 use halyard::watch::Quality;
 use tonic::Code;
 
-use super::following::stocked;
+use super::stock::stocked;
 use super::{Side, everything, until_quality};
 use crate::app::{App, Keys};
 use crate::follower::Follower;

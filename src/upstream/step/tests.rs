@@ -1,8 +1,10 @@
 //! Steps against what is held: the right ones lead on, every other one changes nothing.
 
+use bytes::Bytes;
+
 use super::*;
-use crate::domain::change::EnvironmentId;
-use crate::watch::source::Identity;
+use crate::domain::change::{self, EnvironmentId};
+use crate::watch::source::{Identity, StoredChange};
 
 fn form(number: u64, version: u64) -> Bytes {
     format!(
