@@ -268,7 +268,75 @@ fn limits(text: &str) -> Result<Limits, String> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
+    use crate::config::{Command, Environment, Refusal, parse};
+
+    /// What a configuration comes to that has these client keys.
+    fn read(client_keys: &[&str], arguments: &[&str]) -> Result<Sidecar, Refusal> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        std::fs::write(&file, client_keys.join("\n")).unwrap();
+        let own = keys::generate(KeyKind::Server).unwrap();
+        let variables = [("HALYARD_KEY", own.secret.expose_secret())];
+        let line = ["halyard", "sidecar", "--upstream", "http://flags", "--client-key-file"];
+        let line = line
+            .into_iter()
+            .chain([file.to_str().unwrap()])
+            .chain(arguments.iter().copied());
+        match parse(line, &Environment::with(variables))?.command {
+            Command::Sidecar(sidecar) => Ok(*sidecar),
+            other => panic!("not a sidecar: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn callers_are_those_of_the_file_and_whoever_has_the_sidecars_own_key() {
+        let client = keys::generate(KeyKind::Client).unwrap();
+        let renewed = keys::renew(KeyKind::Client, &client.id).unwrap();
+        let lines = [
+            "# the shop's",
+            "",
+            client.secret.expose_secret(),
+            renewed.secret.expose_secret(),
+        ];
+        let arguments = [
+            "--listen",
+            "unix:/run/flags.sock",
+            "--socket-mode",
+            "660",
+            "--anonymous",
+            "client",
+        ];
+        let sidecar = read(&lines, &arguments).unwrap();
+        let kinds: Vec<_> = sidecar.callers.iter().map(|key| (key.kind, &*key.id)).collect();
+        let (own, theirs) = (sidecar.key_id.as_str(), client.id.as_str());
+        let expected = [
+            (KeyKind::Server, own),
+            (KeyKind::Client, theirs),
+            (KeyKind::Client, theirs),
+        ];
+        assert_eq!(kinds, expected);
+        assert_eq!(sidecar.anonymous, Some(KeyKind::Client));
+        let path = "/run/flags.sock".into();
+        assert_eq!(sidecar.listen, Listen::Unix { path, mode: 0o660 });
+        assert!(!format!("{sidecar:?}").contains(client.secret.expose_secret()));
+    }
+
+    #[test]
+    fn a_third_secret_of_a_key_is_a_mistake() {
+        let client = keys::generate(KeyKind::Client).unwrap();
+        let others = [1, 2].map(|_| keys::renew(KeyKind::Client, &client.id).unwrap());
+        let lines: Vec<_> = others
+            .iter()
+            .chain([&client])
+            .map(|key| key.secret.expose_secret())
+            .collect();
+        let refusal = read(&lines, &[]).unwrap_err().to_string();
+        let words = format!("--client-key-file holds more than two secrets of the key {}", client.id);
+        assert!(refusal.contains(&words), "{refusal}");
+    }
 
     #[test]
     fn limits_are_for_all_flags_and_for_some() {
