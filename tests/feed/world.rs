@@ -18,12 +18,7 @@ impl World {
     pub async fn new() -> Self {
         let cluster = Cluster::start().await;
         let client = cluster.client().await;
-        for migration in [
-            include_str!("../../migrations/V1__create_schema.sql"),
-            include_str!("../../migrations/V2__add_segments_prerequisites_and_lifecycles.sql"),
-        ] {
-            client.batch_execute(migration).await.unwrap();
-        }
+        halyard::store::migrate::run(&cluster.config()).await.unwrap();
         client
             .batch_execute(
                 "insert into projects (key, name, description, created_at, updated_at) values ('shop', '', '', now(), now());
