@@ -162,6 +162,7 @@ async fn measure(flags: usize) {
         let id = change.id.clone();
         let delta = StoredDelta {
             head: head(revision),
+            previous_revision: revision - 1,
             previous_digest: head(revision - 1).digest,
             changes: vec![StoredChange::Put(change)],
         };

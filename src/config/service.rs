@@ -125,7 +125,7 @@ const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
 );
 const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
-const WORKER_THREADS: Setting = Setting::value(
+pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
     "COUNT",
     "How many threads evaluate; by default one per core",
@@ -142,21 +142,22 @@ const DRAIN_WINDOW: Setting = Setting::value(
     "DURATION",
     "Over how long the streams' clients are told to spread their reconnects when stopping",
 );
-const HEARTBEAT: Setting = Setting::value(
+pub(super) const HEARTBEAT: Setting = Setting::value(
     "heartbeat",
     "DURATION",
     "How often streams whose client does not say carry a heartbeat",
 )
 .default("10s");
-const STREAM_ROTATION: Setting = Setting::value(
+pub(super) const STREAM_ROTATION: Setting = Setting::value(
     "stream-rotation",
     "DURATION",
     "After how long streams are asked to reconnect, give or take a fifth",
 )
 .default("30m");
 
-const MAX_STREAMS: Setting = Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
-const MAX_KEY_STREAMS: Setting = Setting::value(
+pub(super) const MAX_STREAMS: Setting =
+    Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
+pub(super) const MAX_KEY_STREAMS: Setting = Setting::value(
     "max-key-streams",
     "COUNT",
     "How many of the open streams may be of one environment key",
@@ -206,8 +207,8 @@ pub(super) const DEV: &[Setting] = &[
     MAX_KEY_STREAMS,
 ];
 const SERVE_LISTEN: Setting = LISTEN.default("0.0.0.0:50051");
-const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
-const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
+pub(super) const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
+pub(super) const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
 const DEV_LISTEN: Setting = LISTEN.default("127.0.0.1:50051");
 const DEV_GRACE: Setting = SHUTDOWN_GRACE.default("5s");
 const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
@@ -326,8 +327,28 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let sign_up = reader.switch(SIGN_UP);
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
-    let worker_threads = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS));
+    let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
+    let streams = streams(reader);
+    let shutdown = shutdown(reader, grace, drain);
+    Ok(Service {
+        previous_signing_keys: previous_signing_keys?,
+        sign_up: sign_up?,
+        openid: openid?,
+        listen: listen?,
+        worker_threads: worker_threads?,
+        database_pool_size: database_pool_size?,
+        streams: streams?,
+        shutdown: shutdown?,
+    })
+}
+
+pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
+    let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
+    Ok(given.unwrap_or_else(cores))
+}
+
+pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
     let heartbeat = reader.required(
         HEARTBEAT,
         values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
@@ -335,25 +356,15 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
-    let shutdown = shutdown(reader, grace, drain);
-    Ok(Service {
-        previous_signing_keys: previous_signing_keys?,
-        sign_up: sign_up?,
-        openid: openid?,
-        listen: listen?,
-        worker_threads: worker_threads?.unwrap_or_else(cores),
-        database_pool_size: database_pool_size?,
-        streams: Streams {
-            heartbeat: heartbeat?,
-            rotation: rotation?,
-            most: most?,
-            most_of_key: most_of_key?,
-        },
-        shutdown: shutdown?,
+    Ok(Streams {
+        heartbeat: heartbeat?,
+        rotation: rotation?,
+        most: most?,
+        most_of_key: most_of_key?,
     })
 }
 
-fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
+pub(super) fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
     let whole = reader.required(grace, values::duration(Duration::ZERO..=HOUR));
     let drain_window = reader.required(drain, values::duration(Duration::ZERO..=HOUR));
     let (whole, drain_window) = (whole?, drain_window?);

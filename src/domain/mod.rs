@@ -22,4 +22,5 @@ pub mod operand;
 pub mod propagation;
 pub mod rule;
 pub mod segment;
+pub mod staleness;
 pub mod value;

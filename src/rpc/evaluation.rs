@@ -13,7 +13,8 @@ use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
-use crate::evaluate::Flag;
+use crate::domain::staleness::Limits;
+use crate::evaluate::{Flag, Freshness};
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
 use crate::watch::{Hub, State};
@@ -21,14 +22,33 @@ use crate::watch::{Hub, State};
 /// Answers from the hub's newest states.
 pub struct Evaluation {
     states: States,
+    hub: Arc<Hub>,
+    limits: Limits,
 }
 
 impl Evaluation {
-    /// Answers from this hub.
+    /// Answers from this hub, however old its states are.
     pub fn new(hub: Arc<Hub>) -> Self {
+        Self::limited(hub, Limits::default())
+    }
+
+    /// Answers from this hub, as long as its states are no older than this.
+    pub fn limited(hub: Arc<Hub>, limits: Limits) -> Self {
         Self {
-            states: States::new(hub),
+            states: States::new(hub.clone()),
+            hub,
+            limits,
         }
+    }
+
+    /// How old what is known is. Asked for only where it matters: it costs a lock.
+    fn freshness(&self) -> Freshness<'_> {
+        if self.limits.is_empty() {
+            return Freshness::ANY;
+        }
+        let staleness = self.hub.status().staleness;
+        let age_ms = staleness.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Freshness::new(&self.limits, age_ms)
     }
 
     /// Calls `answer` with the newest state of the caller's environment, once it has reached `min_revision`.
@@ -65,10 +85,10 @@ impl EvaluationService for Evaluation {
                 .filter(|flag| flag.visible_to(application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
             let (answer, explanation) = if explain {
-                let (answer, explanation) = known.explain(&context, &state.snapshot);
+                let (answer, explanation) = known.explain_fresh(&context, &state.snapshot, self.freshness());
                 (answer, Some(explanation::write(&explanation)))
             } else {
-                (known.evaluate(&context, &state.snapshot), None)
+                (known.evaluate_fresh(&context, &state.snapshot, self.freshness()), None)
             };
             let evaluation = evaluation::write(known, &answer, state.head.revision, application.kind);
             Ok(pb::EvaluateResponse {
@@ -88,9 +108,9 @@ impl EvaluationService for Evaluation {
         } = request.into_inner();
         let context = read_question(context, &flags)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
-            let revision = state.head.revision;
+            let (revision, freshness) = (state.head.revision, self.freshness());
             let write = |flag: &Flag| {
-                let answer = flag.evaluate(&context, &state.snapshot);
+                let answer = flag.evaluate_fresh(&context, &state.snapshot, freshness);
                 evaluation::write(flag, &answer, revision, application.kind)
             };
             let visible = |flag: &&Flag| flag.visible_to(application.kind);

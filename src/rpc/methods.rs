@@ -240,6 +240,12 @@ impl Default for Methods {
 }
 
 impl Methods {
+    /// Those that are not administration.
+    pub fn of_applications() -> Self {
+        let methods = METHODS.iter().filter(|method| method.place() != Place::Administration);
+        Self(methods.map(|method| (method.path, method)).collect())
+    }
+
     /// The method of a path.
     pub fn get(&self, path: &str) -> Option<&'static Method> {
         self.0.get(path).copied()

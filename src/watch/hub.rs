@@ -227,7 +227,8 @@ impl Hub {
                 recent,
             } => self.reset(environment, head, items, recent),
             Event::Advance { environment, delta } => self.advance(environment, delta),
-            Event::Removed(environment) => self.remove(environment),
+            Event::Removed(environment) => self.take_out(environment, Environment::remove),
+            Event::Superseded(environment) => self.take_out(environment, Environment::supersede),
             Event::Access(directory) => {
                 self.directory.store(directory);
                 self.directories.fetch_add(1, Ordering::Release);
@@ -311,12 +312,12 @@ impl Hub {
         }
     }
 
-    fn remove(&self, id: EnvironmentId) {
+    fn take_out(&self, id: EnvironmentId, mark: fn(&Environment)) {
         let mut environments = OrdMap::clone(&self.environments.load());
-        let removed = environments.remove(&id);
+        let taken = environments.remove(&id);
         self.environments.store(Arc::new(environments));
-        if let Some(environment) = removed {
-            environment.remove();
+        if let Some(environment) = taken {
+            mark(&environment);
         }
     }
 

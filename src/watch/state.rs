@@ -82,14 +82,16 @@ impl State {
         Self::new(position, contents, ring)
     }
 
-    /// The state one revision on.
+    /// The state one step on.
     pub(super) fn advance(&self, delta: StoredDelta, limits: &Options) -> Result<Self, Discontinuous> {
         let StoredDelta {
             head,
+            previous_revision,
             previous_digest,
             changes,
         } = delta;
-        if Some(head.revision) != self.head.revision.checked_add(1) || previous_digest != self.head.digest {
+        let begins_here = (previous_revision, previous_digest) == (self.head.revision, self.head.digest);
+        if !begins_here || head.revision <= previous_revision {
             return Err(Discontinuous);
         }
         let changes: Arc<[Change]> = changes.into_iter().map(Change::new).collect();
@@ -108,7 +110,7 @@ impl State {
         let environment = self.commit.position.environment;
         malformed::report(environment, &contents.snapshot, changes.iter().map(Change::id));
         let mut ring = self.ring.clone();
-        ring.push(Delta::new(head, previous_digest, changes), limits);
+        ring.push(Delta::new((previous_revision, previous_digest), changes), limits);
         let position = (self.identity, environment, head);
         Ok(Self::new(position, contents, ring))
     }
@@ -222,8 +224,7 @@ fn ring(head: Head, recent: Vec<StoredDelta>, items: &OrdMap<ItemId, Arc<Item>>,
             );
             break;
         }
-        revision = revision.saturating_sub(1);
-        digest = delta.previous_digest;
+        (revision, digest) = (delta.previous_revision, delta.previous_digest);
         unbroken.push(delta);
     }
     let mut ring = Ring::default();
@@ -232,7 +233,8 @@ fn ring(head: Head, recent: Vec<StoredDelta>, items: &OrdMap<ItemId, Arc<Item>>,
             StoredChange::Put(stored) => Change::Put(share(items.get(&stored.id), stored)),
             StoredChange::Delete { .. } => Change::new(change),
         });
-        ring.push(Delta::new(delta.head, delta.previous_digest, changes.collect()), limits);
+        let previous = (delta.previous_revision, delta.previous_digest);
+        ring.push(Delta::new(previous, changes.collect()), limits);
     }
     ring
 }

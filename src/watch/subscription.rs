@@ -174,6 +174,9 @@ impl Subscription {
             if self.environment.is_removed() {
                 return Poll::Ready(Err(End::EnvironmentGone));
             }
+            if self.environment.is_superseded() {
+                return Poll::Ready(Err(End::Unreachable));
+            }
             self.credential.check(hub, self.environment.id())?;
             if let Some(message) = self.advance(hub, cx)? {
                 return Poll::Ready(Ok(message));

@@ -67,6 +67,7 @@ impl History {
         };
         let delta = StoredDelta {
             head,
+            previous_revision: 0,
             previous_digest: Digest::default(),
             changes: Vec::new(),
         };
@@ -130,6 +131,7 @@ impl History {
         };
         let delta = StoredDelta {
             head,
+            previous_revision: previous.revision,
             previous_digest: previous.digest,
             changes,
         };

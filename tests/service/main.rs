@@ -50,6 +50,7 @@ mod proofs;
 mod propagation;
 mod replicas;
 mod segments;
+mod sidecar;
 mod unread;
 mod users;
 mod viewers;

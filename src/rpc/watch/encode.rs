@@ -14,11 +14,25 @@ use crate::rpc::convert::segment as segments;
 use crate::watch::source::Quality;
 use crate::watch::{Begin, Change, Commit, Deletion, Goodbye, GoodbyeReason, Heartbeat, Intent, Item, Message, Reason};
 
+/// How a stream carries items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Items {
+    /// As typed messages.
+    Typed,
+    /// As their stored forms.
+    Forms,
+}
+
 /// A message as a frame.
-pub fn frame(message: &Message) -> Frame {
+pub fn frame(message: &Message, items: Items) -> Frame {
     Frame(match message {
         Message::Begin(begin) => encode(Response::Begin(write_begin(begin))),
-        Message::Item(Change::Put(item)) => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
+        Message::Item(Change::Put(item)) => match items {
+            Items::Typed => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
+            Items::Forms => item
+                .encoded_form
+                .get_or_encode(|| encode(Response::Item(write_form(item)))),
+        },
         Message::Item(Change::Delete(gone)) => gone
             .encoded
             .get_or_encode(|| encode(Response::Item(write_delete(gone)))),
@@ -101,13 +115,23 @@ fn write_put(item: &Item) -> pb::Item {
     if let Err(error) = &content {
         tracing::error!(item = %item.id, %error, "a stored form cannot be streamed");
     }
+    put(item, content.ok(), None)
+}
+
+/// An item as its stored form, which is not looked at.
+fn write_form(item: &Item) -> pb::Item {
+    put(item, None, Some(item.form.to_vec()))
+}
+
+fn put(item: &Item, content: Option<pb::put::Item>, form: Option<Vec<u8>>) -> pb::Item {
     pb::Item {
         change: Some(pb::item::Change::Put(pb::Put {
             kind: item.id.kind.name().to_owned(),
             key: item.id.key.to_string(),
             version: item.version,
             form_hash: item.form_hash.0.to_vec(),
-            item: content.ok(),
+            form,
+            item: content,
         })),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
-use super::encode::frame;
+use super::encode::{Items, frame};
 use super::generated::watch_service_server::WatchService;
 use super::{Frame, evaluations};
 use crate::auth::keys;
@@ -40,7 +40,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A stream's messages, encoded.
-pub struct Frames(Option<watch::Stream>);
+pub struct Frames {
+    /// `None`: it has ended.
+    stream: Option<watch::Stream>,
+    items: Items,
+}
 
 #[tonic::async_trait]
 impl WatchService for Watch {
@@ -53,12 +57,14 @@ impl WatchService for Watch {
             resume_token,
             heartbeat,
             client,
+            forms,
         } = message;
         let opening = Opening {
             resume_token: &resume_token,
             heartbeat,
             client,
             view: View::Items,
+            items: if forms { Items::Forms } else { Items::Typed },
         };
         self.open(application, opening).await
     }
@@ -77,6 +83,7 @@ impl WatchService for Watch {
             heartbeat,
             client,
             view: View::Answers(evaluations::read(context, flags, application.kind)?),
+            items: Items::Typed,
         };
         self.open(application, opening).await
     }
@@ -122,6 +129,7 @@ struct Opening<'a> {
     heartbeat: Option<prost_types::Duration>,
     client: Option<pb::ClientInfo>,
     view: View,
+    items: Items,
 }
 
 impl Watch {
@@ -131,6 +139,7 @@ impl Watch {
             heartbeat,
             client,
             view,
+            items,
         } = opening;
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
@@ -155,7 +164,8 @@ impl Watch {
             Refused::TooMany => too_many("this server has as many streams open as it may; try another"),
             Refused::TooManyOfKey => too_many("the key has as many streams open here as one may have"),
         })?;
-        Ok(Response::new(Frames(Some(stream))))
+        let stream = Some(stream);
+        Ok(Response::new(Frames { stream, items }))
     }
 }
 
@@ -191,13 +201,14 @@ impl Stream for Frames {
     type Item = Result<Frame, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(stream) = &mut self.0 else {
+        let items = self.items;
+        let Some(stream) = &mut self.stream else {
             return Poll::Ready(None);
         };
         Poll::Ready(match ready!(stream.poll_next(cx)) {
-            Ok(message) => Some(Ok(frame(&message))),
+            Ok(message) => Some(Ok(frame(&message, items))),
             Err(end) => {
-                self.0 = None;
+                self.stream = None;
                 status::end_of_stream(&end).map(Err)
             }
         })

@@ -253,6 +253,7 @@ async fn a_configuration_without_a_definition_is_no_flag() {
     let head = fixture.history.head();
     let delta = StoredDelta {
         head: crate::watch::source::Head { revision: 1, ..head },
+        previous_revision: head.revision,
         previous_digest: head.digest,
         changes: vec![StoredChange::Put(item)],
     };
