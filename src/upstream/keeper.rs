@@ -69,7 +69,10 @@ impl Keeper {
         let Latest { held, confirmed_at } = latest;
         let Some(held) = held else { return self };
         let is_saved = saved.held.as_ref().is_some_and(|saved| Arc::ptr_eq(saved, &held));
-        let is_noted = saved.at.is_some_and(|at| at.elapsed() < self.timing.note) || saved.confirmed_at == confirmed_at;
+        // An age that is unknown on disk is told as soon as there is one, and the last one before the end is always told.
+        let recent = saved.at.is_some_and(|at| at.elapsed() < self.timing.note);
+        let may_wait = recent && saved.confirmed_at.is_some() && !self.cancel.is_cancelled();
+        let is_noted = may_wait || saved.confirmed_at == confirmed_at;
         if is_saved && is_noted {
             return self;
         }
