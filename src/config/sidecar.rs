@@ -290,10 +290,10 @@ mod tests {
             .into_iter()
             .chain([file.to_str().unwrap()])
             .chain(arguments.iter().copied());
-        match parse(line, &Environment::with(variables))?.command {
-            Command::Sidecar(sidecar) => Ok(*sidecar),
-            other => panic!("not a sidecar: {other:?}"),
-        }
+        let Command::Sidecar(sidecar) = parse(line, &Environment::with(variables))?.command else {
+            panic!("not a sidecar");
+        };
+        Ok(*sidecar)
     }
 
     #[test]
