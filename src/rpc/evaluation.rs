@@ -13,8 +13,7 @@ use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
-use crate::domain::staleness::Limits;
-use crate::evaluate::{Flag, Freshness};
+use crate::evaluate::Flag;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
 use crate::watch::{Hub, State};
@@ -23,32 +22,15 @@ use crate::watch::{Hub, State};
 pub struct Evaluation {
     states: States,
     hub: Arc<Hub>,
-    limits: Limits,
 }
 
 impl Evaluation {
-    /// Answers from this hub, however old its states are.
+    /// Answers from this hub.
     pub fn new(hub: Arc<Hub>) -> Self {
-        Self::limited(hub, Limits::default())
-    }
-
-    /// Answers from this hub, as long as its states are no older than this.
-    pub fn limited(hub: Arc<Hub>, limits: Limits) -> Self {
         Self {
             states: States::new(hub.clone()),
             hub,
-            limits,
         }
-    }
-
-    /// How old what is known is. Asked for only where it matters: it costs a lock.
-    fn freshness(&self) -> Freshness<'_> {
-        if self.limits.is_empty() {
-            return Freshness::ANY;
-        }
-        let staleness = self.hub.status().staleness;
-        let age_ms = staleness.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        Freshness::new(&self.limits, age_ms)
     }
 
     /// Calls `answer` with the newest state of the caller's environment, once it has reached `min_revision`.
@@ -84,11 +66,12 @@ impl EvaluationService for Evaluation {
                 .get(&flag)
                 .filter(|flag| flag.visible_to(application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
+            let age = self.hub.age();
             let (answer, explanation) = if explain {
-                let (answer, explanation) = known.explain_fresh(&context, &state.snapshot, self.freshness());
+                let (answer, explanation) = known.explain_fresh(&context, &state.snapshot, age.freshness());
                 (answer, Some(explanation::write(&explanation)))
             } else {
-                (known.evaluate_fresh(&context, &state.snapshot, self.freshness()), None)
+                (known.evaluate_fresh(&context, &state.snapshot, age.freshness()), None)
             };
             let evaluation = evaluation::write(known, &answer, state.head.revision, application.kind);
             Ok(pb::EvaluateResponse {
@@ -108,9 +91,9 @@ impl EvaluationService for Evaluation {
         } = request.into_inner();
         let context = read_question(context, &flags)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
-            let (revision, freshness) = (state.head.revision, self.freshness());
+            let (revision, age) = (state.head.revision, self.hub.age());
             let write = |flag: &Flag| {
-                let answer = flag.evaluate_fresh(&context, &state.snapshot, freshness);
+                let answer = flag.evaluate_fresh(&context, &state.snapshot, age.freshness());
                 evaluation::write(flag, &answer, revision, application.kind)
             };
             let visible = |flag: &&Flag| flag.visible_to(application.kind);

@@ -80,15 +80,20 @@ impl Sidecar {
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
         let spawn = |name, task| tasks.spawn(name, task);
         let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
+        let watch = watch::Options {
+            staleness: Arc::new(staleness),
+            ..watch
+        };
         let hub = Hub::new(upstream.clone(), watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
+        tasks.spawn("age", hub.clone().tell_age(tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
 
         let (reporter, health) = tonic_health::server::health_reporter();
         let services = health::Services::Evaluation;
         let report = health::report(reporter, hub.clone(), services, draining.clone(), tasks.stop().clone());
         tasks.spawn("health", report);
-        let routes = routes(&hub, staleness)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let routes = routes(&hub)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
         let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
@@ -157,7 +162,7 @@ impl Sidecar {
 }
 
 /// What applications call.
-fn routes(hub: &Arc<Hub>, staleness: Limits) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(hub: &Arc<Hub>) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -166,7 +171,7 @@ fn routes(hub: &Arc<Hub>, staleness: Limits) -> Result<Routes, tonic_reflection:
             .into_iter()
             .fold(builder, tonic_reflection::server::Builder::with_service_name)
     };
-    let evaluation = Evaluation::limited(hub.clone(), staleness);
+    let evaluation = Evaluation::new(hub.clone());
     Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
         .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
         .add_service(

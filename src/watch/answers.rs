@@ -10,7 +10,9 @@ use std::vec;
 
 use bytes::Bytes;
 
+use super::age::Age;
 use super::connect::Answer as Decision;
+use super::hub::Hub;
 use super::item::Change;
 use super::message::{Intent, Reason, StreamId};
 use super::ring::Merged;
@@ -46,6 +48,8 @@ pub struct Part {
     pub question: Arc<Question>,
     /// What answers.
     pub state: Arc<State>,
+    /// How old that is.
+    pub age: Age,
     /// What the batch does with what the client holds.
     pub intent: Intent,
     /// The flags whose answers are new, sorted.
@@ -65,15 +69,15 @@ impl Question {
         flag.visible_to(self.asked_by).then_some(flag)
     }
 
-    /// Whether two states answer differently for a flag.
-    fn differs(&self, before: &State, after: &State, key: &str) -> bool {
-        let answer = |state| self.flag(state, key).map(|flag| self.answer(state, flag));
+    /// Whether two states, of these ages, answer differently for a flag.
+    fn differs(&self, before: (&State, &Age), after: (&State, &Age), key: &str) -> bool {
+        let answer = |(state, age)| self.flag(state, key).map(|flag| self.answer((state, age), flag));
         answer(before) != answer(after)
     }
 
     /// The answer, as far as whoever asks may see it.
-    fn answer<'a>(&self, state: &'a State, flag: &'a Flag) -> Answer<'a> {
-        let answer = flag.evaluate(&self.context, &state.snapshot);
+    fn answer<'a>(&self, (state, age): (&'a State, &Age), flag: &'a Flag) -> Answer<'a> {
+        let answer = flag.evaluate_fresh(&self.context, &state.snapshot, age.freshness());
         match self.asked_by {
             KeyKind::Server => answer,
             KeyKind::Client => Answer { rule: None, ..answer },
@@ -91,37 +95,72 @@ pub(super) struct Follow {
     question: Arc<Question>,
     /// The state that the client's answers are of. `None`: it holds none that are known here.
     held: Option<Arc<State>>,
+    /// How old that was. Also of what it showed a token for, and of the first that it is sent.
+    age: Age,
 }
 
 impl Follow {
-    pub(super) fn new(question: Arc<Question>) -> Self {
-        Self { question, held: None }
+    pub(super) fn new(question: Arc<Question>, age: Age) -> Self {
+        Self {
+            question,
+            held: None,
+            age,
+        }
     }
 
     /// What its resume tokens are of.
     pub(super) fn holding(&self) -> Holding {
-        Holding::Answers(self.question.fingerprint)
+        holding(&self.question, &self.age)
     }
 
     pub(super) fn resume_token(&self, position: &Token) -> Bytes {
         position.write_for(self.holding())
     }
 
-    /// The client holds the answers of this state.
-    pub(super) fn hold(&mut self, state: Arc<State>) {
+    /// The client holds the answers of this state at this age.
+    pub(super) fn hold(&mut self, state: Arc<State>, age: Age) {
         self.held = Some(state);
+        self.age = age;
+    }
+
+    /// How old what answered was.
+    pub(super) fn age(&self) -> &Age {
+        &self.age
+    }
+
+    /// The age at which the next batch answers. The first answers as the stream began, since that is what tokens were compared with.
+    pub(super) fn age_at(&self, hub: &Hub) -> Age {
+        if self.held.is_some() {
+            hub.age()
+        } else {
+            self.age.clone()
+        }
     }
 
     /// What leads the client to a state, from the revision that it is known to stand at, given what it would be sent if it held
     /// items. `None`: nothing; what it holds is what the state answers.
-    pub(super) fn batch(&self, decision: &Decision, from: u64, state: &Arc<State>, stream: StreamId) -> Option<Batch> {
+    pub(super) fn batch(
+        &self,
+        decision: &Decision,
+        from: u64,
+        (state, age): (&Arc<State>, &Age),
+        stream: StreamId,
+    ) -> Option<Batch> {
         let held = self.held.as_deref().filter(|held| held.identity == state.identity);
         let (intent, rest) = match (decision, held) {
             (Decision::Ahead, _) => return None,
+            // At another age any flag may be answered differently, its state and rules be what they are.
+            (Decision::None | Decision::Delta(_), Some(held)) if *age != self.age => (
+                Intent::Delta,
+                self.differences(held, (state, age), every_flag(held, state).into_iter())?,
+            ),
             (Decision::None, _) => (Intent::None, Rest::Listed(Vec::new().into_iter())),
             (Decision::Delta(merged), Some(held)) => {
                 let touched = state.touched_since(from, merged);
-                (Intent::Delta, self.differences(held, state, touched.iter().cloned())?)
+                (
+                    Intent::Delta,
+                    self.differences(held, (state, age), touched.iter().cloned())?,
+                )
             }
             (Decision::Delta(merged), None) if self.is_untouched(from, state, merged) => {
                 (Intent::None, Rest::Listed(Vec::new().into_iter()))
@@ -132,13 +171,14 @@ impl Follow {
             ),
             (Decision::Snapshot(Reason::Compacted | Reason::CheaperAsSnapshot), Some(held)) => (
                 Intent::Delta,
-                self.differences(held, state, every_flag(held, state).into_iter())?,
+                self.differences(held, (state, age), every_flag(held, state).into_iter())?,
             ),
             (Decision::Snapshot(reason), _) => (Intent::Snapshot(*reason), Rest::Everything { last: None }),
         };
         Some(Batch {
             question: Arc::clone(&self.question),
             state: Arc::clone(state),
+            age: age.clone(),
             intent,
             rest,
             stream,
@@ -146,8 +186,14 @@ impl Follow {
     }
 
     /// The flags among these that the states answer differently. `None`: there are none.
-    fn differences(&self, before: &State, after: &State, flags: impl Iterator<Item = Arc<str>>) -> Option<Rest> {
-        let differing: Vec<_> = flags.filter(|key| self.question.differs(before, after, key)).collect();
+    fn differences(
+        &self,
+        before: &State,
+        (after, age): (&State, &Age),
+        flags: impl Iterator<Item = Arc<str>>,
+    ) -> Option<Rest> {
+        let differs = |key: &Arc<str>| self.question.differs((before, &self.age), (after, age), key);
+        let differing: Vec<_> = flags.filter(differs).collect();
         (!differing.is_empty()).then(|| Rest::Listed(differing.into_iter()))
     }
 
@@ -166,6 +212,11 @@ impl Follow {
     }
 }
 
+/// What a client holds of a question that was answered at some age.
+fn holding(question: &Question, age: &Age) -> Holding {
+    Holding::Answers(age.tell_apart(question.fingerprint))
+}
+
 /// The keys of the flags of either state, sorted.
 fn every_flag(one: &State, other: &State) -> BTreeSet<Arc<str>> {
     let flags = one.snapshot.flags().chain(other.snapshot.flags());
@@ -176,6 +227,7 @@ fn every_flag(one: &State, other: &State) -> BTreeSet<Arc<str>> {
 pub(super) struct Batch {
     question: Arc<Question>,
     state: Arc<State>,
+    age: Age,
     intent: Intent,
     rest: Rest,
     stream: StreamId,
@@ -190,9 +242,9 @@ enum Rest {
 }
 
 impl Batch {
-    /// What it leads to.
-    pub(super) fn state(&self) -> &Arc<State> {
-        &self.state
+    /// What it leads to, and how old that is.
+    pub(super) fn leads_to(&self) -> (&Arc<State>, &Age) {
+        (&self.state, &self.age)
     }
 
     /// The next part; the last one has a resume token.
@@ -211,10 +263,11 @@ impl Batch {
             place.push(Arc::clone(&key));
             self.pass(key);
         };
-        let holding = Holding::Answers(self.question.fingerprint);
+        let holding = holding(&self.question, &self.age);
         Part {
             question: Arc::clone(&self.question),
             state: Arc::clone(&self.state),
+            age: self.age.clone(),
             intent: self.intent,
             changed,
             removed,

@@ -4,7 +4,7 @@
 //! swap. What is written is visible before anyone is told of it, so that who looks after being told misses nothing.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::age::Age;
 use super::environment::{Environment, Refusal};
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
@@ -26,6 +27,8 @@ use crate::domain::change::EnvironmentId;
 
 /// The shortest pause between two looks for streams that are stuck.
 const SHORTEST_ROUND: Duration = Duration::from_millis(10);
+/// How often to look whether flags have become too old; a stream of answers says so within this time.
+const AGE_LOOK: Duration = Duration::from_millis(100);
 
 /// Everything that this replica holds in memory. One per process.
 pub struct Hub {
@@ -44,6 +47,8 @@ pub struct Hub {
     streams: AtomicUsize,
     open: Arc<OpenStreams>,
     elsewhere: Elsewhere,
+    /// The age that streams were last told to look at.
+    age_told: Mutex<Age>,
 }
 
 /// How well the replica is informed.
@@ -83,6 +88,7 @@ impl Hub {
             streams: AtomicUsize::new(0),
             open: Arc::default(),
             elsewhere: Elsewhere::default(),
+            age_told: Mutex::default(),
         })
     }
 
@@ -216,6 +222,43 @@ impl Hub {
         }
     }
 
+    /// How old what is held is, as far as that makes a difference to an answer.
+    pub fn age(&self) -> Age {
+        let limits = &self.options.staleness;
+        if limits.is_empty() {
+            // Nothing to ask a lock and the clock for.
+            return Age::default();
+        }
+        Age::new(limits, self.status().staleness)
+    }
+
+    /// Lets streams look whenever flags have become too old to be answered for, or no longer are, until cancelled.
+    pub async fn tell_age(self: Arc<Self>, cancel: CancellationToken) {
+        if self.options.staleness.is_empty() {
+            return cancel.cancelled().await;
+        }
+        let mut looks = interval(AGE_LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(looks.tick()).await.is_some() {
+            self.look_at_age();
+        }
+    }
+
+    /// Lets streams look if the age is another than it was the last time. Only time makes it worse and only the source better, so
+    /// that looking around each of the source's words misses nothing that a stream can have seen.
+    fn look_at_age(&self) {
+        if self.options.staleness.is_empty() {
+            return;
+        }
+        let mut told = self.age_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = self.age();
+        if *told != age {
+            *told = age;
+            drop(told);
+            self.wake_all();
+        }
+    }
+
     /// Applies one event.
     pub(super) fn apply(&self, event: Event) {
         match event {
@@ -240,7 +283,9 @@ impl Hub {
             }
             Event::Status { quality, confirmed_at } => {
                 let at = confirmed_at;
+                self.look_at_age();
                 self.confirmed.send_replace(Confirmed { quality, at });
+                self.look_at_age();
             }
         }
     }

@@ -10,7 +10,7 @@
 //! | `hub`, `environment` | what is held, and who is told when it changes |
 //! | `state`, `item`, `ring` | a state as a value, and the revisions that led to it |
 //! | `token`, `connect` | where a client stands, and what it is answered: pure |
-//! | `answers` | what a stream of answers is sent |
+//! | `answers`, `age` | what a stream of answers is sent, and whether what answers has become too old |
 //! | `ahead` | clients that know more than this replica |
 //! | `request`, `subscription`, `step`, `credential` | a stream |
 //! | `open` | the streams that there are, and those that got stuck |
@@ -23,6 +23,7 @@
 //! - Whatever has to be seen together is one value behind one atomic swap.
 //! - Nothing here knows proto, SQL or status codes. Messages carry cells ([`Encoded`]) in which the edge keeps what it encoded.
 
+mod age;
 mod ahead;
 mod answers;
 mod connect;
@@ -47,6 +48,7 @@ mod testing;
 mod tests;
 mod token;
 
+pub use age::Age;
 pub use answers::{Part, Question};
 pub use credential::StillValid;
 pub use environment::{Environment, NotReached};

@@ -1,9 +1,11 @@
 //! Durations and sizes of the watch side, and the dice that spread them.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::limits;
+use crate::domain::staleness::Limits;
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Options {
     pub streams: usize,
     /// How many of them one key may have opened.
     pub key_streams: usize,
+    /// How old the state may be that answers for a flag. None of the limits: any age.
+    pub staleness: Arc<Limits>,
     /// How many revisions an environment keeps for clients to resume from.
     pub ring_revisions: usize,
     /// How many bytes those may take.
@@ -44,6 +48,7 @@ impl Default for Options {
             stall: Duration::from_secs(30),
             streams: limits::STREAMS,
             key_streams: limits::KEY_STREAMS,
+            staleness: Arc::default(),
             ring_revisions: 1_000,
             ring_bytes: 16 * 1024 * 1024,
         }

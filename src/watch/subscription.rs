@@ -91,7 +91,7 @@ impl Subscription {
         } = request;
         let follow = match view {
             View::Items => None,
-            View::Answers(question) => Some(Box::new(Follow::new(question))),
+            View::Answers(question) => Some(Box::new(Follow::new(question, hub.age()))),
         };
         let holding = follow.as_ref().map_or(Holding::Everything, |follow| follow.holding());
         let now = Instant::now();
@@ -205,8 +205,9 @@ impl Subscription {
             Progress::Answering(batch, certain_at) => {
                 let part = batch.next_part();
                 if part.resume_token.is_some() {
-                    let (state, certain_at) = (Arc::clone(batch.state()), *certain_at);
-                    self.arrive(state, certain_at, true);
+                    let (state, age) = batch.leads_to();
+                    let (state, age, certain_at) = (Arc::clone(state), age.clone(), *certain_at);
+                    self.arrive((state, age), certain_at, true);
                 }
                 Ok(Some(Message::Answers(part)))
             }
@@ -237,7 +238,7 @@ impl Subscription {
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
-            (answer, shown) => self.begin(answer, shown, &state, certain_at),
+            (answer, shown) => self.begin(hub, answer, shown, &state, certain_at),
         }
     }
 
@@ -245,8 +246,8 @@ impl Subscription {
         let (certain_at, state) = self.look(hub);
         let shown = Shown::Token(token);
         match settled {
-            Settled::CaughtUp => self.begin(connect::decide(&shown, &state), &shown, &state, certain_at),
-            Settled::Diverged => self.begin(Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
+            Settled::CaughtUp => self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at),
+            Settled::Diverged => self.begin(hub, Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
             Settled::Gone => Err(End::EnvironmentGone),
             Settled::Unknown => Err(End::Unreachable),
         }
@@ -262,6 +263,9 @@ impl Subscription {
         let (certain_at, state) = self.look(hub);
         let (here, there) = (&cursor.commit.position, &state.commit.position);
         let current = here == there;
+        if current && let Some(message) = self.grow_old(hub, &state, certain_at) {
+            return Ok(Some(message));
+        }
         if current {
             cursor.certain_at = certain_at;
         }
@@ -281,7 +285,7 @@ impl Subscription {
             return Err(End::Unreachable);
         }
         let shown = Shown::Token(*here);
-        self.begin(connect::decide(&shown, &state), &shown, &state, certain_at)
+        self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at)
     }
 
     /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since

@@ -144,10 +144,16 @@ impl Listener {
         );
         let order = (last.generation, last.revision);
         assert!(order >= self.order, "went back from {:?} to {order:?}", self.order);
+        // Age alters answers without a revision.
+        let stale = |answer: &pb::Evaluation| answer.reason() == pb::Reason::Stale;
+        let aged = |answer: &pb::Evaluation| stale(answer) || self.held.get(&answer.flag).is_some_and(stale);
         match last.intent() {
             pb::Intent::Snapshot => self.held.clear(),
             pb::Intent::Delta => {
-                assert!(order > self.order, "the same revision twice");
+                assert!(
+                    order > self.order || answers.iter().any(aged),
+                    "the same revision twice"
+                );
                 assert!(!answers.is_empty() || !removed.is_empty(), "a batch of nothing");
             }
             pb::Intent::None => assert!(answers.is_empty() && removed.is_empty()),

@@ -57,6 +57,7 @@ pub(super) fn write(part: &Part) -> pb::Batch {
     let Part {
         question,
         state,
+        age,
         intent,
         changed,
         removed,
@@ -66,7 +67,7 @@ pub(super) fn write(part: &Part) -> pb::Batch {
     let revision = state.head.revision;
     let answered = changed.iter().filter_map(|key| question.flag(state, key));
     let evaluations = answered.map(|flag| {
-        let answer = flag.evaluate(&question.context, &state.snapshot);
+        let answer = flag.evaluate_fresh(&question.context, &state.snapshot, age.freshness());
         evaluation::write(flag, &answer, revision, question.asked_by)
     });
     let (intent, reason) = write_intent(*intent);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Certainty, Cursor, Progress, Subscription};
+use crate::watch::age::Age;
 use crate::watch::answers::Batch;
 use crate::watch::connect::Answer;
+use crate::watch::hub::Hub;
 use crate::watch::message::{Begin, Heartbeat, Intent, Message, UNKNOWN_STALENESS};
 use crate::watch::request::End;
 use crate::watch::source::Quality;
@@ -18,6 +20,7 @@ impl Subscription {
     /// Begins the step or batch that an answer asks for. `None`: there is nothing to tell.
     pub(super) fn begin(
         &mut self,
+        hub: &Hub,
         answer: Answer,
         shown: &Shown,
         state: &Arc<State>,
@@ -32,36 +35,53 @@ impl Subscription {
             // Ahead even of what it just waited for.
             Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
             Some(follow) => {
-                let batch = follow.batch(&answer, held, state, self.id);
-                Ok(self.send(batch, state, certain_at))
+                let age = follow.age_at(hub);
+                let batch = follow.batch(&answer, held, (state, &age), self.id);
+                Ok(self.send(batch, (state, age), certain_at))
             }
         }
     }
 
+    /// Sends what is answered differently because the state that the client holds the answers of has become too old for some
+    /// flags, or no longer is. `None`: nothing is.
+    pub(super) fn grow_old(&mut self, hub: &Hub, state: &Arc<State>, certain_at: Certainty) -> Option<Message> {
+        let (follow, age) = (self.follow.as_ref()?, hub.age());
+        if *follow.age() == age {
+            return None;
+        }
+        let batch = follow.batch(&Answer::None, state.head.revision, (state, &age), self.id);
+        self.send(batch, (state, age), certain_at)
+    }
+
     /// Sends the first part of what leads to a state.
-    fn send(&mut self, batch: Option<Batch>, state: &Arc<State>, certain_at: Certainty) -> Option<Message> {
+    fn send(
+        &mut self,
+        batch: Option<Batch>,
+        (state, age): (&Arc<State>, Age),
+        certain_at: Certainty,
+    ) -> Option<Message> {
         let Some(mut batch) = batch else {
-            self.arrive(Arc::clone(state), certain_at, false);
+            self.arrive((Arc::clone(state), age), certain_at, false);
             return None;
         };
         let part = batch.next_part();
         if part.resume_token.is_some() {
-            self.arrive(Arc::clone(state), certain_at, true);
+            self.arrive((Arc::clone(state), age), certain_at, true);
         } else {
             self.progress = Progress::Answering(Box::new(batch), certain_at);
         }
         Some(Message::Answers(part))
     }
 
-    /// The client holds the answers of a state.
-    pub(super) fn arrive(&mut self, state: Arc<State>, certain_at: Certainty, fresh: bool) {
+    /// The client holds the answers of a state of some age.
+    pub(super) fn arrive(&mut self, (state, age): (Arc<State>, Age), certain_at: Certainty, fresh: bool) {
         self.progress = Progress::Between(Cursor {
             commit: Arc::clone(&state.commit),
             certain_at,
             fresh,
         });
         if let Some(follow) = &mut self.follow {
-            follow.hold(state);
+            follow.hold(state, age);
         }
     }
 

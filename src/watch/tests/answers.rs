@@ -19,7 +19,7 @@ fn definition(flag: u8, value: &str) -> Vec<u8> {
     form.into_bytes()
 }
 
-fn history(flags: u8) -> History {
+pub(super) fn history(flags: u8) -> History {
     let mut history = History::new();
     let puts: Vec<_> = (0..flags)
         .map(|flag| (2 * flag, Some(definition(flag, "first"))))
@@ -28,7 +28,7 @@ fn history(flags: u8) -> History {
     history
 }
 
-fn asking<'a>(token: &'a [u8], flags: Option<&[&str]>) -> Request<'a> {
+pub(super) fn asking<'a>(token: &'a [u8], flags: Option<&[&str]>) -> Request<'a> {
     let flags = flags.map(|flags| flags.iter().map(|flag| (*flag).into()).collect());
     let question = Question {
         context: Context::new("alice".into(), Object::default()),
@@ -44,15 +44,15 @@ fn asking<'a>(token: &'a [u8], flags: Option<&[&str]>) -> Request<'a> {
 
 /// A client of answers.
 #[derive(Default)]
-struct Listener {
+pub(super) struct Listener {
     held: BTreeMap<String, String>,
-    token: Vec<u8>,
+    pub(super) token: Vec<u8>,
     /// The batches that were heard: their intents, and the numbers of answers and of flags removed.
-    heard: Vec<(Intent, usize, usize)>,
+    pub(super) heard: Vec<(Intent, usize, usize)>,
 }
 
 impl Listener {
-    fn hear_all(&mut self, stream: &mut Subscription) {
+    pub(super) fn hear_all(&mut self, stream: &mut Subscription) {
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         while let Some(message) = now(stream) {
             match message.expect("the stream goes on") {
@@ -116,7 +116,7 @@ fn check_stream(options: Options, change: impl FnOnce(&mut Fixture), expected: &
     listener.check(&fixture);
 }
 
-fn redefine(fixture: &mut Fixture, flag: u8, variant: &str) {
+pub(super) fn redefine(fixture: &mut Fixture, flag: u8, variant: &str) {
     let event = fixture.history.write(&[(2 * flag, Some(definition(flag, variant)))]);
     fixture.hub.apply(event);
 }

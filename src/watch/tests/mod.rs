@@ -1,5 +1,6 @@
 //! The hub and its streams together. The pure parts are tested where they are.
 
+mod aged;
 mod ahead;
 mod answers;
 mod authorised;

@@ -1,6 +1,7 @@
 //! Sidecars: the same answers as the server's, whatever becomes of the server.
 
 mod age;
+mod answers;
 mod callers;
 mod disk;
 mod following;
