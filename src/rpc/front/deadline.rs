@@ -27,6 +27,7 @@ impl Deadline {
     }
 
     /// This deadline, or `longest` from now if that is earlier.
+    #[must_use]
     pub fn at_most(self, longest: Duration) -> Self {
         let end = Instant::now() + longest;
         Self(Some(self.0.map_or(end, |deadline| deadline.min(end))))

@@ -60,7 +60,7 @@ impl Denials {
         let denial = if known || pending.len() < MOST {
             denial
         } else {
-            one_of_many(denial)
+            one_of_many(&denial)
         };
         match pending.entry(Subject::of(&denial)) {
             Entry::Vacant(vacant) => {
@@ -113,7 +113,7 @@ fn denial(caller: &Caller, peer: Option<IpAddr>, reason: &str, now: Timestamp) -
 }
 
 /// What is left of a denial when there are too many: that there was one.
-fn one_of_many(denial: Denial) -> Denial {
+fn one_of_many(denial: &Denial) -> Denial {
     Denial {
         caller: store::Caller {
             actor: Actor::System,
@@ -125,7 +125,9 @@ fn one_of_many(denial: Denial) -> Denial {
         method: SEVERAL,
         project: None,
         named: None,
-        ..denial
+        count: denial.count,
+        first: denial.first,
+        last: denial.last,
     }
 }
 
