@@ -37,20 +37,32 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The server's side of Watch once more, with a codec that sends messages encoded beforehand: many streams share one encoding.
+/// The server's side of the watch service once more, with a codec that sends messages encoded beforehand: many streams share one
+/// encoding.
 fn watch_server(out: &Path) -> std::io::Result<()> {
-    let watch = tonic_build::manual::Method::builder()
-        .name("watch")
-        .route_name("Watch")
-        .input_type("crate::pb::evaluation::v1::WatchRequest")
-        .output_type("crate::rpc::watch::Frame")
-        .codec_path("crate::rpc::watch::Codec")
-        .server_streaming()
+    let streaming = |name: &str, route: &str, codec: &str| {
+        tonic_build::manual::Method::builder()
+            .name(name)
+            .route_name(route)
+            .input_type(format!("crate::pb::evaluation::v1::{route}Request"))
+            .output_type("crate::rpc::watch::Frame")
+            .codec_path(format!("crate::rpc::watch::{codec}"))
+            .server_streaming()
+            .build()
+    };
+    let acknowledge = tonic_build::manual::Method::builder()
+        .name("acknowledge")
+        .route_name("Acknowledge")
+        .input_type("crate::pb::evaluation::v1::AcknowledgeRequest")
+        .output_type("crate::pb::evaluation::v1::AcknowledgeResponse")
+        .codec_path("crate::rpc::codec::Codec")
         .build();
     let service = tonic_build::manual::Service::builder()
         .name("WatchService")
         .package("halyard.evaluation.v1")
-        .method(watch)
+        .method(streaming("watch", "Watch", "ItemsCodec"))
+        .method(streaming("watch_evaluations", "WatchEvaluations", "AnswersCodec"))
+        .method(acknowledge)
         .build();
     let shared = out.join("shared");
     fs::create_dir_all(&shared)?;

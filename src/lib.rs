@@ -17,6 +17,7 @@
 //! | [`store`] | PostgreSQL: all the SQL, transactions, the change log, the audit log, the feed | `domain`, `evaluate`, `watch::source` |
 //! | [`issuer`] | the OpenID Connect issuer: its keys, asked for and kept in memory | `domain`, `auth` |
 //! | [`rpc`] | the edge: proto, status codes, who may call what | all above |
+//! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
 //! | [`server`] | the composition root: what starts and stops in which order | everything |
@@ -42,4 +43,5 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod upstream;
 pub mod watch;

@@ -42,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         shutdown::listen(stop.clone())?;
         match command {
             Command::Serve(serve) => cli::serve::run(*serve, &stop).await?,
+            Command::Sidecar(sidecar) => cli::sidecar::run(*sidecar, &stop).await?,
             Command::Dev(dev) => cli::dev::run(*dev, &stop).await?,
             Command::Migrate(migrate) => cli::migrate::run(migrate).await?,
             Command::CreateAdmin(create) => cli::create_admin::run(create).await?,

@@ -3,6 +3,7 @@
 #![allow(
     missing_docs,
     clippy::pedantic,
+    clippy::large_enum_variant,
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::allow_attributes_without_reason,

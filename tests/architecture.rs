@@ -45,6 +45,11 @@ const ROOMS: &[Room] = &[
         doors: &[],
     },
     Room {
+        name: "upstream",
+        imports: &["domain", "pb"],
+        doors: &["watch::source", "watch::Token", "watch::Shown"],
+    },
+    Room {
         name: "rpc",
         imports: &["domain", "evaluate", "auth", "watch", "store", "issuer", "pb"],
         doors: &[],
@@ -87,8 +92,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("argon2", &["auth"]),
     ("reqwest", &["issuer"]),
     ("prost", &["rpc", "pb"]),
-    ("prost_types", &["rpc", "pb", "cli"]),
-    ("tonic", &["rpc", "pb", "server", "cli"]),
+    ("prost_types", &["rpc", "pb", "upstream", "cli"]),
+    ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),
     // In `rpc` for the threads that hash passwords, which give way to others.
     ("rustix", &["embedded", "cli", "rpc"]),
     // Values of conditions are parsed in one place, and compared in another.

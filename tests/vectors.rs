@@ -81,6 +81,7 @@ impl From<Answer<'_>> for Expected {
             Reason::Default => ("DEFAULT", None),
             Reason::Static => ("STATIC", None),
             Reason::PrerequisiteFailed => ("PREREQUISITE_FAILED", None),
+            Reason::Stale => ("STALE", None),
             Reason::Error(Error::TargetingKeyMissing) => ("ERROR", Some("TARGETING_KEY_MISSING")),
             Reason::Error(Error::FlagMalformed) => ("ERROR", Some("FLAG_MALFORMED")),
         };

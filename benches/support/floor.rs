@@ -156,6 +156,22 @@ impl WatchService for Bare {
         });
         Ok(Response::new(frames.boxed()))
     }
+
+    type WatchEvaluationsStream = BoxStream<'static, std::result::Result<Frame, Status>>;
+
+    async fn watch_evaluations(
+        &self,
+        _: Request<pb::WatchEvaluationsRequest>,
+    ) -> std::result::Result<Response<Self::WatchEvaluationsStream>, Status> {
+        Err(Status::unimplemented("not part of the floor"))
+    }
+
+    async fn acknowledge(
+        &self,
+        _: Request<pb::AcknowledgeRequest>,
+    ) -> std::result::Result<Response<pb::AcknowledgeResponse>, Status> {
+        Err(Status::unimplemented("not part of the floor"))
+    }
 }
 
 /// A connection that is written to in one piece, as ours is: with vectored writes every message of 256 bytes and more is a system

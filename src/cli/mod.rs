@@ -22,6 +22,7 @@ mod json;
 pub mod migrate;
 pub mod prompt;
 pub mod serve;
+pub mod sidecar;
 mod toggle;
 mod watch;
 

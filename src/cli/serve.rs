@@ -62,7 +62,13 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         listen,
         worker_threads,
         database_pool_size,
-        streams: Streams { heartbeat, rotation },
+        streams:
+            Streams {
+                heartbeat,
+                rotation,
+                most,
+                most_of_key,
+            },
         shutdown: Shutdown { grace, drain_window },
     } = *service;
     let mut settings = store::Settings::new(database.config.clone());
@@ -75,6 +81,8 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             heartbeat,
             rotation,
             drain_window,
+            streams: most.get(),
+            key_streams: most_of_key.get(),
             ..watch::Options::default()
         },
         tokens: Tokens::new(signing_key, previous_signing_keys),

@@ -20,6 +20,7 @@ mod reader;
 mod secret;
 mod service;
 mod setting;
+mod sidecar;
 mod subcommand;
 mod values;
 mod who;
@@ -37,6 +38,7 @@ pub use client::{
 pub use environment::Environment;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, Serve, Service, Shutdown, Streams};
+pub use sidecar::{Listen, Sidecar};
 
 use clap::error::ErrorKind;
 
@@ -64,6 +66,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Serve on a developer's machine, with everything that takes.
     Dev(Box<Dev>),
+    /// Serve what another server holds.
+    Sidecar(Box<Sidecar>),
     /// Bring the database's schema up to date.
     Migrate(Migrate),
     /// Create the first administrator.

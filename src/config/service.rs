@@ -81,6 +81,10 @@ pub struct Streams {
     pub heartbeat: Duration,
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
+    /// How many may be open.
+    pub most: NonZeroUsize,
+    /// How many of them one environment key may have opened.
+    pub most_of_key: NonZeroUsize,
 }
 
 /// How a server stops.
@@ -121,7 +125,7 @@ const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
 );
 const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
-const WORKER_THREADS: Setting = Setting::value(
+pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
     "COUNT",
     "How many threads evaluate; by default one per core",
@@ -138,18 +142,27 @@ const DRAIN_WINDOW: Setting = Setting::value(
     "DURATION",
     "Over how long the streams' clients are told to spread their reconnects when stopping",
 );
-const HEARTBEAT: Setting = Setting::value(
+pub(super) const HEARTBEAT: Setting = Setting::value(
     "heartbeat",
     "DURATION",
     "How often streams whose client does not say carry a heartbeat",
 )
 .default("10s");
-const STREAM_ROTATION: Setting = Setting::value(
+pub(super) const STREAM_ROTATION: Setting = Setting::value(
     "stream-rotation",
     "DURATION",
     "After how long streams are asked to reconnect, give or take a fifth",
 )
 .default("30m");
+
+pub(super) const MAX_STREAMS: Setting =
+    Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
+pub(super) const MAX_KEY_STREAMS: Setting = Setting::value(
+    "max-key-streams",
+    "COUNT",
+    "How many of the open streams may be of one environment key",
+)
+.default("25000");
 
 /// The settings that say which database; for every command that opens it.
 pub(super) const DATABASE: &[Setting] = &[DATABASE_URL, EMBEDDED, DATA_DIR, POSTGRES_BIN_DIR];
@@ -169,6 +182,8 @@ pub(super) const SERVE: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_STREAMS,
+    MAX_KEY_STREAMS,
 ];
 /// The settings of `dev`.
 pub(super) const DEV: &[Setting] = &[
@@ -188,16 +203,19 @@ pub(super) const DEV: &[Setting] = &[
     DEV_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_STREAMS,
+    MAX_KEY_STREAMS,
 ];
 const SERVE_LISTEN: Setting = LISTEN.default("0.0.0.0:50051");
-const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
-const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
+pub(super) const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
+pub(super) const SERVE_DRAIN: Setting = DRAIN_WINDOW.default("10s");
 const DEV_LISTEN: Setting = LISTEN.default("127.0.0.1:50051");
 const DEV_GRACE: Setting = SHUTDOWN_GRACE.default("5s");
 const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
+const MOST_STREAMS: usize = 10_000_000;
 const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
@@ -309,30 +327,44 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let sign_up = reader.switch(SIGN_UP);
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
-    let worker_threads = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS));
+    let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
-    let heartbeat = reader.required(
-        HEARTBEAT,
-        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
-    );
-    let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let streams = streams(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
         sign_up: sign_up?,
         openid: openid?,
         listen: listen?,
-        worker_threads: worker_threads?.unwrap_or_else(cores),
+        worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
-        streams: Streams {
-            heartbeat: heartbeat?,
-            rotation: rotation?,
-        },
+        streams: streams?,
         shutdown: shutdown?,
     })
 }
 
-fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
+pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
+    let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
+    Ok(given.unwrap_or_else(cores))
+}
+
+pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
+    let heartbeat = reader.required(
+        HEARTBEAT,
+        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
+    );
+    let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
+    let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
+    Ok(Streams {
+        heartbeat: heartbeat?,
+        rotation: rotation?,
+        most: most?,
+        most_of_key: most_of_key?,
+    })
+}
+
+pub(super) fn shutdown(reader: &mut Reader<'_>, grace: Setting, drain: Setting) -> Result<Shutdown, Noted> {
     let whole = reader.required(grace, values::duration(Duration::ZERO..=HOUR));
     let drain_window = reader.required(drain, values::duration(Duration::ZERO..=HOUR));
     let (whole, drain_window) = (whole?, drain_window?);

@@ -5,7 +5,7 @@ use clap::{Arg, ArgMatches};
 
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
-use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, client, service};
+use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, client, service, sidecar};
 
 /// One subcommand.
 pub(super) struct Subcommand {
@@ -25,7 +25,7 @@ const CLIENT_LOG: Setting = LOG.default("warn");
 /// What is worth reading while trying things out: not one line per request, the making of the demo project among them.
 const DEV_LOG: Setting = LOG.default("warn,halyard=info,halyard::rpc::front=warn");
 
-const ALL: [Subcommand; 10] = [
+const ALL: [Subcommand; 11] = [
     Subcommand {
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
@@ -41,6 +41,14 @@ const ALL: [Subcommand; 10] = [
         positional: || None,
         log: DEV_LOG,
         read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
+    },
+    Subcommand {
+        name: "sidecar",
+        about: "Serve what another server holds, beside an application, and go on when that server is away",
+        settings: &[sidecar::SIDECAR],
+        positional: || None,
+        log: LOG,
+        read: |reader| sidecar::sidecar(reader).map(|sidecar| Command::Sidecar(Box::new(sidecar))),
     },
     Subcommand {
         name: "migrate",

@@ -30,6 +30,17 @@ pub enum Role {
     Viewer,
 }
 
+/// A key as a server of its own configuration knows it: by its id and hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedKey {
+    /// Names the key; not secret.
+    pub id: Arc<str>,
+    /// What it may do.
+    pub kind: KeyKind,
+    /// SHA-256 of its secret.
+    pub secret_hash: Digest,
+}
+
 /// What one may be permitted to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Permission {

@@ -77,6 +77,16 @@ pub const CONTEXT_BYTES: usize = 64 * 1024;
 pub const CONTEXT_VALUES: usize = 10_000;
 /// Flags that one evaluation request may name.
 pub const EVALUATED_FLAGS: usize = 10_000;
+/// Streams open at one server, unless it is set otherwise.
+pub const STREAMS: usize = 50_000;
+/// Streams that one environment key has open at one server, unless it is set otherwise: one application must not take all.
+pub const KEY_STREAMS: usize = 25_000;
+/// Places that a replica counts its streams at, when it says how far a change has spread.
+pub const PROPAGATION_POSITIONS: usize = 256;
+/// Streams that are named as being behind.
+pub const PROPAGATION_LISTED: usize = 100;
+/// Acknowledgements of streams at other replicas that a replica keeps for them, a few seconds each.
+pub const PROPAGATION_ELSEWHERE: usize = 10_000;
 /// Toggles of one request.
 pub const TOGGLES: usize = 1_000;
 /// Flags of a project, archived ones included.

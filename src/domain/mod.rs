@@ -19,6 +19,8 @@ pub mod key;
 pub mod limits;
 mod moment;
 pub mod operand;
+pub mod propagation;
 pub mod rule;
 pub mod segment;
+pub mod staleness;
 pub mod value;

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use super::bucket::Split;
-use super::budget::{Budget, Exhausted};
+use super::budget::{Budget, Exhausted, Freshness};
 use super::explanation::{self, ConditionOutcome, Explanation, RuleOutcome};
 use super::flag::{Flag, Prerequisite, Rule, Serve, State, Targeting};
 use super::matcher::{Condition, Question};
@@ -16,10 +16,20 @@ use crate::domain::limits;
 impl Flag {
     /// The answer of [`evaluate`](Self::evaluate), and how it came about. It costs more: it is for people.
     pub fn explain<'a>(&'a self, context: &Context, snapshot: &'a Snapshot) -> (Answer<'a>, Explanation) {
+        self.explain_fresh(context, snapshot, Freshness::ANY)
+    }
+
+    /// The answer of [`evaluate_fresh`](Self::evaluate_fresh), explained.
+    pub fn explain_fresh<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+    ) -> (Answer<'a>, Explanation) {
         let mut walk = Walk {
             context,
             snapshot,
-            budget: Budget::of_a_flag(),
+            budget: Budget::of_a_flag(freshness),
             bytes_to_repeat: limits::EXPLANATION_VALUE_BYTES,
             entries_to_tell: limits::EXPLANATION_ENTRIES,
         };
@@ -32,7 +42,7 @@ impl Flag {
 struct Walk<'w, 'a> {
     context: &'w Context,
     snapshot: &'a Snapshot,
-    budget: Budget,
+    budget: Budget<'w>,
     bytes_to_repeat: usize,
     /// How many more rules, conditions, segments and shares are told. What is beyond is asked all the same.
     entries_to_tell: usize,
@@ -58,6 +68,7 @@ impl<'a> Walk<'_, 'a> {
 
     fn answer(&mut self, flag: &'a Flag, depth: usize, explanation: &mut Explanation) -> Result<Answer<'a>, Exhausted> {
         let targeting = match &flag.state {
+            State::Enabled(_) if self.budget.is_stale(&flag.key) => return Ok(flag.off(Reason::Stale)),
             State::Malformed(_) | State::Disabled => return flag.answer(self.context, self.snapshot, &mut self.budget),
             State::Enabled(targeting) => targeting,
         };

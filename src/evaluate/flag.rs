@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::bucket::Split;
-use super::budget::{Budget, Exhausted};
+use super::budget::{Budget, Exhausted, Freshness};
 use super::malformed::Malformed;
 use super::matcher::Condition;
 use super::snapshot::Snapshot;
 use super::{Answer, Error, Reason};
+use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::flag::Variant;
 use crate::domain::key;
@@ -74,6 +75,14 @@ impl Flag {
         self.client_visible
     }
 
+    /// Whether a key of this kind may ask for it.
+    pub fn visible_to(&self, key: KeyKind) -> bool {
+        match key {
+            KeyKind::Server => true,
+            KeyKind::Client => self.client_visible,
+        }
+    }
+
     /// Why the flag cannot be compiled, for the log and for whoever administers it. `None`: it can.
     pub fn malformed(&self) -> Option<&Malformed> {
         match &self.state {
@@ -84,7 +93,17 @@ impl Flag {
 
     /// The flag's answer for a context, in the snapshot that it is of. The module's documentation says in which order what is asked.
     pub fn evaluate<'a>(&'a self, context: &Context, snapshot: &'a Snapshot) -> Answer<'a> {
-        let answer = self.answer(context, snapshot, &mut Budget::of_a_flag());
+        self.evaluate_fresh(context, snapshot, Freshness::ANY)
+    }
+
+    /// The same from a snapshot that may be too old for some flags: for this one, or for its prerequisites.
+    pub fn evaluate_fresh<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+    ) -> Answer<'a> {
+        let answer = self.answer(context, snapshot, &mut Budget::of_a_flag(freshness));
         answer.unwrap_or_else(|Exhausted| self.exhausted())
     }
 
@@ -93,8 +112,11 @@ impl Flag {
         &'a self,
         context: &Context,
         snapshot: &'a Snapshot,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
     ) -> Result<Answer<'a>, Exhausted> {
+        if budget.is_stale(&self.key) {
+            return Ok(self.off(Reason::Stale));
+        }
         let targeting = match &self.state {
             State::Malformed(_) => return Ok(self.off(Reason::Error(Error::FlagMalformed))),
             State::Disabled => return Ok(self.off(Reason::Disabled)),
@@ -145,7 +167,7 @@ impl Flag {
 }
 
 impl Prerequisite {
-    fn holds(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget) -> Result<bool, Exhausted> {
+    fn holds(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Exhausted> {
         let Some(flag) = snapshot.get(self.flag.as_str()) else {
             return Ok(false);
         };
@@ -157,7 +179,7 @@ impl Prerequisite {
     /// Whether the other flag is on and serves one of the variants.
     pub(super) fn is_satisfied_by(&self, answer: &Answer<'_>) -> bool {
         match answer.reason {
-            Reason::Disabled | Reason::PrerequisiteFailed | Reason::Error(_) => false,
+            Reason::Stale | Reason::Disabled | Reason::PrerequisiteFailed | Reason::Error(_) => false,
             Reason::TargetingMatch | Reason::Split | Reason::Default | Reason::Static => answer
                 .variant
                 .is_some_and(|variant| self.variants.contains(&variant.key)),

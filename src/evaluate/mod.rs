@@ -3,6 +3,8 @@
 //!
 //! The order of the questions, for one flag and one context:
 //!
+//! 0. Where the caller says how old the snapshot is and may be, and it is too old for the flag: the off variant, [`Reason::Stale`].
+//!    A prerequisite that is too old is not met.
 //! 1. A flag that cannot be compiled: the off variant (none, if it is the definition), [`Error::FlagMalformed`].
 //! 2. Not enabled, or not configured in this environment: the off variant, [`Reason::Disabled`].
 //! 3. The prerequisites, in their written order: other flags, answered for the same context. The first that is unknown, off, malformed,
@@ -45,9 +47,11 @@ mod networks;
 mod path;
 mod segment;
 mod snapshot;
+mod touched;
 mod values;
 
 pub use bucket::{bucket, choose, hash};
+pub use budget::Freshness;
 pub use explanation::Explanation;
 pub use flag::Flag;
 pub use keys::key_chunk;
@@ -82,6 +86,8 @@ pub enum Reason {
     Default,
     /// There are no rules: the default's variant, whoever asks.
     Static,
+    /// What is known is too old to answer for the flag: the off variant.
+    Stale,
     /// It could not be answered as it was meant: the off variant.
     Error(Error),
 }

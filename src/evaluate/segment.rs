@@ -71,7 +71,7 @@ impl Segment {
         &self,
         context: &Context,
         snapshot: &Snapshot,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
     ) -> Result<SegmentOutcome, Exhausted> {
         let audience = match &self.audience {
             None => return Ok(SegmentOutcome::Unconfigured),
@@ -109,7 +109,7 @@ impl Segment {
 }
 
 impl Audience {
-    fn all_hold(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget) -> Result<bool, Exhausted> {
+    fn all_hold(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Exhausted> {
         for condition in &self.conditions {
             let outcome = condition.ask(context, |part| ask_part(part, context, snapshot, budget))?;
             if outcome != ConditionOutcome::Holds {
@@ -121,7 +121,7 @@ impl Audience {
 }
 
 /// Whether the context is in a segment that another depends on.
-fn ask_part(part: &str, context: &Context, snapshot: &Snapshot, budget: &mut Budget) -> Result<bool, Exhausted> {
+fn ask_part(part: &str, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Exhausted> {
     let Some(segment) = snapshot.segment(part) else {
         return Ok(false);
     };

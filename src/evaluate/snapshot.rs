@@ -1,6 +1,7 @@
 //! The flags and segments of one environment at one revision, compiled. Copies share whatever they have in common, so that a change
 //! costs what it changes, and readers of an older copy keep it unharmed.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -88,6 +89,13 @@ impl Snapshot {
         self.entries.values().filter_map(|entry| entry.flag.as_deref())
     }
 
+    /// Every flag whose key is greater, sorted by key. `None`: every flag.
+    pub fn flags_after(&self, key: Option<&str>) -> impl Iterator<Item = &Flag> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range::<_, str>((start, Bound::Unbounded));
+        entries.filter_map(|(_, entry)| entry.flag.as_deref())
+    }
+
     /// How many flags there are.
     pub fn len(&self) -> usize {
         self.flags.len()
@@ -119,6 +127,10 @@ impl Snapshot {
 
     pub(super) fn segment(&self, key: &str) -> Option<&Segment> {
         self.segments.get(key).map(|segment| &**segment)
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&str, &Segment)> {
+        self.segments.iter().map(|(key, segment)| (&**key, &**segment))
     }
 
     fn change_flag(&mut self, key: &Arc<str>, change: impl FnOnce(&mut Entry)) {

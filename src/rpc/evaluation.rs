@@ -10,6 +10,7 @@ use super::front::{Application, Deadline};
 use super::states::States;
 use super::{Answer, Refusal};
 use crate::domain::access::KeyKind;
+use crate::domain::context::Context;
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::evaluate::Flag;
@@ -20,13 +21,15 @@ use crate::watch::{Hub, State};
 /// Answers from the hub's newest states.
 pub struct Evaluation {
     states: States,
+    hub: Arc<Hub>,
 }
 
 impl Evaluation {
     /// Answers from this hub.
     pub fn new(hub: Arc<Hub>) -> Self {
         Self {
-            states: States::new(hub),
+            states: States::new(hub.clone()),
+            hub,
         }
     }
 
@@ -58,13 +61,17 @@ impl EvaluationService for Evaluation {
         }
         let context = question(&flag, context)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
-            let known = state.snapshot.get(&flag).filter(|flag| visible(flag, application.kind));
+            let known = state
+                .snapshot
+                .get(&flag)
+                .filter(|flag| flag.visible_to(application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
+            let age = self.hub.age();
             let (answer, explanation) = if explain {
-                let (answer, explanation) = known.explain(&context, &state.snapshot);
+                let (answer, explanation) = known.explain_fresh(&context, &state.snapshot, age.freshness());
                 (answer, Some(explanation::write(&explanation)))
             } else {
-                (known.evaluate(&context, &state.snapshot), None)
+                (known.evaluate_fresh(&context, &state.snapshot, age.freshness()), None)
             };
             let evaluation = evaluation::write(known, &answer, state.head.revision, application.kind);
             Ok(pb::EvaluateResponse {
@@ -82,18 +89,14 @@ impl EvaluationService for Evaluation {
             flags,
             min_revision,
         } = request.into_inner();
-        if flags.len() > limits::EVALUATED_FLAGS {
-            let description = format!("names {} flags; the limit is {}", flags.len(), limits::EVALUATED_FLAGS);
-            return Err(Refusal::Invalid(Violations::one("flags", description)).into());
-        }
-        let context = context::read(context).map_err(Refusal::Invalid)?;
+        let context = read_question(context, &flags)?;
         let answer = self.with_state(&application, deadline, min_revision, |state| {
-            let revision = state.head.revision;
+            let (revision, age) = (state.head.revision, self.hub.age());
             let write = |flag: &Flag| {
-                let answer = flag.evaluate(&context, &state.snapshot);
+                let answer = flag.evaluate_fresh(&context, &state.snapshot, age.freshness());
                 evaluation::write(flag, &answer, revision, application.kind)
             };
-            let visible = |flag: &&Flag| visible(flag, application.kind);
+            let visible = |flag: &&Flag| flag.visible_to(application.kind);
             let evaluations = if flags.is_empty() {
                 state.snapshot.flags().filter(visible).map(write).collect()
             } else {
@@ -116,7 +119,18 @@ fn parts<M>(request: &Request<M>) -> Result<(Application, Deadline), Refusal> {
     Ok((application.clone(), deadline))
 }
 
-fn question(flag: &str, context: Option<pb::Context>) -> Result<crate::domain::context::Context, Refusal> {
+/// Reads who asks, and checks how much is asked for.
+pub(super) fn read_question(context: Option<pb::Context>, flags: &[String]) -> Result<Context, Refusal> {
+    let mut violations = Violations::new();
+    if flags.len() > limits::EVALUATED_FLAGS {
+        let description = format!("names {} flags; the limit is {}", flags.len(), limits::EVALUATED_FLAGS);
+        violations.add("flags", description);
+    }
+    let context = violations.take("", context::read(context));
+    Ok(super::convert::common::finish(violations, context)?)
+}
+
+fn question(flag: &str, context: Option<pb::Context>) -> Result<Context, Refusal> {
     let mut violations = Violations::new();
     if flag.is_empty() {
         violations.add("flag", "is empty; name the flag to evaluate");
@@ -126,13 +140,6 @@ fn question(flag: &str, context: Option<pb::Context>) -> Result<crate::domain::c
     }
     let context = violations.take("", context::read(context));
     Ok(super::convert::common::finish(violations, context)?)
-}
-
-fn visible(flag: &Flag, asked_by: KeyKind) -> bool {
-    match asked_by {
-        KeyKind::Server => true,
-        KeyKind::Client => flag.client_visible(),
-    }
 }
 
 fn unknown(flag: &str) -> Refusal {

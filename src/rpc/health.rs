@@ -32,22 +32,41 @@ const EVALUATION: &[&str] = &[
 /// How often to look; a change shows within this time.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// Which services there are to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Services {
+    /// All of them.
+    All,
+    /// Those of applications.
+    Evaluation,
+}
+
 /// Keeps the reporter up to date until `stop`; says NOT_SERVING as soon as the server is `draining`.
-pub async fn report(reporter: HealthReporter, hub: Arc<Hub>, draining: CancellationToken, stop: CancellationToken) {
+pub async fn report(
+    reporter: HealthReporter,
+    hub: Arc<Hub>,
+    services: Services,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) {
+    let administration = match services {
+        Services::All => ADMINISTRATION,
+        Services::Evaluation => &[],
+    };
     let mut shown = None;
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         let now = Serving::of(&hub.status(), hub.is_ready(), draining.is_cancelled());
         if shown != Some(now) {
             set(&reporter, EVALUATION, now.evaluation).await;
-            set(&reporter, ADMINISTRATION, now.administration).await;
+            set(&reporter, administration, now.administration).await;
             shown = Some(now);
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => {
                 set(&reporter, EVALUATION, false).await;
-                set(&reporter, ADMINISTRATION, false).await;
+                set(&reporter, administration, false).await;
                 return;
             }
             () = draining.cancelled(), if !draining.is_cancelled() => {}

@@ -173,6 +173,7 @@ pub const METHODS: &[Method] = {
             May(ManageEnvironments),
         ),
         unary("/halyard.admin.v1.EnvironmentService/ListKeys", May(Read)),
+        unary("/halyard.admin.v1.EnvironmentService/GetPropagation", May(Read)),
         unary(
             "/halyard.admin.v1.EnvironmentService/RotateKey",
             May(ManageEnvironments),
@@ -216,6 +217,8 @@ pub const METHODS: &[Method] = {
         unary("/halyard.evaluation.v1.EvaluationService/Evaluate", AnyKey),
         unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
         streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),
+        streaming("/halyard.evaluation.v1.WatchService/WatchEvaluations", AnyKey),
+        unary("/halyard.evaluation.v1.WatchService/Acknowledge", AnyKey),
         unary("/grpc.health.v1.Health/Check", Nothing),
         streaming("/grpc.health.v1.Health/Watch", Nothing),
         streaming("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Nothing),
@@ -237,6 +240,12 @@ impl Default for Methods {
 }
 
 impl Methods {
+    /// Those that are not administration.
+    pub fn of_applications() -> Self {
+        let methods = METHODS.iter().filter(|method| method.place() != Place::Administration);
+        Self(methods.map(|method| (method.path, method)).collect())
+    }
+
     /// The method of a path.
     pub fn get(&self, path: &str) -> Option<&'static Method> {
         self.0.get(path).copied()

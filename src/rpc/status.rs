@@ -97,7 +97,7 @@ impl From<store::Error> for Refusal {
 
 impl From<watch::source::Unreachable> for Refusal {
     fn from(watch::source::Unreachable: watch::source::Unreachable) -> Self {
-        Self::database_away()
+        Self::origin_away()
     }
 }
 
@@ -115,6 +115,14 @@ impl Refusal {
         Self::Unavailable {
             what: "the token names a key that is not known, and its issuer cannot be asked now",
             retry_after: Duration::from_secs(5),
+        }
+    }
+
+    /// What this server learns of changes from cannot be asked, and the request needs it.
+    pub fn origin_away() -> Self {
+        Self::Unavailable {
+            what: "this server cannot reach its database, or a sidecar its upstream, now",
+            retry_after: Duration::from_secs(1),
         }
     }
 
@@ -273,7 +281,13 @@ pub fn end_of_stream(end: &watch::End) -> Option<Status> {
             "",
             "there no longer is the key's",
         )),
-        watch::End::Unreachable => Some(Refusal::database_away().into()),
+        watch::End::Unreachable => Some(Refusal::origin_away().into()),
+        watch::End::Stalled => Some(retry(
+            Code::ResourceExhausted,
+            "SLOW_CONSUMER",
+            "the client left what it was sent unread for too long; resume with the last token",
+            Duration::from_secs(1),
+        )),
     }
 }
 

@@ -1,38 +1,31 @@
-//! A caller's connection.
+//! A caller's connection, over TCP or a unix socket of this machine.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::net::{TcpStream, UnixStream};
+use tonic::transport::server::Connected;
 
-/// Connections that may wait to be accepted: a whole fleet reconnects at once.
-const BACKLOG: i32 = 4096;
-
-/// Listens.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
+use super::listen::Accepted;
+use crate::rpc::front::Peer;
 
 /// A connection that writes what it is given in one piece.
 ///
 /// It says that it cannot write vectored. Otherwise h2 hands over every payload of 256 bytes and more as a slice of its own, and
 /// each of many streams' messages becomes a system call; copied together they become one.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Counts the connection among those of its worker for as long as it lives.
     _open: Open,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 /// One of a worker's open connections.
@@ -54,18 +47,34 @@ impl Drop for Open {
 
 impl Connection {
     /// Takes an accepted connection over to the current runtime.
-    pub fn new(stream: std::net::TcpStream, open: Open) -> io::Result<Self> {
-        let stream = TcpStream::from_std(stream)?;
+    pub fn new(accepted: Accepted, open: Open) -> io::Result<Self> {
+        let stream = match accepted {
+            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
         Ok(Self { stream, _open: open })
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        match &self.stream {
+            Stream::Tcp(stream) => Peer(stream.peer_addr().ok().map(|address| address.ip())),
+            Stream::Unix(_) => Peer(None),
+        }
     }
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! either {
+    ($connection:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $connection.stream {
+            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
 }
 
 impl AsyncRead for Connection {
@@ -74,13 +83,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        either!(self, poll_read(context, buffer))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(self, poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -88,7 +97,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        either!(self, poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -96,10 +105,10 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(self, poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(self, poll_shutdown(context))
     }
 }

@@ -5,6 +5,10 @@
 
 mod connection;
 mod denials;
+mod ending;
+mod listen;
+mod propagation;
+mod sidecar;
 mod uses;
 mod workers;
 
@@ -13,9 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use crate::auth::{jwt, openid};
@@ -38,16 +40,17 @@ use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
+use crate::upstream;
 use crate::watch::Hub;
+use ending::Ending;
+use listen::Listener;
 use workers::Workers;
+
+pub use listen::Address;
+pub use sidecar::{Options as SidecarOptions, Sidecar};
 
 /// How often old request records and uploads are deleted.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
-
-/// How long after the drain window the last goodbyes may take to arrive.
-const LAST_GOODBYES: Duration = Duration::from_millis(500);
-/// How long tasks may take to notice that they are to end; all of them wait for that.
-const TASKS_END: Duration = Duration::from_secs(2);
 
 /// What a server is made of.
 pub struct Options {
@@ -86,10 +89,13 @@ pub enum Error {
     #[error("cannot listen on {address}; is another server running there?")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why not.
         source: std::io::Error,
     },
+    /// What a sidecar needs to follow its upstream cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -136,14 +142,11 @@ impl Server {
             tracing::info!(?migrations, "the schema is up to date now");
         }
 
-        let listener = connection::listen(listen).map_err(|source| Error::Listen {
-            address: listen,
-            source,
-        })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen {
-            address: listen,
-            source,
-        })?;
+        let (listener, address) = bind(&Address::Tcp(listen))?;
+        let address = match address {
+            Address::Tcp(address) => address,
+            Address::Unix { .. } => listen,
+        };
 
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
@@ -156,12 +159,19 @@ impl Server {
         let (feed, events) = Feed::start(config, pool, hints, feed, tasks.stop().clone(), spawn);
         let hub = Hub::new(feed, watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
+        tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
 
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();
         tasks.spawn(
             "health",
-            health::report(reporter, hub.clone(), draining.clone(), tasks.stop().clone()),
+            health::report(
+                reporter,
+                hub.clone(),
+                health::Services::All,
+                draining.clone(),
+                tasks.stop().clone(),
+            ),
         );
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
@@ -173,6 +183,10 @@ impl Server {
         let authenticator = Authenticator::new(hub.clone(), tokens).with_openid(openid);
         let uses = uses::keep(store.clone(), hub.clone(), authenticator.uses(), tasks.stop().clone());
         tasks.spawn("uses", uses);
+        tasks.spawn(
+            "propagation",
+            propagation::keep(store.clone(), hub.clone(), tasks.stop().clone()),
+        );
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",
@@ -242,19 +256,15 @@ impl Server {
             drain_window,
             grace,
         } = self;
-        let drained = Instant::now() + drain_window;
-        let deadline = drained + grace;
-        draining.cancel();
-        hub.drain();
-        if tokio::time::timeout_at(drained + LAST_GOODBYES, without_streams(&hub))
-            .await
-            .is_err()
-        {
-            tracing::warn!(streams = hub.streams(), "streams are still open after the drain window");
-        }
-        workers.stop(deadline).await;
-        tasks.stop().cancel();
-        let finished = tasks.finish(TASKS_END).await;
+        let ending = Ending {
+            hub,
+            workers,
+            draining,
+            tasks,
+            drain_window,
+            grace,
+        };
+        let finished = ending.run().await;
         store.pool().close();
         finished
     }
@@ -273,6 +283,7 @@ async fn housekeep(store: Store, stop: CancellationToken) {
             ("request records", store.purge_request_records().await),
             ("sessions", store.purge_sessions().await),
             ("uses of credentials", store.purge_uses().await),
+            ("reports of replicas that are gone", store.purge_propagation().await),
         ] {
             if let Err(error) = purged {
                 let error = &error as &dyn std::error::Error;
@@ -296,24 +307,30 @@ fn people(expectations: openid::Expectations, store: &Store, tasks: &Tasks) -> R
     Ok(OpenId::new(issuer, store.clone(), Handle::current()))
 }
 
-/// Returns once no stream is open. Nobody is told of the last one's end; a look now and then is enough.
-async fn without_streams(hub: &Hub) {
-    let mut looks = tokio::time::interval(Duration::from_millis(20));
-    while hub.streams() > 0 {
-        looks.tick().await;
-    }
+/// Listens, and says where.
+fn bind(address: &Address) -> Result<(Listener, Address), Error> {
+    let failed = |source| Error::Listen {
+        address: address.clone(),
+        source,
+    };
+    let listener = Listener::bind(address).map_err(failed)?;
+    let address = listener.address(address).map_err(failed)?;
+    Ok((listener, address))
 }
+
+/// A service as all are served.
+macro_rules! compressed {
+    ($service:expr) => {
+        $service
+            .max_decoding_message_size($crate::domain::limits::REQUEST_BYTES)
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+            .accept_compressed(tonic::codec::CompressionEncoding::Zstd)
+    };
+}
+use compressed;
 
 /// Every service.
 fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Routes, tonic_reflection::server::Error> {
-    macro_rules! compressed {
-        ($service:expr) => {
-            $service
-                .max_decoding_message_size(limits::REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-        };
-    }
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         descriptors

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,6 +15,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::connection::{Connection, Open};
+use super::listen::{Accepted, Listener};
 use crate::domain::limits;
 use crate::rpc::front::FrontLayer;
 
@@ -50,7 +50,7 @@ struct Worker {
 /// Where connections are handed to a worker.
 #[derive(Clone)]
 struct Seat {
-    connections: mpsc::Sender<(std::net::TcpStream, Open)>,
+    connections: mpsc::Sender<(Accepted, Open)>,
     /// How many connections it has, those included that it has not taken over yet.
     open: Arc<AtomicUsize>,
 }
@@ -70,7 +70,7 @@ impl Workers {
 
     /// Accepts connections and gives each to the worker with the fewest, until the workers stop; ends when cancelled. Ends before
     /// that only if a worker has died.
-    pub fn accept(&self, listener: TcpListener, cancel: CancellationToken) -> impl Future<Output = ()> + use<> {
+    pub fn accept(&self, listener: Listener, cancel: CancellationToken) -> impl Future<Output = ()> + use<> {
         let seats: Vec<Seat> = self.all.iter().map(|worker| worker.seat.clone()).collect();
         let ended = self
             .all
@@ -86,10 +86,7 @@ impl Workers {
                     _ = &mut one_ended => return,
                     accepted = listener.accept() => accepted,
                 };
-                match accepted.and_then(|(stream, _)| {
-                    stream.set_nodelay(true)?;
-                    stream.into_std()
-                }) {
+                match accepted {
                     Ok(stream) => place(&seats, stream),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -122,12 +119,13 @@ impl Workers {
 }
 
 /// Gives a connection to the living worker with the fewest.
-fn place(seats: &[Seat], stream: std::net::TcpStream) {
+fn place(seats: &[Seat], stream: Accepted) {
     let living = seats.iter().filter(|seat| !seat.connections.is_closed());
     let Some(idlest) = living.min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else {
         return;
     };
-    if let Err(error) = idlest.connections.try_send((stream, Open::new(idlest.open.clone()))) {
+    let open = Open::new(idlest.open.clone());
+    if let Err(error) = idlest.connections.try_send((stream, open)) {
         tracing::warn!(%error, "a connection was closed: no worker could take it");
     }
 }
@@ -170,7 +168,7 @@ impl Worker {
 }
 
 async fn serve(
-    accepted: mpsc::Receiver<(std::net::TcpStream, Open)>,
+    accepted: mpsc::Receiver<(Accepted, Open)>,
     routes: Routes,
     front: FrontLayer,
     stopping: CancellationToken,

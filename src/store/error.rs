@@ -265,6 +265,7 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("invitations_created_by_check", Meaning::Impossible),
     ("credential_uses_pkey", Meaning::Impossible),
     ("credential_uses_kind_check", Meaning::Impossible),
+    ("propagation_pkey", Meaning::Impossible),
     ("flags_pkey", Meaning::Impossible),
     ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
     ("flags_project_id_key", Meaning::Impossible),

@@ -33,6 +33,7 @@ pub mod mutation;
 pub mod page;
 mod pipeline;
 pub mod projects;
+pub mod propagation;
 mod requests;
 mod rows;
 pub mod segments;

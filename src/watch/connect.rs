@@ -28,6 +28,7 @@ pub(super) fn decide(shown: &Shown, state: &State) -> Answer {
     let token = match shown {
         Shown::Nothing => return Answer::Snapshot(Reason::NoState),
         Shown::OtherFormat => return Answer::Snapshot(Reason::FormatChanged),
+        Shown::OtherQuestion => return Answer::Snapshot(Reason::OtherQuestion),
         Shown::Token(token) => token,
     };
     let here = &state.commit.position;
@@ -131,6 +132,7 @@ mod tests {
             Answer::Snapshot(Reason::DifferentStore) => "different store",
             Answer::Snapshot(Reason::FormatChanged) => "format changed",
             Answer::Snapshot(Reason::CheaperAsSnapshot) => "cheaper",
+            Answer::Snapshot(Reason::OtherQuestion | Reason::MayHaveChanged) => "of answers",
             Answer::Delta(_) => "delta",
             Answer::None => "none",
             Answer::Ahead => "ahead",

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::hub::Hub;
-use super::subscription::End;
+use super::request::End;
 use crate::domain::access::{Directory, Term};
 use crate::domain::change::EnvironmentId;
 

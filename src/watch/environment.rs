@@ -20,6 +20,7 @@ pub struct Environment {
     /// `Some`: a revision did not continue the state.
     refused: Mutex<Option<Stranded>>,
     removed: AtomicBool,
+    superseded: AtomicBool,
 }
 
 /// A state that cannot be continued.
@@ -42,6 +43,7 @@ impl Environment {
             wake: watch::Sender::new(()),
             refused: Mutex::default(),
             removed: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
         })
     }
 
@@ -60,7 +62,7 @@ impl Environment {
         let mut changes = self.changes();
         let reached = async {
             loop {
-                if self.is_removed() {
+                if self.is_removed() || self.is_superseded() {
                     return Err(NotReached);
                 }
                 let state = self.state.load_full();
@@ -124,6 +126,16 @@ impl Environment {
 
     pub(super) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
+    }
+
+    /// Another environment took its place.
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
     }
 
     fn lock_refused(&self) -> std::sync::MutexGuard<'_, Option<Stranded>> {

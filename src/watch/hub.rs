@@ -4,22 +4,31 @@
 //! swap. What is written is visible before anyone is told of it, so that who looks after being told misses nothing.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use imbl::OrdMap;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::age::Age;
 use super::environment::{Environment, Refusal};
+use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
+use super::propagation::Elsewhere;
+use super::request::{Refused, Request};
 use super::source::{Event, Head, Identity, Quality, Source, StoredDelta, StoredItem, Unreachable};
 use super::state::{Discontinuous, State};
-use super::subscription::{Refused, Request, Subscription};
+use super::subscription::Subscription;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
+
+/// The shortest pause between two looks for streams that are stuck.
+const SHORTEST_ROUND: Duration = Duration::from_millis(10);
+/// How often to look whether flags have become too old; a stream of answers says so within this time.
+const AGE_LOOK: Duration = Duration::from_millis(100);
 
 /// Everything that this replica holds in memory. One per process.
 pub struct Hub {
@@ -36,6 +45,10 @@ pub struct Hub {
     complete: watch::Sender<bool>,
     draining_since: OnceLock<Instant>,
     streams: AtomicUsize,
+    open: Arc<OpenStreams>,
+    elsewhere: Elsewhere,
+    /// The age that streams were last told to look at.
+    age_told: Mutex<Age>,
 }
 
 /// How well the replica is informed.
@@ -73,6 +86,9 @@ impl Hub {
             complete: watch::Sender::new(false),
             draining_since: OnceLock::new(),
             streams: AtomicUsize::new(0),
+            open: Arc::default(),
+            elsewhere: Elsewhere::default(),
+            age_told: Mutex::default(),
         })
     }
 
@@ -183,6 +199,66 @@ impl Hub {
         Ok(Subscription::new(Arc::clone(self), environment, request))
     }
 
+    /// Opens a stream for a transport, which is taken away from it if it gets stuck.
+    pub fn open(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        request: Request<'_>,
+        client: Client,
+    ) -> Result<Stream, Refused> {
+        let subscription = self.subscribe(environment, request)?;
+        self.open.open(environment, subscription, client, &self.options)
+    }
+
+    /// Takes away streams that are stuck until cancelled. See [`Options::stall`].
+    pub async fn release_stalled(self: Arc<Self>, cancel: CancellationToken) {
+        let mut rounds = interval((self.options.stall / 10).max(SHORTEST_ROUND));
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(rounds.tick()).await.is_some() {
+            let streams = self.open.release(self.options.stall);
+            if streams > 0 {
+                tracing::info!(streams, "clients did not read for too long; their streams have ended");
+            }
+        }
+    }
+
+    /// How old what is held is, as far as that makes a difference to an answer.
+    pub fn age(&self) -> Age {
+        let limits = &self.options.staleness;
+        if limits.is_empty() {
+            // Nothing to ask a lock and the clock for.
+            return Age::default();
+        }
+        Age::new(limits, self.status().staleness)
+    }
+
+    /// Lets streams look whenever flags have become too old to be answered for, or no longer are, until cancelled.
+    pub async fn tell_age(self: Arc<Self>, cancel: CancellationToken) {
+        if self.options.staleness.is_empty() {
+            return cancel.cancelled().await;
+        }
+        let mut looks = interval(AGE_LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(looks.tick()).await.is_some() {
+            self.look_at_age();
+        }
+    }
+
+    /// Lets streams look if the age is another than it was the last time. Only time makes it worse and only the source better, so
+    /// that looking around each of the source's words misses nothing that a stream can have seen.
+    fn look_at_age(&self) {
+        if self.options.staleness.is_empty() {
+            return;
+        }
+        let mut told = self.age_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = self.age();
+        if *told != age {
+            *told = age;
+            drop(told);
+            self.wake_all();
+        }
+    }
+
     /// Applies one event.
     pub(super) fn apply(&self, event: Event) {
         match event {
@@ -194,7 +270,8 @@ impl Hub {
                 recent,
             } => self.reset(environment, head, items, recent),
             Event::Advance { environment, delta } => self.advance(environment, delta),
-            Event::Removed(environment) => self.remove(environment),
+            Event::Removed(environment) => self.take_out(environment, Environment::remove),
+            Event::Superseded(environment) => self.take_out(environment, Environment::supersede),
             Event::Access(directory) => {
                 self.directory.store(directory);
                 self.directories.fetch_add(1, Ordering::Release);
@@ -206,7 +283,9 @@ impl Hub {
             }
             Event::Status { quality, confirmed_at } => {
                 let at = confirmed_at;
+                self.look_at_age();
                 self.confirmed.send_replace(Confirmed { quality, at });
+                self.look_at_age();
             }
         }
     }
@@ -278,12 +357,12 @@ impl Hub {
         }
     }
 
-    fn remove(&self, id: EnvironmentId) {
+    fn take_out(&self, id: EnvironmentId, mark: fn(&Environment)) {
         let mut environments = OrdMap::clone(&self.environments.load());
-        let removed = environments.remove(&id);
+        let taken = environments.remove(&id);
         self.environments.store(Arc::new(environments));
-        if let Some(environment) = removed {
-            environment.remove();
+        if let Some(environment) = taken {
+            mark(&environment);
         }
     }
 
@@ -291,6 +370,14 @@ impl Hub {
         for environment in self.environments.load().values() {
             environment.wake();
         }
+    }
+
+    pub(super) fn open_streams(&self) -> &OpenStreams {
+        &self.open
+    }
+
+    pub(super) fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
     }
 
     pub(super) fn source(&self) -> &dyn Source {

@@ -37,6 +37,8 @@ pub struct Item {
     pub form_hash: Digest,
     /// The message that puts it.
     pub encoded: Encoded,
+    /// The same for who asked for stored forms.
+    pub encoded_form: Encoded,
 }
 
 impl Item {
@@ -50,6 +52,7 @@ impl Item {
             form,
             form_hash,
             encoded: Encoded::default(),
+            encoded_form: Encoded::default(),
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::answers::Part;
 use super::item::{Change, Encoded};
 use super::source::{Head, Identity, Quality};
 use super::token::Token;
@@ -20,6 +21,8 @@ pub enum Message {
     Item(Change),
     /// The step is complete. The same for every stream that arrives at this revision.
     Commit(Arc<Commit>),
+    /// Answers: a batch, or a part of one.
+    Answers(Part),
     /// The stream is alive.
     Heartbeat(Heartbeat),
     /// The stream is about to end; nothing follows.
@@ -69,11 +72,23 @@ pub enum Reason {
     FormatChanged,
     /// The changes are larger than everything.
     CheaperAsSnapshot,
+    /// The token is of the answers to another question.
+    OtherQuestion,
+    /// Answers may have changed since the token.
+    MayHaveChanged,
 }
 
 /// Names a stream at this server, for operators; random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// Reads a name. `None`: it is none that a stream can have.
+    pub fn read(name: &str) -> Option<Self> {
+        let digits = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u64::from_str_radix(name, 16).ok().map(Self)).flatten()
+    }
+}
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

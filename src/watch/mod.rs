@@ -10,8 +10,11 @@
 //! | `hub`, `environment` | what is held, and who is told when it changes |
 //! | `state`, `item`, `ring` | a state as a value, and the revisions that led to it |
 //! | `token`, `connect` | where a client stands, and what it is answered: pure |
+//! | `answers`, `age` | what a stream of answers is sent, and whether what answers has become too old |
 //! | `ahead` | clients that know more than this replica |
-//! | `subscription`, `step`, `credential` | a stream |
+//! | `request`, `subscription`, `step`, `credential` | a stream |
+//! | `open` | the streams that there are, and those that got stuck |
+//! | `propagation` | how far the streams have come |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -20,7 +23,9 @@
 //! - Whatever has to be seen together is one value behind one atomic swap.
 //! - Nothing here knows proto, SQL or status codes. Messages carry cells ([`Encoded`]) in which the edge keeps what it encoded.
 
+mod age;
 mod ahead;
+mod answers;
 mod connect;
 mod credential;
 mod environment;
@@ -28,7 +33,10 @@ mod hub;
 mod item;
 mod malformed;
 mod message;
+mod open;
 mod options;
+mod propagation;
+mod request;
 mod ring;
 pub mod source;
 mod state;
@@ -40,6 +48,8 @@ mod testing;
 mod tests;
 mod token;
 
+pub use age::Age;
+pub use answers::{Part, Question};
 pub use credential::StillValid;
 pub use environment::{Environment, NotReached};
 pub use hub::{Hub, Status};
@@ -47,8 +57,11 @@ pub use item::{Change, Deletion, Encoded, Item};
 pub use message::{
     Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
 };
+pub use open::{Client, Stream};
 pub use options::Options;
+pub use propagation::NotTaken;
+pub use request::{End, Refused, Request, View};
 pub use source::{Quality, Unreachable};
 pub use state::State;
-pub use subscription::{End, Refused, Request, Subscription};
-pub use token::{Shown, Token};
+pub use subscription::Subscription;
+pub use token::{Fingerprint, Shown, Token};

@@ -1,7 +1,11 @@
 //! Durations and sizes of the watch side, and the dice that spread them.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::domain::limits;
+use crate::domain::staleness::Limits;
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,14 @@ pub struct Options {
     pub drain_window: Duration,
     /// How long a client that is ahead of this replica, or shows an unknown key, waits for the replica to catch up.
     pub ahead_wait: Duration,
+    /// How long a client may leave what it was sent unread before its stream is taken away.
+    pub stall: Duration,
+    /// How many streams may be open.
+    pub streams: usize,
+    /// How many of them one key may have opened.
+    pub key_streams: usize,
+    /// How old the state may be that answers for a flag. None of the limits: any age.
+    pub staleness: Arc<Limits>,
     /// How many revisions an environment keeps for clients to resume from.
     pub ring_revisions: usize,
     /// How many bytes those may take.
@@ -33,6 +45,10 @@ impl Default for Options {
             rotation_pause: Duration::from_secs(1),
             drain_window: Duration::from_secs(5),
             ahead_wait: Duration::from_secs(3),
+            stall: Duration::from_secs(30),
+            streams: limits::STREAMS,
+            key_streams: limits::KEY_STREAMS,
+            staleness: Arc::default(),
             ring_revisions: 1_000,
             ring_bytes: 16 * 1024 * 1024,
         }

@@ -10,15 +10,14 @@ use imbl::Vector;
 
 use super::item::Change;
 use super::options::Options;
-use super::source::Head;
 use crate::domain::change::Digest;
 
-/// One revision.
+/// One revision, or several that came merged into one.
 #[derive(Debug)]
 pub(super) struct Delta {
-    /// Where the environment stands after it.
-    pub(super) head: Head,
-    /// The digest of the revision before.
+    /// The revision that it begins at.
+    pub(super) previous_revision: u64,
+    /// That revision's digest.
     pub(super) previous_digest: Digest,
     /// What it does.
     pub(super) changes: Arc<[Change]>,
@@ -43,10 +42,11 @@ pub(super) struct Ring {
 }
 
 impl Delta {
-    pub(super) fn new(head: Head, previous_digest: Digest, changes: Arc<[Change]>) -> Self {
+    /// What leads on from a revision with this digest.
+    pub(super) fn new((previous_revision, previous_digest): (u64, Digest), changes: Arc<[Change]>) -> Self {
         let weight = weight(&changes);
         Self {
-            head,
+            previous_revision,
             previous_digest,
             changes,
             weight,
@@ -70,12 +70,13 @@ impl Ring {
         }
     }
 
-    /// The digest of a revision from which the newest can be reached. `None`: it is too old, or not older than the newest.
+    /// The digest of a revision from which the newest can be reached. `None`: it is too old, not older than the newest, or within
+    /// a merged step.
     pub(super) fn digest_at(&self, revision: u64) -> Option<Digest> {
         Some(self.deltas.get(self.index_after(revision)?)?.previous_digest)
     }
 
-    /// Everything since a revision, merged. `None`: it is too old, or not older than the newest.
+    /// Everything since a revision, merged. `None`: it is too old, not older than the newest, or within a merged step.
     pub(super) fn since(&self, revision: u64) -> Option<Merged> {
         let start = self.index_after(revision)?;
         let first = self.deltas.get(start)?;
@@ -90,10 +91,11 @@ impl Ring {
         Some(Merged { changes, weight })
     }
 
-    /// Where the revision after this one is.
+    /// Where the step that begins at this revision is.
     fn index_after(&self, revision: u64) -> Option<usize> {
-        let oldest = self.deltas.front()?.head.revision;
-        usize::try_from(revision.checked_add(1)?.checked_sub(oldest)?).ok()
+        self.deltas
+            .binary_search_by_key(&revision, |delta| delta.previous_revision)
+            .ok()
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::watch::source::{Event, StoredDelta};
+    use crate::watch::source::{Event, StoredChange, StoredDelta};
     use crate::watch::testing::{History, Items, state_hash};
 
     type Writes = Vec<(u8, Option<Vec<u8>>)>;
@@ -147,7 +149,51 @@ mod tests {
         }
     }
 
+    /// The step from one revision of a history to a later one, as another server sends it.
+    fn spanning(history: &History, from: usize, to: usize) -> StoredDelta {
+        let revisions = history.revisions[from + 1..=to].iter();
+        let changes = revisions.flat_map(|revision| revision.delta.changes.clone());
+        let latest: BTreeMap<_, _> = changes
+            .map(|change| match &change {
+                StoredChange::Put(item) => (item.id.clone(), change),
+                StoredChange::Delete { id, .. } => (id.clone(), change),
+            })
+            .collect();
+        let before = history.revisions[from].delta.head;
+        StoredDelta {
+            head: history.revisions[to].delta.head,
+            previous_revision: before.revision,
+            previous_digest: before.digest,
+            changes: latest.into_values().collect(),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn steps_that_span_revisions_lead_on_from_their_ends(
+            writes in writes(), ends in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let history = history(&writes);
+            let mut ends: std::collections::BTreeSet<_> = ends.iter().map(|end| end.index(writes.len())).collect();
+            ends.extend([0, writes.len()]);
+            let mut state = History::new().state(0, &Options::default());
+            for step in ends.iter().copied().collect::<Vec<_>>().windows(2) {
+                state = state.advance(spanning(&history, step[0], step[1]), &Options::default()).unwrap();
+            }
+            prop_assert_eq!(state.state_hash, state_hash(&history.last().items));
+            for revision in 0..writes.len() {
+                let (digest, merged) = (state.digest_at(revision as u64), state.since(revision as u64));
+                if !ends.contains(&revision) {
+                    prop_assert!(digest.is_none() && merged.is_none(), "within a step nothing is known");
+                    continue;
+                }
+                prop_assert_eq!(digest, Some(history.revisions[revision].delta.head.digest));
+                let mut items = history.revisions[revision].items.clone();
+                apply(&mut items, &merged.unwrap().changes);
+                prop_assert_eq!(&items, &history.last().items);
+            }
+        }
+
         #[test]
         fn merged_changes_lead_from_any_revision_to_the_newest(writes in writes(), from: prop::sample::Index) {
             let history = history(&writes);
@@ -190,8 +236,9 @@ mod tests {
             let limits = limits(revisions, bytes);
             let mut ring = Ring::default();
             for revision in &history.revisions[1..] {
-                let StoredDelta { head, previous_digest, changes } = revision.delta.clone();
-                ring.push(Delta::new(head, previous_digest, changes.into_iter().map(Change::new).collect()), &limits);
+                let StoredDelta { head: _, previous_revision, previous_digest, changes } = revision.delta.clone();
+                let changes = changes.into_iter().map(Change::new).collect();
+                ring.push(Delta::new((previous_revision, previous_digest), changes), &limits);
                 prop_assert!(ring.deltas.len() <= revisions);
                 prop_assert!(ring.weight <= bytes || ring.deltas.len() == 1);
                 prop_assert_eq!(ring.weight, ring.deltas.iter().map(|delta| delta.weight).sum::<usize>());

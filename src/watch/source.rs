@@ -3,8 +3,9 @@
 //! A source runs on its own and sends [`Event`]s into a bounded channel; the hub applies them in order. What a source promises:
 //!
 //! - Order: for one environment, events come in the order of (generation, revision), and none twice.
-//! - No gaps: an `Advance` follows what was sent before it for its environment, revision by revision and digest by digest.
-//!   Where the source cannot continue like that it sends a `Reset` with the whole state.
+//! - No gaps: an `Advance` begins where what was sent before it for its environment ended, at its revision and digest. From
+//!   PostgreSQL it is one revision; from another server it may be several, merged. Where the source cannot continue like that it
+//!   sends a `Reset` with the whole state.
 //! - Honesty: `Status` says when the source last knew that nothing newer existed. It is sent at least once a second while the
 //!   source can be asked, and whenever its quality changes.
 //! - End: a source ends only when it is cancelled. While its origin is away it keeps trying.
@@ -66,12 +67,14 @@ pub enum StoredChange {
     },
 }
 
-/// One revision of an environment.
+/// One revision of an environment, or several merged into one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDelta {
     /// Where the environment stands after it.
     pub head: Head,
-    /// The digest of the revision before.
+    /// The revision that it begins at.
+    pub previous_revision: u64,
+    /// That revision's digest.
     pub previous_digest: Digest,
     /// What it does. One change per item.
     pub changes: Vec<StoredChange>,
@@ -104,7 +107,7 @@ pub enum Event {
         /// The newest revisions up to the head, oldest first, from which clients may resume; possibly none.
         recent: Vec<StoredDelta>,
     },
-    /// The next revision of an environment.
+    /// What leads on from where an environment stands.
     Advance {
         /// Which environment.
         environment: EnvironmentId,
@@ -113,6 +116,8 @@ pub enum Event {
     },
     /// The environment was deleted.
     Removed(EnvironmentId),
+    /// Another environment took its place: its streams end, and their clients are to come again.
+    Superseded(EnvironmentId),
     /// What access depends on, in place of whatever was known.
     Access(Arc<Directory>),
     /// Every environment was sent at least once: the replica can be ready.

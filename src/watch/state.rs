@@ -40,6 +40,8 @@ pub struct State {
     pub(super) weight: usize,
     ring: Ring,
     merges: Mutex<BTreeMap<u64, Merged>>,
+    /// The flags whose answers may have changed since earlier revisions.
+    touched: Mutex<BTreeMap<u64, Arc<[Arc<str>]>>>,
 }
 
 /// A delta that does not continue the state.
@@ -80,14 +82,16 @@ impl State {
         Self::new(position, contents, ring)
     }
 
-    /// The state one revision on.
+    /// The state one step on.
     pub(super) fn advance(&self, delta: StoredDelta, limits: &Options) -> Result<Self, Discontinuous> {
         let StoredDelta {
             head,
+            previous_revision,
             previous_digest,
             changes,
         } = delta;
-        if Some(head.revision) != self.head.revision.checked_add(1) || previous_digest != self.head.digest {
+        let begins_here = (previous_revision, previous_digest) == (self.head.revision, self.head.digest);
+        if !begins_here || head.revision <= previous_revision {
             return Err(Discontinuous);
         }
         let changes: Arc<[Change]> = changes.into_iter().map(Change::new).collect();
@@ -106,7 +110,7 @@ impl State {
         let environment = self.commit.position.environment;
         malformed::report(environment, &contents.snapshot, changes.iter().map(Change::id));
         let mut ring = self.ring.clone();
-        ring.push(Delta::new(head, previous_digest, changes), limits);
+        ring.push(Delta::new((previous_revision, previous_digest), changes), limits);
         let position = (self.identity, environment, head);
         Ok(Self::new(position, contents, ring))
     }
@@ -135,6 +139,20 @@ impl State {
         Some(made)
     }
 
+    /// The flags whose answers may have changed since an earlier revision, given all changes since, sorted. Found out once for all
+    /// streams, which wait for it: it takes a look at every flag.
+    pub(super) fn touched_since(&self, revision: u64, merged: &Merged) -> Arc<[Arc<str>]> {
+        let mut kept = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(touched) = kept.get(&revision) {
+            return Arc::clone(touched);
+        }
+        let touched: Arc<[_]> = self.snapshot.touched_by(merged.changes.iter().map(Change::id)).into();
+        if kept.len() < MERGES {
+            kept.insert(revision, Arc::clone(&touched));
+        }
+        touched
+    }
+
     fn new((identity, environment, head): (Identity, EnvironmentId, Head), contents: Contents, ring: Ring) -> Self {
         let Contents {
             items,
@@ -152,6 +170,7 @@ impl State {
             weight,
             ring,
             merges: Mutex::default(),
+            touched: Mutex::default(),
         }
     }
 
@@ -205,8 +224,7 @@ fn ring(head: Head, recent: Vec<StoredDelta>, items: &OrdMap<ItemId, Arc<Item>>,
             );
             break;
         }
-        revision = revision.saturating_sub(1);
-        digest = delta.previous_digest;
+        (revision, digest) = (delta.previous_revision, delta.previous_digest);
         unbroken.push(delta);
     }
     let mut ring = Ring::default();
@@ -215,7 +233,8 @@ fn ring(head: Head, recent: Vec<StoredDelta>, items: &OrdMap<ItemId, Arc<Item>>,
             StoredChange::Put(stored) => Change::Put(share(items.get(&stored.id), stored)),
             StoredChange::Delete { .. } => Change::new(change),
         });
-        ring.push(Delta::new(delta.head, delta.previous_digest, changes.collect()), limits);
+        let previous = (delta.previous_revision, delta.previous_digest);
+        ring.push(Delta::new(previous, changes.collect()), limits);
     }
     ring
 }

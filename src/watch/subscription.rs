@@ -6,6 +6,8 @@
 //!
 //! It may be polled by any runtime: it creates its timer when it is first polled.
 
+mod begin;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,64 +20,22 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::ahead::{self, Settled};
+use super::answers::{Batch, Follow};
 use super::connect::{self, Answer};
-use super::credential::{Credential, StillValid};
+use super::credential::Credential;
 use super::environment::Environment;
 use super::hub::{Hub, Registration};
-use super::message::{
-    Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
-};
+use super::message::{Commit, Goodbye, GoodbyeReason, Message, Reason, StreamId};
 use super::options::{around, up_to};
-use super::source::Quality;
+use super::request::{End, Request, View};
 use super::state::State;
 use super::step::Step;
-use super::token::{Shown, Token};
+use super::token::{Holding, Shown, Token};
 
 /// The share by which heartbeats are moved at random.
 const HEARTBEAT_JITTER: f64 = 0.1;
 /// The share by which a stream's life is longer or shorter at random.
 const ROTATION_JITTER: f64 = 0.2;
-
-/// What a client asks for.
-pub struct Request<'a> {
-    /// What it showed to resume from; empty if nothing.
-    pub token: &'a [u8],
-    /// How often it wants to hear that the stream is alive. `None`: as the server likes.
-    pub heartbeat: Option<Duration>,
-    /// How long its credential opens the stream. Asked at the first message and whenever the directory has changed.
-    pub still_valid: StillValid,
-}
-
-/// Why no stream was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// This replica does not hold the environment.
-    #[error("the environment is not known here")]
-    UnknownEnvironment,
-    /// The server is shutting down: try another.
-    #[error("the server is shutting down")]
-    Draining,
-}
-
-/// Why a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum End {
-    /// The credential no longer opens it.
-    #[error("the credential was revoked")]
-    Revoked,
-    /// The credential has expired.
-    #[error("the credential has expired")]
-    Expired,
-    /// The environment was deleted.
-    #[error("the environment is gone")]
-    EnvironmentGone,
-    /// The client is ahead of this replica, and whether it is right cannot be found out now: it should come again.
-    #[error("the client is ahead, and the origin cannot be asked")]
-    Unreachable,
-    /// It said Goodbye.
-    #[error("the stream is finished")]
-    Finished,
-}
 
 /// A stream. It is counted by [`Hub::streams`] until it ends or is dropped.
 pub struct Subscription {
@@ -83,6 +43,8 @@ pub struct Subscription {
     environment: Arc<Environment>,
     credential: Credential,
     id: StreamId,
+    /// `None`: it tells items.
+    follow: Option<Box<Follow>>,
     progress: Progress,
     wake: WatchStream<()>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -99,6 +61,8 @@ enum Progress {
     CatchingUp(Box<Token>, ReusableBoxFuture<'static, Settled>),
     /// A step is being sent.
     Stepping(Step, Certainty),
+    /// A batch of answers is being sent.
+    Answering(Box<Batch>, Certainty),
     /// A step was completed.
     Between(Cursor),
     Ended(End),
@@ -123,13 +87,20 @@ impl Subscription {
             token,
             heartbeat,
             still_valid,
+            view,
         } = request;
+        let follow = match view {
+            View::Items => None,
+            View::Answers(question) => Some(Box::new(Follow::new(question, hub.age()))),
+        };
+        let holding = follow.as_ref().map_or(Holding::Everything, |follow| follow.holding());
         let now = Instant::now();
         let heartbeat = hub.options().heartbeat_for(heartbeat);
         Self {
             credential: Credential::new(still_valid),
             id: StreamId(fastrand::u64(..)),
-            progress: Progress::Connecting(Box::new(Shown::read(token))),
+            follow,
+            progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
             wake: WatchStream::from_changes(environment.changes()),
             timer: None,
             heartbeat,
@@ -144,6 +115,19 @@ impl Subscription {
     /// Names the stream.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// What the client holds once it has applied all that was said, as generation and revision. `None`: it is in the middle of
+    /// something.
+    pub(super) fn position(&self) -> Option<(u64, u64)> {
+        match &self.progress {
+            Progress::Between(cursor) => Some(cursor.commit.position.order()),
+            Progress::Connecting(_)
+            | Progress::CatchingUp(..)
+            | Progress::Stepping(..)
+            | Progress::Answering(..)
+            | Progress::Ended(_) => None,
+        }
     }
 
     /// The next message, or why there is none any more. May be dropped and called again: nothing is lost.
@@ -171,9 +155,11 @@ impl Subscription {
     fn ended(&self) -> End {
         match self.progress {
             Progress::Ended(end) => end,
-            Progress::Connecting(_) | Progress::CatchingUp(..) | Progress::Stepping(..) | Progress::Between(_) => {
-                End::Finished
-            }
+            Progress::Connecting(_)
+            | Progress::CatchingUp(..)
+            | Progress::Stepping(..)
+            | Progress::Answering(..)
+            | Progress::Between(_) => End::Finished,
         }
     }
 
@@ -181,12 +167,15 @@ impl Subscription {
         loop {
             // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
             // there is always something to say, and nothing to wait for.
-            if !matches!(self.progress, Progress::Stepping(..)) {
+            if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
                 while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
             }
             // The keys of an environment go with it: its end is the better reason of the two.
             if self.environment.is_removed() {
                 return Poll::Ready(Err(End::EnvironmentGone));
+            }
+            if self.environment.is_superseded() {
+                return Poll::Ready(Err(End::Unreachable));
             }
             self.credential.check(hub, self.environment.id())?;
             if let Some(message) = self.advance(hub, cx)? {
@@ -213,6 +202,15 @@ impl Subscription {
                 self.progress = Progress::Between(cursor);
                 Ok(Some(Message::Commit(commit)))
             }
+            Progress::Answering(batch, certain_at) => {
+                let part = batch.next_part();
+                if part.resume_token.is_some() {
+                    let (state, age) = batch.leads_to();
+                    let (state, age, certain_at) = (Arc::clone(state), age.clone(), *certain_at);
+                    self.arrive((state, age), certain_at, true);
+                }
+                Ok(Some(Message::Answers(part)))
+            }
             Progress::Connecting(shown) => {
                 let shown = **shown;
                 self.connect(hub, &shown, cx)
@@ -222,7 +220,7 @@ impl Subscription {
                     return Ok(None);
                 };
                 let token = **token;
-                self.settle(hub, settled, token).map(Some)
+                self.settle(hub, settled, token)
             }
             Progress::Between(cursor) => {
                 let cursor = cursor.clone();
@@ -240,16 +238,16 @@ impl Subscription {
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
-            (answer, shown) => self.begin(answer, shown, &state, certain_at).map(Some),
+            (answer, shown) => self.begin(hub, answer, shown, &state, certain_at),
         }
     }
 
-    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Message, End> {
+    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Option<Message>, End> {
         let (certain_at, state) = self.look(hub);
         let shown = Shown::Token(token);
         match settled {
-            Settled::CaughtUp => self.begin(connect::decide(&shown, &state), &shown, &state, certain_at),
-            Settled::Diverged => self.begin(Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
+            Settled::CaughtUp => self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at),
+            Settled::Diverged => self.begin(hub, Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
             Settled::Gone => Err(End::EnvironmentGone),
             Settled::Unknown => Err(End::Unreachable),
         }
@@ -265,6 +263,9 @@ impl Subscription {
         let (certain_at, state) = self.look(hub);
         let (here, there) = (&cursor.commit.position, &state.commit.position);
         let current = here == there;
+        if current && let Some(message) = self.grow_old(hub, &state, certain_at) {
+            return Ok(Some(message));
+        }
         if current {
             cursor.certain_at = certain_at;
         }
@@ -272,7 +273,7 @@ impl Subscription {
         if now >= self.heartbeat_at && (current || cursor.fresh) {
             self.heartbeat_at = now + around(self.heartbeat, HEARTBEAT_JITTER);
             cursor.fresh = false;
-            let heartbeat = heartbeat(&cursor, hub.confirmed().quality, now);
+            let heartbeat = self.heartbeat(&cursor, hub.confirmed().quality, now);
             self.progress = Progress::Between(cursor);
             return Ok(Some(Message::Heartbeat(heartbeat)));
         }
@@ -284,8 +285,7 @@ impl Subscription {
             return Err(End::Unreachable);
         }
         let shown = Shown::Token(*here);
-        self.begin(connect::decide(&shown, &state), &shown, &state, certain_at)
-            .map(Some)
+        self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at)
     }
 
     /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
@@ -293,32 +293,6 @@ impl Subscription {
     fn look(&self, hub: &Hub) -> (Certainty, Arc<State>) {
         let certain_at = self.environment.certain_at(hub.confirmed().at);
         (certain_at, Arc::clone(&self.environment.state()))
-    }
-
-    /// Begins the step that an answer asks for.
-    fn begin(&mut self, answer: Answer, shown: &Shown, state: &State, certain_at: Certainty) -> Result<Message, End> {
-        let commit = Arc::clone(&state.commit);
-        let held = match shown {
-            Shown::Token(token) => token.revision,
-            Shown::Nothing | Shown::OtherFormat => 0,
-        };
-        let (intent, from_revision, step) = match answer {
-            Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
-            Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
-            Answer::None => (Intent::None, held, Step::none(commit)),
-            // Ahead even of what it just waited for.
-            Answer::Ahead => return Err(End::Unreachable),
-        };
-        let begin = Begin {
-            intent,
-            generation: state.identity.generation,
-            from_revision,
-            to_revision: state.head.revision,
-            item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
-            stream: self.id,
-        };
-        self.progress = Progress::Stepping(step, certain_at);
-        Ok(Message::Begin(begin))
     }
 
     /// Brings the Goodbye forward when a drain has begun.
@@ -346,7 +320,11 @@ impl Subscription {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = match self.progress {
             Progress::Between(_) => Some(self.heartbeat_at.min(self.goodbye_at)),
-            Progress::Connecting(_) | Progress::CatchingUp(..) | Progress::Stepping(..) | Progress::Ended(_) => None,
+            Progress::Connecting(_)
+            | Progress::CatchingUp(..)
+            | Progress::Stepping(..)
+            | Progress::Answering(..)
+            | Progress::Ended(_) => None,
         };
         let Some(due) = due.into_iter().chain(self.credential.expires_at()).min() else {
             return Poll::Pending;
@@ -358,17 +336,5 @@ impl Subscription {
             timer.as_mut().reset(due);
         }
         timer.as_mut().poll(cx)
-    }
-}
-
-fn heartbeat(cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {
-    let now = now.into_std();
-    let staleness = cursor.certain_at.map(|at| now.saturating_duration_since(at));
-    Heartbeat {
-        resume_token: cursor.commit.resume_token.clone(),
-        generation: cursor.commit.position.identity.generation,
-        head_revision: cursor.commit.position.revision,
-        quality,
-        staleness: staleness.unwrap_or(UNKNOWN_STALENESS),
     }
 }

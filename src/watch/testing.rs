@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::item::Change;
 use super::message::{Begin, Commit, Intent, Message};
 use super::options::Options;
+use super::request::{End, Request, View};
 use super::source::{Answer, Event, Head, Identity, Source, StoredChange, StoredDelta, StoredItem, Unreachable};
 use super::state::State;
-use super::subscription::{End, Request, Subscription};
+use super::subscription::Subscription;
 use crate::domain::access::Term;
 use crate::domain::change::{self, Digest, EnvironmentId, ItemChange, StateHash};
 use crate::domain::form::{ItemId, Kind};
@@ -66,6 +67,7 @@ impl History {
         };
         let delta = StoredDelta {
             head,
+            previous_revision: 0,
             previous_digest: Digest::default(),
             changes: Vec::new(),
         };
@@ -129,6 +131,7 @@ impl History {
         };
         let delta = StoredDelta {
             head,
+            previous_revision: previous.revision,
             previous_digest: previous.digest,
             changes,
         };
@@ -247,6 +250,7 @@ pub(super) fn request(token: &[u8]) -> Request<'_> {
         token,
         heartbeat: None,
         still_valid: Box::new(|_| Some(Term::Endless)),
+        view: View::Items,
     }
 }
 
@@ -313,6 +317,7 @@ impl Client {
                 assert_eq!(heartbeat.resume_token, commit.resume_token);
                 assert_eq!(heartbeat.head_revision, commit.position.revision);
             }
+            Message::Answers(_) => panic!("answers, though items were asked for"),
             Message::Goodbye(_) => assert!(self.step.is_none(), "a Goodbye within a step"),
         }
     }

@@ -4,7 +4,8 @@
 //! says what its bearer claims to hold, and the digest decides whether that was ever true. A forged one harms its forger.
 //!
 //! Layout, all numbers big-endian: layout (1 byte), format of the items (4), filter (1), store (16), generation (8),
-//! environment (8), revision (8), digest (32), then the first 8 bytes of the SHA-256 of all that. Layouts to come keep the first
+//! environment (8), revision (8), digest (32), of answers the fingerprint of the question (16), then the first 8 bytes of the SHA-256
+//! of all that. Layouts to come keep the first
 //! byte and the checksum, so that a token of theirs is told apart from noise.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -16,10 +17,13 @@ use crate::domain::change::{Digest, EnvironmentId};
 use crate::domain::form::FORMAT;
 
 const LAYOUT: u8 = 1;
-/// The client holds every item of the environment. So far there is no other selection.
+/// The client holds every item of the environment.
 const FILTER_EVERYTHING: u8 = 0;
+/// The client holds the answers to a question.
+const FILTER_ANSWERS: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
-const BODY_BYTES: usize = 1 + 4 + 1 + 16 + 8 + 8 + 8 + 32;
+const DIGEST_BYTES: usize = 32;
+const BODY_BYTES: usize = 1 + 4 + 1 + 16 + 8 + 8 + 8 + DIGEST_BYTES;
 
 /// Where a client stands, or claims to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,19 @@ pub struct Token {
     pub digest: Digest,
 }
 
+/// What a client holds of an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Every item.
+    Everything,
+    /// The answers to the question with this fingerprint.
+    Answers(Fingerprint),
+}
+
+/// Tells questions apart: the same context, flags and kind of key have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 16]);
+
 /// What a client showed when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
@@ -41,22 +58,41 @@ pub enum Shown {
     Nothing,
     /// A token of another layout, filter or format of items: what the client holds is of no use to it.
     OtherFormat,
+    /// A token of the answers to another question.
+    OtherQuestion,
     /// A token.
     Token(Token),
 }
 
+impl Holding {
+    fn filter(self) -> u8 {
+        match self {
+            Self::Everything => FILTER_EVERYTHING,
+            Self::Answers(_) => FILTER_ANSWERS,
+        }
+    }
+}
+
 impl Token {
-    /// The token's bytes.
+    /// The token's bytes, for a client that holds everything.
     pub fn write(&self) -> Bytes {
+        self.write_for(Holding::Everything)
+    }
+
+    /// The token's bytes.
+    pub fn write_for(&self, holding: Holding) -> Bytes {
         let mut bytes = BytesMut::with_capacity(BODY_BYTES + CHECKSUM_BYTES);
         bytes.put_u8(LAYOUT);
         bytes.put_u32(FORMAT);
-        bytes.put_u8(FILTER_EVERYTHING);
+        bytes.put_u8(holding.filter());
         bytes.put_slice(self.identity.store.as_bytes());
         bytes.put_u64(self.identity.generation);
         bytes.put_i64(self.environment.0);
         bytes.put_u64(self.revision);
         bytes.put_slice(&self.digest.0);
+        if let Holding::Answers(Fingerprint(question)) = holding {
+            bytes.put_slice(&question);
+        }
         let checksum = checksum(&bytes);
         bytes.put_slice(&checksum);
         bytes.freeze()
@@ -69,33 +105,45 @@ impl Token {
 }
 
 impl Shown {
-    /// Reads what a client showed. There is no error: what cannot be read is nothing.
+    /// Reads what a client showed that asks for everything.
     pub fn read(bytes: &[u8]) -> Self {
+        Self::read_for(Holding::Everything, bytes)
+    }
+
+    /// Reads what a client showed. There is no error: what cannot be read is nothing.
+    pub fn read_for(holding: Holding, bytes: &[u8]) -> Self {
         let Some((body, sum)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
             return Self::Nothing;
         };
         if body.is_empty() || checksum(body) != *sum {
             return Self::Nothing;
         }
-        read_body(body).unwrap_or(Self::Nothing)
+        read_body(holding, body).unwrap_or(Self::Nothing)
     }
 }
 
 /// `None`: too short, or too long.
-fn read_body(mut body: &[u8]) -> Option<Shown> {
+fn read_body(holding: Holding, mut body: &[u8]) -> Option<Shown> {
     if body.try_get_u8().ok()? != LAYOUT {
         return Some(Shown::OtherFormat);
     }
     let format = body.try_get_u32().ok()?;
     let filter = body.try_get_u8().ok()?;
-    if format != FORMAT || filter != FILTER_EVERYTHING {
+    if format != FORMAT || filter != holding.filter() {
         return Some(Shown::OtherFormat);
     }
     let store = Uuid::from_u128(body.try_get_u128().ok()?);
     let generation = body.try_get_u64().ok()?;
     let environment = EnvironmentId(body.try_get_i64().ok()?);
     let revision = body.try_get_u64().ok()?;
-    let digest = Digest::from_slice(body)?;
+    let (digest, question) = body.split_at_checked(DIGEST_BYTES)?;
+    let digest = Digest::from_slice(digest)?;
+    match holding {
+        Holding::Everything if question.is_empty() => {}
+        Holding::Everything => return None,
+        Holding::Answers(Fingerprint(asked)) if *question == asked => {}
+        Holding::Answers(Fingerprint(asked)) => return (question.len() == asked.len()).then_some(Shown::OtherQuestion),
+    }
     Some(Shown::Token(Token {
         identity: Identity { store, generation },
         environment,
@@ -151,6 +199,17 @@ mod tests {
         #[test]
         fn what_was_written_is_read(token in token()) {
             prop_assert_eq!(Shown::read(&token.write()), Shown::Token(token));
+        }
+
+        #[test]
+        fn a_token_of_answers_is_read_by_its_own_question_only(token in token(), question: [u8; 16], other: [u8; 16]) {
+            let own = Holding::Answers(Fingerprint(question));
+            let written = token.write_for(own);
+            prop_assert_eq!(Shown::read_for(own, &written), Shown::Token(token));
+            prop_assert_eq!(Shown::read(&written), Shown::OtherFormat);
+            prop_assert_eq!(Shown::read_for(own, &token.write()), Shown::OtherFormat);
+            let read = Shown::read_for(Holding::Answers(Fingerprint(other)), &written);
+            prop_assert_eq!(read == Shown::OtherQuestion, other != question);
         }
 
         #[test]

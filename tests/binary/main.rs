@@ -16,3 +16,4 @@ mod audit;
 mod dev;
 mod secrets;
 mod serve;
+mod sidecar;

@@ -95,6 +95,70 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn a_flag_that_a_change_does_not_touch_answers_as_before(
+        before in changes(),
+        then in changes(),
+        count in 1..4_usize,
+        context in generate::context(),
+    ) {
+        let mut snapshot = Snapshot::default();
+        for (id, form) in &before {
+            apply(&mut snapshot, id, form.as_deref());
+        }
+        let (mut after, then) = (snapshot.clone(), &then[..count.min(then.len())]);
+        for (id, form) in then {
+            apply(&mut after, id, form.as_deref());
+        }
+        let touched = after.touched_by(then.iter().map(|(id, _)| id));
+        prop_assert!(touched.is_sorted_by(|one, other| one < other), "{:?}", touched);
+        let untouched = |snapshot: &Snapshot| {
+            let mut seen = seen(snapshot, &context);
+            seen.retain(|(key, ..)| !touched.iter().any(|touched| **touched == **key));
+            seen
+        };
+        prop_assert_eq!(untouched(&after), untouched(&snapshot), "touched: {:?}", touched);
+    }
+}
+
+#[test]
+fn a_change_touches_only_who_asks_about_it() {
+    let mut snapshot = flags(10);
+    let put = |snapshot: &mut Snapshot, kind, key: &str, form: &str| snapshot.put(&item(kind, key), form.as_bytes());
+    let on = r#""format":1,"enabled":true,"default":{"variant":"on"}"#;
+    let asks = |segment: &str| {
+        format!(
+            r#"{{{on},"rules":[{{"key":"r","conditions":[{{"operator":"in_segment","values":["{segment}"]}}],"serve":{{"variant":"on"}}}}]}}"#
+        )
+    };
+    let needs = |flag: &str| format!(r#"{{{on},"prerequisites":[{{"flag":"{flag}","variants":["on"]}}]}}"#);
+    put(
+        &mut snapshot,
+        Kind::SegmentConfiguration,
+        "outer",
+        r#"{"format":1,"segments":["inner"]}"#,
+    );
+    put(&mut snapshot, Kind::FlagConfiguration, "flag-1", &asks("outer"));
+    put(&mut snapshot, Kind::FlagConfiguration, "flag-2", &needs("flag-1"));
+    put(&mut snapshot, Kind::FlagConfiguration, "flag-3", &asks("other"));
+    assert!(snapshot.flags().all(|flag| flag.malformed().is_none()));
+    let check = |kind, key: &str, expected: &[&str]| {
+        let id = item(kind, key);
+        let touched = snapshot.touched_by([&id].into_iter());
+        assert_eq!(touched.iter().map(|key| &**key).collect::<Vec<_>>(), expected, "{id}");
+    };
+    check(Kind::SegmentConfiguration, "inner", &["flag-1", "flag-2"]);
+    check(Kind::SegmentKeys, "outer/0", &["flag-1", "flag-2"]);
+    check(Kind::SegmentConfiguration, "other", &["flag-3"]);
+    check(Kind::SegmentConfiguration, "nobody-asks", &[]);
+    check(Kind::FlagConfiguration, "flag-1", &["flag-1", "flag-2"]);
+    check(Kind::FlagDefinition, "flag-2", &["flag-2"]);
+    check(Kind::FlagDefinition, "gone", &["gone"]);
+}
+
 fn flags(count: usize) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for n in 0..count {

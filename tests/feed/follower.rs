@@ -215,6 +215,7 @@ impl Seen {
                 self.stale.retain(|stale| *stale != environment);
                 self.removed.push(environment);
             }
+            Event::Superseded(environment) => panic!("{environment:?} was superseded: PostgreSQL has no such thing"),
             Event::Complete => {
                 assert!(!self.complete, "complete twice");
                 self.log.push("complete".into());

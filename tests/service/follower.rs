@@ -47,6 +47,7 @@ impl Follower {
             resume_token: held.token.clone(),
             heartbeat: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
             client: None,
+            forms: false,
         };
         let stream = watch(channel, key).watch(request).await?.into_inner();
         Ok(Self { held, stream })

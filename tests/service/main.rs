@@ -17,6 +17,7 @@ mod support;
 
 mod app;
 mod follower;
+mod listener;
 mod people;
 mod raw;
 mod refusals;
@@ -24,6 +25,7 @@ mod words;
 
 mod accounted;
 mod accounts;
+mod answers;
 mod at_once;
 mod audit;
 mod auth;
@@ -45,8 +47,11 @@ mod playground;
 mod prerequisites;
 mod projects;
 mod proofs;
+mod propagation;
 mod replicas;
 mod segments;
+mod sidecar;
+mod unread;
 mod users;
 mod viewers;
 mod watching;

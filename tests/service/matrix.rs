@@ -86,6 +86,7 @@ const ROWS: &[(&str, Gate)] = &[
     ("admin.v1.EnvironmentService/DeleteEnvironment", MANAGE),
     ("admin.v1.EnvironmentService/CreateKey", MANAGE),
     ("admin.v1.EnvironmentService/ListKeys", READ),
+    ("admin.v1.EnvironmentService/GetPropagation", READ),
     ("admin.v1.EnvironmentService/RotateKey", MANAGE),
     ("admin.v1.EnvironmentService/RevokeKey", MANAGE),
     ("admin.v1.FlagService/CreateFlag", CHANGE),
@@ -120,6 +121,8 @@ const ROWS: &[(&str, Gate)] = &[
     ("evaluation.v1.EvaluationService/Evaluate", Gate::Keys("sc")),
     ("evaluation.v1.EvaluationService/EvaluateAll", Gate::Keys("sc")),
     ("evaluation.v1.WatchService/Watch", Gate::Keys("s")),
+    ("evaluation.v1.WatchService/WatchEvaluations", Gate::Keys("sc")),
+    ("evaluation.v1.WatchService/Acknowledge", Gate::Keys("sc")),
 ];
 
 /// Who calls.

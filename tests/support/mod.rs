@@ -7,6 +7,7 @@ pub mod eventually;
 pub mod processes;
 pub mod program;
 pub mod proxy;
+pub mod relay;
 
 pub use cluster::{Database, database};
 pub use eventually::{eventually, within};

@@ -155,6 +155,7 @@ impl Mirror {
                 version: _,
                 form_hash,
                 item,
+                form: _,
             }) => {
                 let form_hash = Digest::from_slice(&form_hash).ok_or(Broken::Lacks("a form hash of 32 bytes"))?;
                 let form = item.filter(|form| !matches!(form, Form::SegmentKeys(_)));

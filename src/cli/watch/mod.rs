@@ -1,7 +1,6 @@
 //! `halyard watch`: prints every change of an environment as it happens, and checks that what it receives is what the server
 //! holds. Reconnects for ever, except where that cannot help.
 
-mod backoff;
 mod mirror;
 mod print;
 
@@ -19,7 +18,7 @@ use crate::config::{Output, Watch, WatchDetail};
 use crate::pb::evaluation::v1::watch_response::Message;
 use crate::pb::evaluation::v1::watch_service_client::WatchServiceClient;
 use crate::pb::evaluation::v1::{ClientInfo, Goodbye, GoodbyeReason, WatchRequest, WatchResponse};
-use backoff::Backoff;
+use crate::upstream::{Backoff, HEALTHY};
 use mirror::{Broken, Mirror};
 
 const HEARTBEAT_SECONDS: i64 = 10;
@@ -88,7 +87,7 @@ impl Watcher<'_> {
             let began = Instant::now();
             let end = self.connection().await;
             self.mirror.disconnected();
-            if began.elapsed() >= backoff::HEALTHY {
+            if began.elapsed() >= HEALTHY {
                 self.backoff.reset();
             }
             match self.after(end) {
@@ -110,6 +109,7 @@ impl Watcher<'_> {
                 name: String::new(),
                 library: concat!("halyard-cli/", env!("CARGO_PKG_VERSION")).to_owned(),
             }),
+            forms: false,
         };
         let mut client = WatchServiceClient::new(self.caller.channel.clone()).max_decoding_message_size(ANSWER_BYTES);
         // No deadline goes with the request: it would be the stream's.

@@ -18,7 +18,9 @@ use crate::cli::Exit;
 use crate::config;
 use crate::pb::evaluation::v1::item::Change;
 use crate::pb::evaluation::v1::watch_service_server::{WatchService, WatchServiceServer};
-use crate::pb::evaluation::v1::{Heartbeat, Intent, Item};
+use crate::pb::evaluation::v1::{
+    AcknowledgeRequest, AcknowledgeResponse, Heartbeat, Intent, Item, WatchEvaluationsRequest, WatchEvaluationsResponse,
+};
 
 fn caller(endpoint: &str) -> Caller {
     let server = config::Server {
@@ -204,6 +206,19 @@ impl WatchService for Scripted {
         let script = self.scripts.lock().unwrap().pop_front();
         let script = script.ok_or_else(|| Status::unauthenticated("the key was revoked"))?;
         Ok(Response::new(stream::iter(script).boxed()))
+    }
+
+    type WatchEvaluationsStream = BoxStream<'static, Result<WatchEvaluationsResponse, Status>>;
+
+    async fn watch_evaluations(
+        &self,
+        _: Request<WatchEvaluationsRequest>,
+    ) -> Result<Response<Self::WatchEvaluationsStream>, Status> {
+        Err(Status::unimplemented("nobody asks for answers"))
+    }
+
+    async fn acknowledge(&self, _: Request<AcknowledgeRequest>) -> Result<Response<AcknowledgeResponse>, Status> {
+        Err(Status::unimplemented("nobody acknowledges"))
     }
 }
 

@@ -36,6 +36,7 @@ pub fn write_reason(reason: Reason) -> (pb::Reason, pb::EvaluationError) {
         Reason::Split => (pb::Reason::Split, fine),
         Reason::Default => (pb::Reason::Default, fine),
         Reason::Static => (pb::Reason::Static, fine),
+        Reason::Stale => (pb::Reason::Stale, fine),
         Reason::Error(Error::TargetingKeyMissing) => (pb::Reason::Error, pb::EvaluationError::TargetingKeyMissing),
         Reason::Error(Error::FlagMalformed) => (pb::Reason::Error, pb::EvaluationError::FlagMalformed),
     }

@@ -19,7 +19,10 @@ use crate::watch::Hub;
 /// Lets callers in.
 pub struct Authenticator {
     hub: Arc<Hub>,
-    tokens: Arc<jwt::Tokens>,
+    /// `None`: nobody administrates here.
+    tokens: Option<Arc<jwt::Tokens>>,
+    /// The key as which callers without a credential are let in. `None`: they are not.
+    anonymous: Option<&'static str>,
     uses: Arc<Uses>,
     openid: Option<OpenId>,
 }
@@ -71,7 +74,20 @@ impl Authenticator {
     pub fn new(hub: Arc<Hub>, tokens: Arc<jwt::Tokens>) -> Self {
         Self {
             hub,
-            tokens,
+            tokens: Some(tokens),
+            anonymous: None,
+            uses: Arc::default(),
+            openid: None,
+        }
+    }
+
+    /// Checks keys against the hub's directory, and lets in nobody else; who shows no credential at all has the key `anonymous`, if
+    /// there is one.
+    pub fn for_applications(hub: Arc<Hub>, anonymous: Option<&'static str>) -> Self {
+        Self {
+            hub,
+            tokens: None,
+            anonymous,
             uses: Arc::default(),
             openid: None,
         }
@@ -110,6 +126,13 @@ impl Authenticator {
     }
 
     async fn application(&self, request: &mut Request<Body>) -> Result<(KeyKind, Who), Refusal> {
+        if let Some(id) = self.anonymous
+            && !request.headers().contains_key(http::header::AUTHORIZATION)
+        {
+            // It is in the directory as soon as there is a state that it could open.
+            let anonymous = anonymous(id, &self.hub.directory()).ok_or_else(Refusal::not_loaded)?;
+            return Ok(self.let_in(anonymous, request));
+        }
         let known = {
             let presented = bearer(request).and_then(keys::parse).ok_or(Refusal::Unauthenticated)?;
             match application(&presented, &self.hub.directory()) {
@@ -121,10 +144,14 @@ impl Authenticator {
         let Verdict::Known(application) = known else {
             return Err(Refusal::Unauthenticated);
         };
+        Ok(self.let_in(application, request))
+    }
+
+    fn let_in(&self, application: Application, request: &mut Request<Body>) -> (KeyKind, Who) {
         self.uses.mark_key(&application.key_id);
         let (kind, key) = (application.kind, Some(application.key_id.clone()));
         request.extensions_mut().insert(application);
-        Ok((kind, Who { principal: None, key }))
+        (kind, Who { principal: None, key })
     }
 
     /// Lets in whoever administrates: a person or a service token.
@@ -180,7 +207,8 @@ impl Authenticator {
     }
 
     async fn person(&self, text: &str) -> Result<Admitted, Refusal> {
-        let verified = self.tokens.verify(text, jiff::Timestamp::now()).map_err(|rejected| {
+        let tokens = self.tokens.as_ref().ok_or(Refusal::Unauthenticated)?;
+        let verified = tokens.verify(text, jiff::Timestamp::now()).map_err(|rejected| {
             tracing::debug!(reason = rejected.reason.name(), "an access token was refused");
             Refusal::Unauthenticated
         })?;
@@ -207,6 +235,17 @@ impl Authenticator {
     fn newer(&self) -> BoxFuture<'_, Result<Arc<Directory>, Refusal>> {
         Box::pin(async { Ok(self.hub.confirm_access().await?) })
     }
+}
+
+/// Whoever shows nothing.
+fn anonymous(id: &str, directory: &Directory) -> Option<Application> {
+    let (id, key) = directory.keys.get_key_value(id)?;
+    Some(Application {
+        environment: key.environment,
+        kind: key.kind,
+        key_id: id.clone(),
+        secret_hash: key.secret_hash,
+    })
 }
 
 fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdict<Application> {

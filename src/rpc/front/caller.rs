@@ -106,12 +106,13 @@ impl Caller {
     }
 }
 
+/// Where a connection comes from: a network address, or none on a unix socket. In the extensions of every request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub Option<IpAddr>);
+
 /// The caller's network address. `None` on a unix socket.
 pub fn peer<B>(request: &Request<B>) -> Option<IpAddr> {
-    let connection = request.extensions().get::<tonic::transport::server::TcpConnectInfo>();
-    connection
-        .and_then(tonic::transport::server::TcpConnectInfo::remote_addr)
-        .map(|address| address.ip())
+    request.extensions().get::<Peer>().and_then(|Peer(address)| *address)
 }
 
 /// Why the caller calls, as it says. Empty: it does not, or not in words.

@@ -27,7 +27,7 @@ use tower_service::Service;
 
 pub use admit::Authenticator;
 use admit::Who;
-pub use caller::{Application, Caller, REASON, reason};
+pub use caller::{Application, Caller, Peer, REASON, reason};
 pub use deadline::Deadline;
 pub use denials::Denials;
 pub use openid::OpenId;
@@ -52,6 +52,16 @@ struct Desk {
 }
 
 impl FrontLayer {
+    /// A front that lets in applications, and knows of no administration.
+    pub fn for_applications(authenticator: Authenticator, runtime: Handle) -> Self {
+        Self(Arc::new(Desk {
+            methods: Methods::of_applications(),
+            authenticator,
+            administration: runtime,
+            denials: Arc::default(),
+        }))
+    }
+
     /// A front that runs administrative methods on `administration`, and notes who was denied one.
     pub fn new(authenticator: Authenticator, administration: Handle, denials: Arc<Denials>) -> Self {
         Self(Arc::new(Desk {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::Frame;
+use super::{Frame, evaluations};
 use crate::domain::form::{self, ItemId, Kind, Unreadable};
 use crate::domain::segment;
 use crate::pb::evaluation::v1 as pb;
@@ -14,17 +14,33 @@ use crate::rpc::convert::segment as segments;
 use crate::watch::source::Quality;
 use crate::watch::{Begin, Change, Commit, Deletion, Goodbye, GoodbyeReason, Heartbeat, Intent, Item, Message, Reason};
 
+/// How a stream carries items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Items {
+    /// As typed messages.
+    Typed,
+    /// As their stored forms.
+    Forms,
+}
+
 /// A message as a frame.
-pub fn frame(message: &Message) -> Frame {
+pub fn frame(message: &Message, items: Items) -> Frame {
     Frame(match message {
         Message::Begin(begin) => encode(Response::Begin(write_begin(begin))),
-        Message::Item(Change::Put(item)) => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
+        Message::Item(Change::Put(item)) => match items {
+            Items::Typed => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
+            Items::Forms => item
+                .encoded_form
+                .get_or_encode(|| encode(Response::Item(write_form(item)))),
+        },
         Message::Item(Change::Delete(gone)) => gone
             .encoded
             .get_or_encode(|| encode(Response::Item(write_delete(gone)))),
         Message::Commit(commit) => commit
             .encoded
             .get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
+        Message::Answers(part) => encode_answers(evaluations::write(part)),
+        // These have the same numbers in both responses, and so the same bytes.
         Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
         Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
     })
@@ -33,6 +49,11 @@ pub fn frame(message: &Message) -> Frame {
 fn encode(message: Response) -> Bytes {
     let message = Some(message);
     pb::WatchResponse { message }.encode_to_vec().into()
+}
+
+fn encode_answers(batch: pb::Batch) -> Bytes {
+    let message = Some(pb::watch_evaluations_response::Message::Batch(batch));
+    pb::WatchEvaluationsResponse { message }.encode_to_vec().into()
 }
 
 fn write_begin(begin: &Begin) -> pb::Begin {
@@ -44,12 +65,7 @@ fn write_begin(begin: &Begin) -> pb::Begin {
         item_count,
         stream,
     } = begin;
-    let none = pb::SnapshotReason::Unspecified;
-    let (intent, reason) = match intent {
-        Intent::Snapshot(reason) => (pb::Intent::Snapshot, write_reason(*reason)),
-        Intent::Delta => (pb::Intent::Delta, none),
-        Intent::None => (pb::Intent::None, none),
-    };
+    let (intent, reason) = write_intent(*intent);
     pb::Begin {
         intent: intent.into(),
         generation: *generation,
@@ -61,6 +77,15 @@ fn write_begin(begin: &Begin) -> pb::Begin {
     }
 }
 
+pub(super) fn write_intent(intent: Intent) -> (pb::Intent, pb::SnapshotReason) {
+    let none = pb::SnapshotReason::Unspecified;
+    match intent {
+        Intent::Snapshot(reason) => (pb::Intent::Snapshot, write_reason(reason)),
+        Intent::Delta => (pb::Intent::Delta, none),
+        Intent::None => (pb::Intent::None, none),
+    }
+}
+
 fn write_reason(reason: Reason) -> pb::SnapshotReason {
     match reason {
         Reason::NoState => pb::SnapshotReason::NoState,
@@ -69,6 +94,8 @@ fn write_reason(reason: Reason) -> pb::SnapshotReason {
         Reason::DifferentStore => pb::SnapshotReason::DifferentStore,
         Reason::FormatChanged => pb::SnapshotReason::FormatChanged,
         Reason::CheaperAsSnapshot => pb::SnapshotReason::CheaperAsSnapshot,
+        Reason::OtherQuestion => pb::SnapshotReason::OtherQuestion,
+        Reason::MayHaveChanged => pb::SnapshotReason::MayHaveChanged,
     }
 }
 
@@ -88,13 +115,23 @@ fn write_put(item: &Item) -> pb::Item {
     if let Err(error) = &content {
         tracing::error!(item = %item.id, %error, "a stored form cannot be streamed");
     }
+    put(item, content.ok(), None)
+}
+
+/// An item as its stored form, which is not looked at.
+fn write_form(item: &Item) -> pb::Item {
+    put(item, None, Some(item.form.to_vec()))
+}
+
+fn put(item: &Item, content: Option<pb::put::Item>, form: Option<Vec<u8>>) -> pb::Item {
     pb::Item {
         change: Some(pb::item::Change::Put(pb::Put {
             kind: item.id.kind.name().to_owned(),
             key: item.id.key.to_string(),
             version: item.version,
             form_hash: item.form_hash.0.to_vec(),
-            item: content.ok(),
+            form,
+            item: content,
         })),
     }
 }

@@ -1,5 +1,7 @@
 //! Messages that were encoded beforehand, and the codec that sends them as they are.
 
+use std::marker::PhantomData;
+
 use bytes::{BufMut as _, Bytes};
 use tonic::Status;
 use tonic::codec::{BufferSettings, EncodeBuf, Encoder};
@@ -7,19 +9,30 @@ use tonic::codec::{BufferSettings, EncodeBuf, Encoder};
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::codec::Reader;
 
-/// An encoded `WatchResponse`.
+/// An encoded `WatchResponse` or `WatchEvaluationsResponse`.
 #[derive(Debug, Clone)]
 pub struct Frame(pub Bytes);
 
-/// Reads `WatchRequest`s, sends [`Frame`]s.
-#[derive(Debug, Default)]
-pub struct Codec;
+/// Of Watch.
+pub type ItemsCodec = Codec<pb::WatchRequest>;
+/// Of `WatchEvaluations`.
+pub type AnswersCodec = Codec<pb::WatchEvaluationsRequest>;
 
-impl tonic::codec::Codec for Codec {
+/// Reads requests, sends [`Frame`]s.
+#[derive(Debug)]
+pub struct Codec<R>(PhantomData<R>);
+
+impl<R> Default for Codec<R> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<R: prost::Message + Default + Send + 'static> tonic::codec::Codec for Codec<R> {
     type Encode = Frame;
-    type Decode = pb::WatchRequest;
+    type Decode = R;
     type Encoder = Writer;
-    type Decoder = Reader<pb::WatchRequest>;
+    type Decoder = Reader<R>;
 
     fn encoder(&mut self) -> Writer {
         Writer

@@ -1,6 +1,7 @@
-//! Watch: the hub's messages, encoded once and sent to many.
+//! The watch service: the hub's messages; items are encoded once and sent to many.
 
 mod encode;
+mod evaluations;
 mod frame;
 mod service;
 
@@ -19,6 +20,6 @@ mod generated {
     ));
 }
 
-pub use frame::{Codec, Frame};
+pub use frame::{AnswersCodec, Frame, ItemsCodec};
 pub use generated::watch_service_server::{WatchService, WatchServiceServer};
 pub use service::Watch;

@@ -1,22 +1,25 @@
-//! The service: a subscription per stream.
+//! The service: a stream of the hub for each of its own.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
-use super::Frame;
-use super::encode::frame;
+use super::encode::{Items, frame};
 use super::generated::watch_service_server::WatchService;
+use super::{Frame, evaluations};
 use crate::auth::keys;
 use crate::domain::access::{Directory, Term};
 use crate::domain::invalid::Violations;
+use crate::domain::limits;
 use crate::pb::evaluation::v1 as pb;
+use crate::rpc::convert::common::finish;
 use crate::rpc::front::Application;
 use crate::rpc::{Answer, Refusal, status};
-use crate::watch::{self, Hub, Refused, Subscription};
+use crate::watch::{self, Hub, NotTaken, Refused, StreamId, View};
 
 /// Streams from a hub.
 pub struct Watch {
@@ -33,39 +36,156 @@ impl Watch {
 /// The longest wait for an environment that was made a moment ago.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-type Frames = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+/// How long who finds too many streams is asked to wait.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A stream's messages, encoded.
+pub struct Frames {
+    /// `None`: it has ended.
+    stream: Option<watch::Stream>,
+    items: Items,
+}
 
 #[tonic::async_trait]
 impl WatchService for Watch {
     type WatchStream = Frames;
+    type WatchEvaluationsStream = Frames;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Frames> {
-        let application = request.extensions().get::<Application>().cloned();
-        let application = application.ok_or(Refusal::Unauthenticated)?;
+        let (application, message) = parts(request)?;
         let pb::WatchRequest {
             resume_token,
             heartbeat,
             client,
-        } = request.into_inner();
+            forms,
+        } = message;
+        let opening = Opening {
+            resume_token: &resume_token,
+            heartbeat,
+            client,
+            view: View::Items,
+            items: if forms { Items::Forms } else { Items::Typed },
+        };
+        self.open(application, opening).await
+    }
+
+    async fn watch_evaluations(&self, request: Request<pb::WatchEvaluationsRequest>) -> Answer<Frames> {
+        let (application, message) = parts(request)?;
+        let pb::WatchEvaluationsRequest {
+            context,
+            flags,
+            resume_token,
+            heartbeat,
+            client,
+        } = message;
+        let opening = Opening {
+            resume_token: &resume_token,
+            heartbeat,
+            client,
+            view: View::Answers(evaluations::read(context, flags, application.kind)?),
+            items: Items::Typed,
+        };
+        self.open(application, opening).await
+    }
+
+    async fn acknowledge(&self, request: Request<pb::AcknowledgeRequest>) -> Answer<pb::AcknowledgeResponse> {
+        let (application, message) = parts(request)?;
+        let (stream, order) = read_acknowledgement(message).map_err(Refusal::Invalid)?;
+        let shown = (application.environment, &application.key_id);
+        self.hub
+            .acknowledge(shown, stream, order)
+            .map_err(|not_taken| match not_taken {
+                NotTaken::NotYours => Refusal::Denied,
+                NotTaken::NotSent => Refusal::Invalid(Violations::one("revision", "was not sent on this stream")),
+                NotTaken::TooMany => Refusal::Busy {
+                    what: "too many acknowledgements are on their way to other replicas",
+                    retry_after: Duration::from_secs(1),
+                },
+            })?;
+        Ok(Response::new(pb::AcknowledgeResponse {}))
+    }
+}
+
+fn read_acknowledgement(message: pb::AcknowledgeRequest) -> Result<(StreamId, (u64, u64)), Violations> {
+    let pb::AcknowledgeRequest {
+        stream,
+        revision,
+        generation,
+    } = message;
+    let mut violations = Violations::new();
+    let id = StreamId::read(&stream);
+    if id.is_none() {
+        violations.add("stream", "is not the name of a stream, as its first message tells it");
+    }
+    if revision == 0 {
+        violations.add("revision", "is zero; name the revision that was applied");
+    }
+    finish(violations, id.map(|id| (id, (generation, revision))))
+}
+
+/// How a stream is to be.
+struct Opening<'a> {
+    resume_token: &'a [u8],
+    heartbeat: Option<prost_types::Duration>,
+    client: Option<pb::ClientInfo>,
+    view: View,
+    items: Items,
+}
+
+impl Watch {
+    async fn open(&self, application: Application, opening: Opening<'_>) -> Answer<Frames> {
+        let Opening {
+            resume_token,
+            heartbeat,
+            client,
+            view,
+            items,
+        } = opening;
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
         tracing::debug!(key = &*application.key_id, client = name, library, "a stream begins");
-        let patience = tokio::time::Instant::now() + PATIENCE;
-        let environment = self.hub.await_environment(application.environment, patience).await;
+        let client = watch::Client {
+            key: Arc::clone(&application.key_id),
+            name: short(name),
+            library: short(library),
+        };
+        let (id, patience) = (application.environment, tokio::time::Instant::now() + PATIENCE);
+        let environment = self.hub.await_environment(id, patience).await;
         environment.ok_or_else(Refusal::not_loaded)?;
-        let subscription = self.hub.subscribe(
-            application.environment,
-            watch::Request {
-                token: &resume_token,
-                heartbeat,
-                still_valid: Box::new(move |directory| term(&application, directory)),
-            },
-        );
-        let subscription = subscription.map_err(|refused| match refused {
+        let request = watch::Request {
+            token: resume_token,
+            heartbeat,
+            still_valid: Box::new(move |directory| term(&application, directory)),
+            view,
+        };
+        let stream = self.hub.open(id, request, client).map_err(|refused| match refused {
             Refused::UnknownEnvironment => Refusal::not_loaded(),
             Refused::Draining => Refusal::draining(),
+            Refused::TooMany => too_many("this server has as many streams open as it may; try another"),
+            Refused::TooManyOfKey => too_many("the key has as many streams open here as one may have"),
         })?;
-        Ok(Response::new(frames(subscription)))
+        let stream = Some(stream);
+        Ok(Response::new(Frames { stream, items }))
+    }
+}
+
+fn parts<M>(request: Request<M>) -> Result<(Application, M), Refusal> {
+    let application = request.extensions().get::<Application>().cloned();
+    Ok((application.ok_or(Refusal::Unauthenticated)?, request.into_inner()))
+}
+
+fn too_many(what: &'static str) -> Refusal {
+    Refusal::Busy {
+        what,
+        retry_after: PAUSE,
+    }
+}
+
+/// What a client says of itself, cut off where it is too long: nobody is refused for a name.
+fn short(text: String) -> Box<str> {
+    match text.char_indices().nth(limits::NAME_CHARS) {
+        Some((end, _)) => text.get(..end).unwrap_or_default().into(),
+        None => text.into(),
     }
 }
 
@@ -77,14 +197,22 @@ fn term(application: &Application, directory: &Directory) -> Option<Term> {
     same.then(|| keys::term(key, &application.secret_hash)).flatten()
 }
 
-fn frames(subscription: Subscription) -> Frames {
-    Box::pin(stream::unfold(Some(subscription), |subscription| async {
-        let mut subscription = subscription?;
-        match subscription.next().await {
-            Ok(message) => Some((Ok(frame(&message)), Some(subscription))),
-            Err(end) => status::end_of_stream(&end).map(|status| (Err(status), None)),
-        }
-    }))
+impl Stream for Frames {
+    type Item = Result<Frame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let items = self.items;
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match ready!(stream.poll_next(cx)) {
+            Ok(message) => Some(Ok(frame(&message, items))),
+            Err(end) => {
+                self.stream = None;
+                status::end_of_stream(&end).map(Err)
+            }
+        })
+    }
 }
 
 fn read_interval(interval: prost_types::Duration) -> Result<Duration, Violations> {

@@ -146,6 +146,7 @@ mod tests {
                 digest: change::digest(previous.digest, revision, &items),
                 committed_at: jiff::Timestamp::UNIX_EPOCH,
             },
+            previous_revision: previous.revision,
             previous_digest: previous.digest,
             changes,
         }

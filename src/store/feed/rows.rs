@@ -72,8 +72,10 @@ fn delta(rows: &[Row]) -> Result<Option<StoredDelta>, Error> {
         return Ok(None);
     };
     let changes = rows.iter().filter_map(|row| change(row).transpose());
+    let head = head(first)?;
     Ok(Some(StoredDelta {
-        head: head(first)?,
+        head,
+        previous_revision: head.revision.saturating_sub(1),
         previous_digest: digest(first, "previous_digest")?,
         changes: changes.collect::<Result<_, _>>()?,
     }))

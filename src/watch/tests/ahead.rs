@@ -31,7 +31,11 @@ impl Ahead {
     async fn intent(&mut self) -> Result<Intent, End> {
         match self.stream.next().await? {
             Message::Begin(begin) => Ok(begin.intent),
-            other @ (Message::Item(_) | Message::Commit(_) | Message::Heartbeat(_) | Message::Goodbye(_)) => {
+            other @ (Message::Item(_)
+            | Message::Commit(_)
+            | Message::Answers(_)
+            | Message::Heartbeat(_)
+            | Message::Goodbye(_)) => {
                 panic!("the stream begins with {other:?}")
             }
         }
@@ -120,6 +124,7 @@ async fn a_key_that_is_revoked_meanwhile_ends_the_wait() {
     let token = ahead.full.state(0, &Options::default()).commit.resume_token.clone();
     ahead.stream = ahead.fixture.subscribe(Request {
         still_valid: Box::new(|directory| (directory.revision == 0).then_some(Term::Endless)),
+        view: View::Items,
         ..request(&token)
     });
     assert!(now(&mut ahead.stream).is_none());

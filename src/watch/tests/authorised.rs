@@ -13,6 +13,7 @@ use crate::watch::testing::request;
 fn revocable() -> Request<'static> {
     Request {
         still_valid: Box::new(|directory| (directory.revision < 2).then_some(Term::Endless)),
+        view: View::Items,
         ..request(b"")
     }
 }
@@ -22,6 +23,7 @@ fn expiring(seconds: i64) -> Request<'static> {
     let term = Term::Until(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
     Request {
         still_valid: Box::new(move |_| Some(term)),
+        view: View::Items,
         ..request(b"")
     }
 }

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::*;
+use crate::watch::Refused;
 use crate::watch::message::{Goodbye, GoodbyeReason};
-use crate::watch::subscription::Refused;
 use crate::watch::testing::{Origin, request};
 
 /// Listens until the stream says Goodbye. When it did, and what it said.

@@ -1,20 +1,24 @@
 //! The hub and its streams together. The pure parts are tested where they are.
 
+mod aged;
 mod ahead;
+mod answers;
 mod authorised;
 mod departures;
 mod heartbeats;
 mod histories;
 mod holding;
 mod runtimes;
+mod stalled;
 mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Begin, Heartbeat, Message};
+use super::request::{End, Request, View};
 use super::source::{Event, Quality};
-use super::subscription::{End, Request, Subscription};
+use super::subscription::Subscription;
 use super::testing::{Client, ENVIRONMENT, History, Told, now};
 use super::{Hub, Options};
 

@@ -75,6 +75,66 @@ def state_hash(items):
     return total.to_bytes(32, "big")
 
 
+class Answers:
+    """The answers for one context, as a stream tells them: they change with whole batches."""
+
+    def __init__(self):
+        self.held = {}  # flag -> Evaluation
+        self.revision = 0
+        self.stream = ""
+
+    def next_batch(self, stream):
+        """Reads one batch, applies it, and returns the flags that it answered."""
+        answered, removed = [], []
+        for response in stream:
+            message = response.WhichOneof("message")
+            if message == "goodbye":
+                raise Mismatch("the stream said goodbye though nobody stopped the server")
+            if message != "batch":
+                continue
+            batch = response.batch
+            answered += batch.evaluations
+            removed += batch.removed
+            if batch.more:
+                continue
+            if batch.intent == watch_service_pb2.INTENT_SNAPSHOT:
+                self.held = {}
+            for flag in removed:
+                self.held.pop(flag, None)
+            self.held.update((answer.flag, answer) for answer in answered)
+            self.revision, self.stream = batch.revision, batch.stream
+            return [answer.flag for answer in answered]
+        raise Mismatch("the stream ended without a batch")
+
+
+def listen(watch, flags, environments, where, client_key, admin):
+    """A client key is told of the answers that change, and acknowledges them."""
+    project, flag = where
+    update = flag_service_pb2.UpdateFlagRequest(flag=flag_service_pb2.Flag(project=project, key=flag, client_visible=True))
+    update.update_mask.paths.append("client_visible")
+    answers = Answers()
+    request = watch_service_pb2.WatchEvaluationsRequest(client=watch_service_pb2.ClientInfo(name="alice's browser"))
+    request.context.targeting_key = "alice"
+    stream = watch.WatchEvaluations(request, metadata=client_key, timeout=DEADLINE_S)
+    expect("what a client key sees of flags that are not for clients", answers.next_batch(stream), [])
+    flags.UpdateFlag(update, **admin)
+    expect("the flag that became visible", answers.next_batch(stream), [flag])
+    expect("its answer", (answers.held[flag].bool_value, answers.held[flag].variant), (True, "on"))
+    acknowledged = watch_service_pb2.AcknowledgeRequest(stream=answers.stream, revision=answers.revision)
+    watch.Acknowledge(acknowledged, metadata=client_key, timeout=DEADLINE_S)
+    asked = environment_service_pb2.GetPropagationRequest(
+        project=project, environment="live", revision=answers.revision
+    )
+    deadline = time.monotonic() + DEADLINE_S
+    while (told := environments.GetPropagation(asked, **admin)).applied < 1:
+        if time.monotonic() > deadline:
+            raise Mismatch(f"the acknowledgement does not show in {told}")
+        time.sleep(0.1)
+    expect("who is behind", [lagging.client for lagging in told.behind if lagging.client == "alice's browser"], [])
+    stream.cancel()
+    print(f"a client key heard the answer change, and acknowledged revision {answers.revision}")
+
+
 def refused(code, call):
     """The details of a refusal by their types' names, once its code is the one expected."""
     try:
@@ -110,7 +170,8 @@ def journey(channel):
     project_service_pb2_grpc.ProjectServiceStub(channel).CreateProject(
         project_service_pb2.CreateProjectRequest(project=project_service_pb2.Project(key=project)), **admin
     )
-    environment = environment_service_pb2_grpc.EnvironmentServiceStub(channel).CreateEnvironment(
+    environments = environment_service_pb2_grpc.EnvironmentServiceStub(channel)
+    environment = environments.CreateEnvironment(
         environment_service_pb2.CreateEnvironmentRequest(
             environment=environment_service_pb2.Environment(project=project, key="live")
         ),
@@ -184,6 +245,8 @@ def journey(channel):
     expect("the flag's value", (on.bool_value, on.variant), (True, "on"))
     expect("the flag's reason", on.reason, evaluation_pb2.REASON_STATIC)
     print(f"{FLAG} is {on.variant} at revision {on.revision}")
+
+    listen(watch, flags, environments, (project, FLAG), bearer(keys[environment_service_pb2.KEY_KIND_CLIENT]), admin)
 
     details = refused(grpc.StatusCode.NOT_FOUND, lambda: evaluate("no-such-flag", 0))
     expect("what is missing", details["ResourceInfo"].resource_name, "no-such-flag")

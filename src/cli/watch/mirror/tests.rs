@@ -9,6 +9,7 @@ pub(in crate::cli::watch) fn definition(key: &str) -> Put {
         key: key.to_owned(),
         version: 1,
         form_hash: form_hash(key.as_bytes()).0.to_vec(),
+        form: None,
         item: Some(Form::FlagDefinition(FlagDefinition {
             key: key.to_owned(),
             ..FlagDefinition::default()
@@ -22,6 +23,7 @@ pub(in crate::cli::watch) fn configuration(key: &str, enabled: bool) -> Put {
         key: key.to_owned(),
         version: 1,
         form_hash: form_hash(format!("{key} {enabled}").as_bytes()).0.to_vec(),
+        form: None,
         item: Some(Form::FlagConfiguration(FlagConfiguration {
             flag: key.to_owned(),
             enabled,

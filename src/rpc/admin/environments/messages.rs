@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::auth::keys;
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
+use crate::domain::propagation::{Place, Propagation};
 use crate::domain::{key, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::Refusal;
@@ -210,5 +211,45 @@ pub(super) fn write(environment: &Environment) -> pb::Environment {
         create_time: Some(timestamp(*created_at)),
         update_time: Some(timestamp(*updated_at)),
         etag: etag.clone(),
+    }
+}
+
+pub(super) fn write_propagation(told: Propagation) -> pb::GetPropagationResponse {
+    let Propagation {
+        revision,
+        replicas,
+        streams,
+        sent,
+        applied,
+        silent,
+        behind,
+    } = told;
+    pb::GetPropagationResponse {
+        revision,
+        replicas,
+        streams,
+        sent,
+        applied,
+        silent,
+        behind: behind.into_iter().map(write_place).collect(),
+    }
+}
+
+fn write_place(place: Place) -> pb::LaggingStream {
+    let Place {
+        stream,
+        client,
+        library,
+        sent,
+        applied,
+        since,
+    } = place;
+    pb::LaggingStream {
+        stream,
+        client,
+        library,
+        sent_revision: sent.1,
+        applied_revision: applied.map_or(0, |(_, revision)| revision),
+        since: Some(timestamp(since)),
     }
 }

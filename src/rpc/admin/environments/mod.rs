@@ -9,10 +9,12 @@ use tonic::{Request, Response};
 
 use self::messages::{
     Described, NewSecrets, created, new_key, read, read_kind, read_overlap, write, write_created, write_key,
+    write_propagation,
 };
 use super::{Call, answer, at, recorded};
 use crate::domain::access::KeyKind;
 use crate::domain::invalid::Violations;
+use crate::domain::propagation::Propagation;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::environment_service_server::EnvironmentService;
@@ -89,6 +91,22 @@ impl EnvironmentService for Environments {
         Ok(Response::new(pb::GetEnvironmentResponse {
             environment: Some(write(&environment)),
         }))
+    }
+
+    async fn get_propagation(&self, request: Request<pb::GetPropagationRequest>) -> Answer<pb::GetPropagationResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::GetPropagationRequest {
+            project,
+            environment,
+            revision,
+        } = message;
+        let mut violations = Violations::new();
+        let place = place(&mut violations, &project, &environment);
+        call.authorise(place.as_ref().map(|(project, _)| project)).await?;
+        let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
+        let reports = self.store.get_propagation(at(&project, &environment)).await;
+        let told = Propagation::of(revision, reports.map_err(Refusal::Store)?);
+        Ok(Response::new(write_propagation(told)))
     }
 
     async fn list_environments(

@@ -7,15 +7,22 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 const FACTOR: f64 = 1.6;
 /// A stream that lived this long was healthy: the next failure is a first one again.
-pub(super) const HEALTHY: Duration = Duration::from_mins(1);
+pub const HEALTHY: Duration = Duration::from_mins(1);
 
 /// Counts the failures in a row.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     ceiling: Duration,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Backoff {
+    /// None has failed yet.
     pub fn new() -> Self {
         Self { ceiling: FIRST }
     }

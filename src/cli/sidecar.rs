@@ -1,0 +1,83 @@
+//! `halyard sidecar`: serves what another server holds.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::serve::unless_stopped;
+use crate::config::{Listen, Shutdown, Sidecar as Configuration, Streams};
+use crate::server::{Address, Sidecar, SidecarOptions};
+use crate::upstream::{Callers, Options, Timing};
+use crate::watch;
+
+/// How long a client that is ahead of this sidecar waits for it: what it asks for comes with the upstream's heartbeats, which may
+/// come with those of another upstream.
+const AHEAD_WAIT: Duration = Duration::from_secs(6);
+
+/// Serves until asked to stop.
+pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyhow::Result<()> {
+    let upstream = configuration.upstream.clone();
+    let starting = async { Ok(Sidecar::start(options(configuration)).await?) };
+    let Some(sidecar) = unless_stopped(stop, starting).await? else {
+        return Ok(());
+    };
+    tracing::info!(address = %sidecar.address(), %upstream, "listening");
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sidecar.failed() => {}
+    }
+    Ok(sidecar.stop().await?)
+}
+
+/// What a sidecar is made of, from what it is configured with.
+fn options(configuration: Configuration) -> SidecarOptions {
+    let Configuration {
+        upstream,
+        key,
+        key_id,
+        callers,
+        anonymous,
+        listen,
+        state_file,
+        staleness,
+        worker_threads,
+        streams:
+            Streams {
+                heartbeat,
+                rotation,
+                most,
+                most_of_key,
+            },
+        shutdown: Shutdown { grace, drain_window },
+    } = configuration;
+    SidecarOptions {
+        listen: match listen {
+            Listen::Tcp(address) => Address::Tcp(address),
+            Listen::Unix { path, mode } => Address::Unix { path, mode },
+        },
+        upstream: Options {
+            endpoint: upstream,
+            key: key.into(),
+            key_id,
+            callers: Callers {
+                keys: callers,
+                anonymous,
+            },
+            state_file,
+            timing: Timing::default(),
+        },
+        staleness,
+        watch: watch::Options {
+            heartbeat,
+            rotation,
+            streams: most.get(),
+            key_streams: most_of_key.get(),
+            drain_window,
+            ahead_wait: AHEAD_WAIT,
+            ..watch::Options::default()
+        },
+        workers: worker_threads.get(),
+        drain_window,
+        grace: grace.saturating_sub(drain_window),
+    }
+}

@@ -1,0 +1,187 @@
+//! The other composition: a server that is fed by another server's Watch, and has neither a database nor administration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::service::Routes;
+
+use super::ending::Ending;
+use super::listen::Address;
+use super::workers::Workers;
+use super::{Error, bind, compressed};
+use crate::domain::limits;
+use crate::domain::staleness::Limits;
+use crate::pb;
+use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
+use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::watch::{Watch, WatchServiceServer};
+use crate::rpc::{evaluation::Evaluation, health};
+use crate::shutdown::{Fault, Tasks};
+use crate::upstream::{self, Upstream};
+use crate::watch::{self, Hub};
+
+/// The services that reflection tells of.
+const SERVICES: [&str; 3] = [
+    "halyard.evaluation.v1.EvaluationService",
+    "halyard.evaluation.v1.WatchService",
+    "grpc.health.v1.Health",
+];
+
+/// What a sidecar is made of.
+pub struct Options {
+    /// Where to listen.
+    pub listen: Address,
+    /// Whom to follow, and for whom.
+    pub upstream: upstream::Options,
+    /// How old the state may be that answers.
+    pub staleness: Limits,
+    /// How to stream.
+    pub watch: watch::Options,
+    /// How many runtimes serve connections. At least one.
+    pub workers: usize,
+    /// Over how long streams are told goodbye when the sidecar stops.
+    pub drain_window: Duration,
+    /// How long requests may take to finish after that.
+    pub grace: Duration,
+}
+
+/// A running sidecar. Dropping it ends it without ceremony: connections are closed at once. [`Sidecar::stop`] says goodbye.
+pub struct Sidecar {
+    address: Address,
+    hub: Arc<Hub>,
+    upstream: Arc<Upstream>,
+    workers: Workers,
+    draining: CancellationToken,
+    tasks: Tasks,
+    /// Ends the tasks when the sidecar is dropped.
+    _running: DropGuard,
+    drain_window: Duration,
+    grace: Duration,
+}
+
+impl Sidecar {
+    /// Reads what is on disk, starts everything, and listens. Ready once [`Sidecar::ready`] says so.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let Options {
+            listen,
+            upstream,
+            staleness,
+            watch,
+            workers,
+            drain_window,
+            grace,
+        } = options;
+        let (listener, address) = bind(&listen)?;
+        let (draining, tasks) = (CancellationToken::new(), Tasks::new());
+        // Whatever was begun ends if the rest cannot be.
+        let running = tasks.stop().clone().drop_guard();
+        let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
+        let spawn = |name, task| tasks.spawn(name, task);
+        let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
+        let watch = watch::Options {
+            staleness: Arc::new(staleness),
+            ..watch
+        };
+        let hub = Hub::new(upstream.clone(), watch);
+        tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
+        tasks.spawn("age", hub.clone().tell_age(tasks.stop().clone()));
+        tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let services = health::Services::Evaluation;
+        let report = health::report(reporter, hub.clone(), services, draining.clone(), tasks.stop().clone());
+        tasks.spawn("health", report);
+        let routes = routes(&hub)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
+        let front = FrontLayer::for_applications(authenticator, Handle::current());
+        let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
+        tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
+        Ok(Self {
+            address,
+            hub,
+            upstream,
+            workers,
+            draining,
+            tasks,
+            _running: running,
+            drain_window,
+            grace,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What it streams from.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// What it follows.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Waits until there is a state, from disk or from the upstream.
+    pub async fn ready(&self) {
+        self.hub.ready().await;
+    }
+
+    /// Returns when a part of the sidecar has died unasked; then only [`Sidecar::stop`] makes sense.
+    pub async fn failed(&self) {
+        self.tasks.stop().cancelled().await;
+    }
+
+    /// As a server stops; the last state is on disk then, if it is kept there.
+    pub async fn stop(self) -> Result<(), Fault> {
+        let Self {
+            address: _,
+            hub,
+            upstream: _,
+            workers,
+            draining,
+            tasks,
+            _running,
+            drain_window,
+            grace,
+        } = self;
+        let ending = Ending {
+            hub,
+            workers,
+            draining,
+            tasks,
+            drain_window,
+            grace,
+        };
+        ending.run().await
+    }
+}
+
+/// What applications call.
+fn routes(hub: &Arc<Hub>) -> Result<Routes, tonic_reflection::server::Error> {
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        SERVICES
+            .into_iter()
+            .fold(builder, tonic_reflection::server::Builder::with_service_name)
+    };
+    let evaluation = Evaluation::new(hub.clone());
+    Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
+        .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+        .add_service(
+            reflection()
+                .build_v1()?
+                .max_decoding_message_size(limits::OPEN_REQUEST_BYTES),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()?
+                .max_decoding_message_size(limits::OPEN_REQUEST_BYTES),
+        ))
+}

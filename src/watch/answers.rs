@@ -1,0 +1,310 @@
+//! A stream of answers: a question that is answered again whenever an answer may have changed.
+//!
+//! Nothing is remembered of the answers themselves. A stream holds the state that its client's answers are of, and compares, for
+//! the flags that a change touches, what that state answers with what the newest does: two evaluations of a flag cost less than
+//! remembering what each of many clients was told about each of many flags.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::vec;
+
+use bytes::Bytes;
+
+use super::age::Age;
+use super::connect::Answer as Decision;
+use super::hub::Hub;
+use super::item::Change;
+use super::message::{Intent, Reason, StreamId};
+use super::ring::Merged;
+use super::state::State;
+use super::token::{Fingerprint, Holding, Token};
+use crate::domain::access::KeyKind;
+use crate::domain::context::Context;
+use crate::domain::form::{ItemId, Kind};
+use crate::evaluate::{Answer, Flag};
+
+/// Flags in one part of a batch.
+const PART_FLAGS: usize = 64;
+/// Bytes that the definitions of a part's flags have together, unless it is one flag: about what one message takes.
+const PART_BYTES: usize = 32 * 1024;
+
+/// What a stream of answers is about.
+#[derive(Debug)]
+pub struct Question {
+    /// Who is asking.
+    pub context: Context,
+    /// The flags wanted, sorted and none twice. `None`: every flag.
+    pub flags: Option<Arc<[Arc<str>]>>,
+    /// What the key that asks may see.
+    pub asked_by: KeyKind,
+    /// Tells it from others.
+    pub fingerprint: Fingerprint,
+}
+
+/// A batch of answers, or a part of one.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// What is answered.
+    pub question: Arc<Question>,
+    /// What answers.
+    pub state: Arc<State>,
+    /// How old that is.
+    pub age: Age,
+    /// What the batch does with what the client holds.
+    pub intent: Intent,
+    /// The flags whose answers are new, sorted.
+    pub changed: Vec<Arc<str>>,
+    /// The flags that no longer have an answer, sorted.
+    pub removed: Vec<Arc<str>>,
+    /// Where to resume, if this part is the last.
+    pub resume_token: Option<Bytes>,
+    /// Names the stream.
+    pub stream: StreamId,
+}
+
+impl Question {
+    /// The flag, if whoever asks may see it and wants it to be answered.
+    pub fn flag<'a>(&self, state: &'a State, key: &str) -> Option<&'a Flag> {
+        let flag = state.snapshot.get(key).filter(|_| self.asks_for(key))?;
+        flag.visible_to(self.asked_by).then_some(flag)
+    }
+
+    /// Whether two states, of these ages, answer differently for a flag.
+    fn differs(&self, before: (&State, &Age), after: (&State, &Age), key: &str) -> bool {
+        let answer = |(state, age)| self.flag(state, key).map(|flag| self.answer((state, age), flag));
+        answer(before) != answer(after)
+    }
+
+    /// The answer, as far as whoever asks may see it.
+    fn answer<'a>(&self, (state, age): (&'a State, &Age), flag: &'a Flag) -> Answer<'a> {
+        let answer = flag.evaluate_fresh(&self.context, &state.snapshot, age.freshness());
+        match self.asked_by {
+            KeyKind::Server => answer,
+            KeyKind::Client => Answer { rule: None, ..answer },
+        }
+    }
+
+    fn asks_for(&self, key: &str) -> bool {
+        let among = |flags: &Arc<[Arc<str>]>| flags.binary_search_by(|flag| (**flag).cmp(key)).is_ok();
+        self.flags.as_ref().is_none_or(among)
+    }
+}
+
+/// Where a stream of answers stands between two batches.
+pub(super) struct Follow {
+    question: Arc<Question>,
+    /// The state that the client's answers are of. `None`: it holds none that are known here.
+    held: Option<Arc<State>>,
+    /// How old that was. Also of what it showed a token for, and of the first that it is sent.
+    age: Age,
+}
+
+impl Follow {
+    pub(super) fn new(question: Arc<Question>, age: Age) -> Self {
+        Self {
+            question,
+            held: None,
+            age,
+        }
+    }
+
+    /// What its resume tokens are of.
+    pub(super) fn holding(&self) -> Holding {
+        holding(&self.question, &self.age)
+    }
+
+    pub(super) fn resume_token(&self, position: &Token) -> Bytes {
+        position.write_for(self.holding())
+    }
+
+    /// The client holds the answers of this state at this age.
+    pub(super) fn hold(&mut self, state: Arc<State>, age: Age) {
+        self.held = Some(state);
+        self.age = age;
+    }
+
+    /// How old what answered was.
+    pub(super) fn age(&self) -> &Age {
+        &self.age
+    }
+
+    /// The age at which the next batch answers. The first answers as the stream began, since that is what tokens were compared with.
+    pub(super) fn age_at(&self, hub: &Hub) -> Age {
+        if self.held.is_some() {
+            hub.age()
+        } else {
+            self.age.clone()
+        }
+    }
+
+    /// What leads the client to a state, from the revision that it is known to stand at, given what it would be sent if it held
+    /// items. `None`: nothing; what it holds is what the state answers.
+    pub(super) fn batch(
+        &self,
+        decision: &Decision,
+        from: u64,
+        (state, age): (&Arc<State>, &Age),
+        stream: StreamId,
+    ) -> Option<Batch> {
+        let held = self.held.as_deref().filter(|held| held.identity == state.identity);
+        let (intent, rest) = match (decision, held) {
+            (Decision::Ahead, _) => return None,
+            // At another age any flag may be answered differently, its state and rules be what they are.
+            (Decision::None | Decision::Delta(_), Some(held)) if *age != self.age => (
+                Intent::Delta,
+                self.differences(held, (state, age), every_flag(held, state).into_iter())?,
+            ),
+            (Decision::None, _) => (Intent::None, Rest::Listed(Vec::new().into_iter())),
+            (Decision::Delta(merged), Some(held)) => {
+                let touched = state.touched_since(from, merged);
+                (
+                    Intent::Delta,
+                    self.differences(held, (state, age), touched.iter().cloned())?,
+                )
+            }
+            (Decision::Delta(merged), None) if self.is_untouched(from, state, merged) => {
+                (Intent::None, Rest::Listed(Vec::new().into_iter()))
+            }
+            (Decision::Delta(_), None) => (
+                Intent::Snapshot(Reason::MayHaveChanged),
+                Rest::Everything { last: None },
+            ),
+            (Decision::Snapshot(Reason::Compacted | Reason::CheaperAsSnapshot), Some(held)) => (
+                Intent::Delta,
+                self.differences(held, (state, age), every_flag(held, state).into_iter())?,
+            ),
+            (Decision::Snapshot(reason), _) => (Intent::Snapshot(*reason), Rest::Everything { last: None }),
+        };
+        Some(Batch {
+            question: Arc::clone(&self.question),
+            state: Arc::clone(state),
+            age: age.clone(),
+            intent,
+            rest,
+            stream,
+        })
+    }
+
+    /// The flags among these that the states answer differently. `None`: there are none.
+    fn differences(
+        &self,
+        before: &State,
+        (after, age): (&State, &Age),
+        flags: impl Iterator<Item = Arc<str>>,
+    ) -> Option<Rest> {
+        let differs = |key: &Arc<str>| self.question.differs((before, &self.age), (after, age), key);
+        let differing: Vec<_> = flags.filter(differs).collect();
+        (!differing.is_empty()).then(|| Rest::Listed(differing.into_iter()))
+    }
+
+    /// Whether no answer can be another than it was at a revision whose state is gone. A flag that the client may not see, and
+    /// whose definition is as it was, could not be seen then either.
+    fn is_untouched(&self, from: u64, state: &State, merged: &Merged) -> bool {
+        let redefined = |key: &str| {
+            let mut changes = merged.changes.iter().map(Change::id);
+            changes.any(|id| id.kind == Kind::FlagDefinition && *id.key == *key)
+        };
+        let touches = |key: &str| {
+            let seen = self.question.flag(state, key).is_some();
+            seen || (self.question.asks_for(key) && redefined(key))
+        };
+        !state.touched_since(from, merged).iter().any(|key| touches(key))
+    }
+}
+
+/// What a client holds of a question that was answered at some age.
+fn holding(question: &Question, age: &Age) -> Holding {
+    Holding::Answers(age.tell_apart(question.fingerprint))
+}
+
+/// The keys of the flags of either state, sorted.
+fn every_flag(one: &State, other: &State) -> BTreeSet<Arc<str>> {
+    let flags = one.snapshot.flags().chain(other.snapshot.flags());
+    flags.map(|flag| Arc::from(flag.key())).collect()
+}
+
+/// A batch that is being sent.
+pub(super) struct Batch {
+    question: Arc<Question>,
+    state: Arc<State>,
+    age: Age,
+    intent: Intent,
+    rest: Rest,
+    stream: StreamId,
+}
+
+/// What is still to be sent.
+enum Rest {
+    /// These flags.
+    Listed(vec::IntoIter<Arc<str>>),
+    /// Every flag that is asked for, after the last that was sent. A stream must not keep a list of all of them.
+    Everything { last: Option<Arc<str>> },
+}
+
+impl Batch {
+    /// What it leads to, and how old that is.
+    pub(super) fn leads_to(&self) -> (&Arc<State>, &Age) {
+        (&self.state, &self.age)
+    }
+
+    /// The next part; the last one has a resume token.
+    pub(super) fn next_part(&mut self) -> Part {
+        let (mut changed, mut removed, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let more = loop {
+            let Some(key) = self.peek() else { break false };
+            let flag = self.question.flag(&self.state, &key);
+            let size = definition_size(&self.state, &key);
+            let full = changed.len() + removed.len() == PART_FLAGS || (bytes > 0 && bytes + size > PART_BYTES);
+            if full {
+                break true;
+            }
+            bytes += size;
+            let place = if flag.is_some() { &mut changed } else { &mut removed };
+            place.push(Arc::clone(&key));
+            self.pass(key);
+        };
+        let holding = holding(&self.question, &self.age);
+        Part {
+            question: Arc::clone(&self.question),
+            state: Arc::clone(&self.state),
+            age: self.age.clone(),
+            intent: self.intent,
+            changed,
+            removed,
+            resume_token: (!more).then(|| self.state.commit.position.write_for(holding)),
+            stream: self.stream,
+        }
+    }
+
+    /// The next flag to send.
+    fn peek(&self) -> Option<Arc<str>> {
+        let last = match &self.rest {
+            Rest::Listed(flags) => return flags.as_slice().first().cloned(),
+            Rest::Everything { last } => last.as_deref(),
+        };
+        if let Some(asked) = &self.question.flags {
+            let start = last.map_or(0, |last| asked.partition_point(|key| **key <= *last));
+            let mut rest = asked.iter().skip(start);
+            return rest.find(|key| self.question.flag(&self.state, key).is_some()).cloned();
+        }
+        let mut rest = self.state.snapshot.flags_after(last);
+        let next = rest.find(|flag| flag.visible_to(self.question.asked_by));
+        next.map(|flag| Arc::from(flag.key()))
+    }
+
+    fn pass(&mut self, key: Arc<str>) {
+        match &mut self.rest {
+            Rest::Listed(flags) => drop(flags.next()),
+            Rest::Everything { last } => *last = Some(key),
+        }
+    }
+}
+
+/// About what the answer of a flag can take, in bytes.
+fn definition_size(state: &State, key: &Arc<str>) -> usize {
+    let id = ItemId {
+        kind: Kind::FlagDefinition,
+        key: Arc::clone(key),
+    };
+    state.items.get(&id).map_or(0, |item| item.form.len())
+}

@@ -1,0 +1,125 @@
+//! How a stream's steps and batches begin, where they lead, and what a heartbeat says between them.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Certainty, Cursor, Progress, Subscription};
+use crate::watch::age::Age;
+use crate::watch::answers::Batch;
+use crate::watch::connect::Answer;
+use crate::watch::hub::Hub;
+use crate::watch::message::{Begin, Heartbeat, Intent, Message, UNKNOWN_STALENESS};
+use crate::watch::request::End;
+use crate::watch::source::Quality;
+use crate::watch::state::State;
+use crate::watch::step::Step;
+use crate::watch::token::Shown;
+
+impl Subscription {
+    /// Begins the step or batch that an answer asks for. `None`: there is nothing to tell.
+    pub(super) fn begin(
+        &mut self,
+        hub: &Hub,
+        answer: Answer,
+        shown: &Shown,
+        state: &Arc<State>,
+        certain_at: Certainty,
+    ) -> Result<Option<Message>, End> {
+        let held = match shown {
+            Shown::Token(token) => token.revision,
+            Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion => 0,
+        };
+        match &self.follow {
+            None => self.step(answer, held, state, certain_at).map(Some),
+            // Ahead even of what it just waited for.
+            Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
+            Some(follow) => {
+                let age = follow.age_at(hub);
+                let batch = follow.batch(&answer, held, (state, &age), self.id);
+                Ok(self.send(batch, (state, age), certain_at))
+            }
+        }
+    }
+
+    /// Sends what is answered differently because the state that the client holds the answers of has become too old for some
+    /// flags, or no longer is. `None`: nothing is.
+    pub(super) fn grow_old(&mut self, hub: &Hub, state: &Arc<State>, certain_at: Certainty) -> Option<Message> {
+        let (follow, age) = (self.follow.as_ref()?, hub.age());
+        if *follow.age() == age {
+            return None;
+        }
+        let batch = follow.batch(&Answer::None, state.head.revision, (state, &age), self.id);
+        self.send(batch, (state, age), certain_at)
+    }
+
+    /// Sends the first part of what leads to a state.
+    fn send(
+        &mut self,
+        batch: Option<Batch>,
+        (state, age): (&Arc<State>, Age),
+        certain_at: Certainty,
+    ) -> Option<Message> {
+        let Some(mut batch) = batch else {
+            self.arrive((Arc::clone(state), age), certain_at, false);
+            return None;
+        };
+        let part = batch.next_part();
+        if part.resume_token.is_some() {
+            self.arrive((Arc::clone(state), age), certain_at, true);
+        } else {
+            self.progress = Progress::Answering(Box::new(batch), certain_at);
+        }
+        Some(Message::Answers(part))
+    }
+
+    /// The client holds the answers of a state of some age.
+    pub(super) fn arrive(&mut self, (state, age): (Arc<State>, Age), certain_at: Certainty, fresh: bool) {
+        self.progress = Progress::Between(Cursor {
+            commit: Arc::clone(&state.commit),
+            certain_at,
+            fresh,
+        });
+        if let Some(follow) = &mut self.follow {
+            follow.hold(state, age);
+        }
+    }
+
+    fn step(&mut self, answer: Answer, held: u64, state: &State, certain_at: Certainty) -> Result<Message, End> {
+        let commit = Arc::clone(&state.commit);
+        let (intent, from_revision, step) = match answer {
+            Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
+            Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
+            Answer::None => (Intent::None, held, Step::none(commit)),
+            // Ahead even of what it just waited for.
+            Answer::Ahead => return Err(End::Unreachable),
+        };
+        let begin = Begin {
+            intent,
+            generation: state.identity.generation,
+            from_revision,
+            to_revision: state.head.revision,
+            item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
+            stream: self.id,
+        };
+        self.progress = Progress::Stepping(step, certain_at);
+        Ok(Message::Begin(begin))
+    }
+
+    pub(super) fn heartbeat(&self, cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {
+        let now = now.into_std();
+        let staleness = cursor.certain_at.map(|at| now.saturating_duration_since(at));
+        let commit = &cursor.commit;
+        let resume_token = match &self.follow {
+            Some(follow) => follow.resume_token(&commit.position),
+            None => commit.resume_token.clone(),
+        };
+        Heartbeat {
+            resume_token,
+            generation: commit.position.identity.generation,
+            head_revision: commit.position.revision,
+            quality,
+            staleness: staleness.unwrap_or(UNKNOWN_STALENESS),
+        }
+    }
+}
