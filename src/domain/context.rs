@@ -50,9 +50,32 @@ impl Context {
     pub fn attributes(&self) -> &Object {
         &self.attributes
     }
+
+    /// About what it takes in memory, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let key = self.targeting_key.as_ref().map_or(0, Attribute::size_bytes);
+        key + self.attributes.size_bytes()
+    }
+}
+
+impl Attribute {
+    fn size_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Bool(_) | Self::Number(_) => 0,
+                Self::String(text) => text.len(),
+                Self::List(elements) => elements.iter().map(Self::size_bytes).sum(),
+                Self::Object(object) => object.size_bytes(),
+            }
+    }
 }
 
 impl Object {
+    fn size_bytes(&self) -> usize {
+        let entry = |(name, attribute): (&str, &Attribute)| size_of::<String>() + name.len() + attribute.size_bytes();
+        self.iter().map(entry).sum()
+    }
+
     /// The attribute of exactly this name.
     pub fn get(&self, name: &str) -> Option<&Attribute> {
         let found = if self.0.len() <= SMALL {

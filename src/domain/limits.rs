@@ -85,8 +85,14 @@ pub const KEY_STREAMS: usize = 25_000;
 pub const PROPAGATION_POSITIONS: usize = 256;
 /// Streams that are named as being behind.
 pub const PROPAGATION_LISTED: usize = 100;
-/// Acknowledgements of streams at other replicas that a replica keeps for them, a few seconds each.
+/// Acknowledgements of streams at other replicas that a replica keeps until it has told them.
 pub const PROPAGATION_ELSEWHERE: usize = 10_000;
+/// Those of them that were shown with one key.
+pub const PROPAGATION_ELSEWHERE_OF_KEY: usize = 2_500;
+/// Bytes that the questions of all streams of answers take at one server: contexts and names of flags.
+pub const QUESTION_BYTES: usize = 512 * 1024 * 1024;
+/// Those of one key's streams.
+pub const KEY_QUESTION_BYTES: usize = 128 * 1024 * 1024;
 /// Toggles of one request.
 pub const TOGGLES: usize = 1_000;
 /// Flags of a project, archived ones included.

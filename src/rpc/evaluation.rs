@@ -126,6 +126,14 @@ pub(super) fn read_question(context: Option<pb::Context>, flags: &[String]) -> R
         let description = format!("names {} flags; the limit is {}", flags.len(), limits::EVALUATED_FLAGS);
         violations.add("flags", description);
     }
+    for (n, _) in flags
+        .iter()
+        .enumerate()
+        .filter(|(_, flag)| flag.len() > limits::FLAG_KEY_BYTES)
+    {
+        let description = format!("is longer than {} characters", limits::FLAG_KEY_BYTES);
+        violations.add(format!("flags[{n}]"), description);
+    }
     let context = violations.take("", context::read(context));
     Ok(super::convert::common::finish(violations, context)?)
 }

@@ -92,6 +92,7 @@ impl Known {
                     elsewhere,
                 } in told
                 {
+                    hub.passed_on(environment, &elsewhere);
                     self.last.insert(environment, Last { report, elsewhere, at });
                 }
                 for (environment, acknowledgements) in acknowledged {

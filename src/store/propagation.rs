@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::environments::Address;
 use super::error::Error;
-use super::{Store, pipeline};
+use super::{Store, pipeline, rows};
 use crate::domain::change::EnvironmentId;
-use crate::domain::propagation::{Acknowledgement, Report};
+use crate::domain::propagation::{Acknowledgement, Report, Spread};
 
 /// In the order of the key. Rows of different replicas are never the same, so that nobody waits.
 const WRITE: &str = "
@@ -24,19 +24,20 @@ const ELSEWHERE: &str = "
     select environment, elsewhere
     from propagation
     where replica <> $1 and elsewhere <> '[]'::jsonb and written_at > clock_timestamp() - interval '30 seconds'";
-/// Several times as long as a replica takes to write that nothing has changed: then it is dead, or cannot say.
+/// Several times as long as a replica takes to write that nothing has changed: then it is dead, or cut off from the database. The row
+/// without a report is there for the head.
 const READ: &str = "
-    select p.report
-    from propagation p
-    where p.environment = (
-            select e.id
-            from environments e
-            join projects o on o.id = e.project_id
-            where o.key = $1 and e.key = $2
-        )
-        and p.written_at > clock_timestamp() - interval '30 seconds'
+    select identity.generation, head.revision, p.report,
+        p.written_at > clock_timestamp() - interval '30 seconds' as heard
+    from environments e
+    join projects o on o.id = e.project_id
+    join environment_heads head on head.environment_id = e.id
+    cross join store_identity identity
+    left join propagation p on p.environment = e.id
+    where o.key = $1 and e.key = $2
     order by p.replica";
-const PURGE: &str = "delete from propagation where written_at < clock_timestamp() - interval '5 minutes'";
+/// Until then an administrator is told that a replica has not been heard of.
+const PURGE: &str = "delete from propagation where written_at < clock_timestamp() - interval '1 hour'";
 
 /// What a replica tells of an environment.
 #[derive(Debug)]
@@ -77,17 +78,29 @@ impl Store {
         read.collect()
     }
 
-    /// What the replicas that are alive and have streams of an environment tell of it.
-    pub async fn get_propagation(&self, at: Address<'_>) -> Result<Vec<Report>, Error> {
-        self.get_environment(at).await?;
+    /// How far an environment's changes have spread, as its replicas tell.
+    pub async fn get_propagation(&self, at: Address<'_>) -> Result<Spread, Error> {
         let client = self.reader().await?;
         let rows = pipeline::one(&client, (READ, &[&at.project.as_str(), &at.environment.as_str()])).await?;
-        let mut reports = Vec::with_capacity(rows.len());
+        let Some(first) = rows.first() else {
+            drop(client);
+            // It says which of the two is missing.
+            self.get_environment(at).await?;
+            return Ok(Spread::default());
+        };
+        let mut spread = Spread {
+            head: (rows::number(first, "generation")?, rows::number(first, "revision")?),
+            ..Spread::default()
+        };
         for row in &rows {
-            let Json(report) = row.try_get::<_, Json<Option<Report>>>("report")?;
-            reports.extend(report);
+            let report: Option<Json<Option<Report>>> = row.try_get("report")?;
+            if let Some(Json(Some(report))) = report {
+                let heard = row.try_get("heard")?;
+                let reports = if heard { &mut spread.heard } else { &mut spread.unheard };
+                reports.push(report);
+            }
         }
-        Ok(reports)
+        Ok(spread)
     }
 
     /// Deletes what replicas told that are long dead, and returns how much that was. For a task that calls it now and then.

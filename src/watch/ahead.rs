@@ -69,5 +69,5 @@ async fn ask(hub: &Hub, environment: &Environment, token: &Token) -> Settled {
 
 /// Whether the origin's head proves that the token's revision is not, or no longer, in its history.
 fn lacks(head: &Head, token: &Token) -> bool {
-    head.revision < token.revision || (head.revision == token.revision && head.digest != token.digest)
+    head.revision < token.revision || (head.revision == token.revision && !token.proves(&head.digest))
 }

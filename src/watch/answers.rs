@@ -63,6 +63,13 @@ pub struct Part {
 }
 
 impl Question {
+    /// About what it takes in memory, in bytes, for as long as its stream lives.
+    pub(super) fn size_bytes(&self) -> usize {
+        let name = |flag: &Arc<str>| size_of::<Arc<str>>() + 2 * size_of::<usize>() + flag.len();
+        let named = |flags: &Arc<[Arc<str>]>| flags.iter().map(name).sum();
+        size_of::<Self>() + self.context.size_bytes() + self.flags.as_ref().map_or(0, named)
+    }
+
     /// The flag, if whoever asks may see it and wants it to be answered.
     pub fn flag<'a>(&self, state: &'a State, key: &str) -> Option<&'a Flag> {
         let flag = state.snapshot.get(key).filter(|_| self.asks_for(key))?;
@@ -106,6 +113,10 @@ impl Follow {
             held: None,
             age,
         }
+    }
+
+    pub(super) fn question_bytes(&self) -> usize {
+        self.question.size_bytes()
     }
 
     /// What its resume tokens are of.

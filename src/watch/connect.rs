@@ -28,21 +28,24 @@ pub(super) fn decide(shown: &Shown, state: &State) -> Answer {
     let token = match shown {
         Shown::Nothing => return Answer::Snapshot(Reason::NoState),
         Shown::OtherFormat => return Answer::Snapshot(Reason::FormatChanged),
-        Shown::OtherQuestion => return Answer::Snapshot(Reason::OtherQuestion),
-        Shown::Token(token) => token,
+        Shown::OtherQuestion(token) | Shown::Token(token) => token,
     };
     let here = &state.commit.position;
     if token.identity.store != here.identity.store || token.environment != here.environment {
         return Answer::Snapshot(Reason::DifferentStore);
     }
+    // Whatever was asked: who has seen newer answers is not to be sent older ones.
     if token.order() > here.order() {
         return Answer::Ahead;
+    }
+    if matches!(shown, Shown::OtherQuestion(_)) {
+        return Answer::Snapshot(Reason::OtherQuestion);
     }
     if token.identity.generation != here.identity.generation {
         return Answer::Snapshot(Reason::Diverged);
     }
     if token.revision == here.revision {
-        return if token.digest == here.digest {
+        return if token.proves(&here.digest) {
             Answer::None
         } else {
             Answer::Snapshot(Reason::Diverged)
@@ -55,7 +58,7 @@ pub(super) fn decide(shown: &Shown, state: &State) -> Answer {
 fn behind(token: &Token, state: &State) -> Answer {
     match state.digest_at(token.revision) {
         None => Answer::Snapshot(Reason::Compacted),
-        Some(digest) if digest != token.digest => Answer::Snapshot(Reason::Diverged),
+        Some(digest) if !token.proves(&digest) => Answer::Snapshot(Reason::Diverged),
         Some(_) => match state.since(token.revision) {
             None => Answer::Snapshot(Reason::Compacted),
             Some(merged) if merged.weight > state.weight.max(SMALL_DELTA_BYTES) => {
@@ -74,6 +77,7 @@ mod tests {
     use crate::domain::change::{Digest, EnvironmentId};
     use crate::watch::options::Options;
     use crate::watch::testing::History;
+    use crate::watch::token::{Fingerprint, Holding};
 
     /// A token of the history's revision, then altered.
     fn token_at(history: &History, revision: usize) -> Token {
@@ -83,6 +87,7 @@ mod tests {
             environment: history.environment,
             revision: head.revision,
             digest: head.digest,
+            sealed: false,
         }
     }
 
@@ -160,6 +165,17 @@ mod tests {
                 Fault::None | Fault::Digest => "delta",
             };
             prop_assert_eq!(word(&decide(&shown, &state)), expected);
+            // Who holds answers is told the same, by the sealed digest; of another question whatever is not newer is of no use.
+            let Shown::Token(token) = shown else { unreachable!() };
+            let (own, other) = (Holding::Answers(Fingerprint([1; 16])), Holding::Answers(Fingerprint([2; 16])));
+            let sealed = Shown::read_for(own, &token.write_for(own));
+            prop_assert_eq!(word(&decide(&sealed, &state)), expected);
+            let otherwise = Shown::read_for(other, &token.write_for(own));
+            let expected = match expected {
+                "different store" | "ahead" => expected,
+                _ => "of answers",
+            };
+            prop_assert_eq!(word(&decide(&otherwise, &state)), expected);
         }
 
         #[test]

@@ -25,7 +25,9 @@ use super::subscription::Subscription;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
 
-/// The shortest pause between two looks for streams that are stuck.
+/// How often to look for streams that are stuck: as often as notices that their credentials have ended within two seconds, and for
+/// short limits oftener, within reason.
+const ROUND: Duration = Duration::from_secs(1);
 const SHORTEST_ROUND: Duration = Duration::from_millis(10);
 /// How often to look whether flags have become too old; a stream of answers says so within this time.
 const AGE_LOOK: Duration = Duration::from_millis(100);
@@ -210,9 +212,9 @@ impl Hub {
         self.open.open(environment, subscription, client, &self.options)
     }
 
-    /// Takes away streams that are stuck until cancelled. See [`Options::stall`].
+    /// Takes away streams that are stuck, or whose credentials have ended while they are, until cancelled. See [`Options::stall`].
     pub async fn release_stalled(self: Arc<Self>, cancel: CancellationToken) {
-        let mut rounds = interval((self.options.stall / 10).max(SHORTEST_ROUND));
+        let mut rounds = interval((self.options.stall / 10).clamp(SHORTEST_ROUND, ROUND));
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while cancel.run_until_cancelled(rounds.tick()).await.is_some() {
             let streams = self.open.release(self.options.stall);

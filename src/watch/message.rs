@@ -83,6 +83,12 @@ pub enum Reason {
 pub struct StreamId(pub u64);
 
 impl StreamId {
+    /// One that nobody can guess: whoever knows it and the key acknowledges for its client.
+    pub(super) fn random() -> Self {
+        let (_, number) = uuid::Uuid::new_v4().as_u64_pair();
+        Self(number)
+    }
+
     /// Reads a name. `None`: it is none that a stream can have.
     pub fn read(name: &str) -> Option<Self> {
         let digits = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -118,6 +124,7 @@ impl Commit {
             environment,
             revision: head.revision,
             digest: head.digest,
+            sealed: false,
         };
         Arc::new(Self {
             position,

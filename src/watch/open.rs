@@ -1,8 +1,9 @@
 //! The open streams: what was handed to each transport, and what each client says that it has applied.
 //!
-//! A stream's transport asks for the next message when it has room for it. If it has none for long, because the client does not
-//! read, nobody would ever learn of it: so the hub goes through the open streams now and then, and takes from those that are stuck
-//! all that they hold. What is left is an empty shell that says why, should the client ever read again.
+//! A stream's transport asks for the next message before it has room for the last, and then not again until it has: if the client does
+//! not read, nobody would ever learn of it. So the hub goes through the open streams every second. It takes all that they hold from
+//! those whose transports have not come back for long although there is something to say, and from those whose credentials have
+//! ended meanwhile. What is left is an empty shell that says why, should the client ever read again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,6 @@ use super::message::{Message, StreamId};
 use super::options::Options;
 use super::request::{End, Refused};
 use super::subscription::Subscription;
-use super::token::Token;
 use crate::domain::change::EnvironmentId;
 use crate::domain::propagation::Order;
 
@@ -44,6 +44,7 @@ pub(super) struct Shell {
     pub(super) environment: EnvironmentId,
     pub(super) client: Client,
     pub(super) opened_at: Timestamp,
+    question_bytes: usize,
     inner: Mutex<Inner>,
 }
 
@@ -51,9 +52,16 @@ struct Inner {
     /// `None`: it has ended.
     subscription: Option<Box<Subscription>>,
     end: End,
-    /// Since when the transport has not come back for more. `None`: it waits for us.
+    /// When the transport was handed something that it has not come back from. `None`: it was told to wait.
     offered_at: Option<Instant>,
+    /// Since when there is something to say that the transport has not come for. `None`: there was nothing when last looked.
+    wanted_since: Option<Instant>,
+    /// Where the client stands with all that it was handed, and with what since then has altered nothing for it.
     sent: Order,
+    /// The last that it was handed anything of.
+    told: Order,
+    /// The generation that the stream began in. `None`: it has completed nothing yet.
+    first_generation: Option<u64>,
     acknowledged: Option<Acknowledged>,
 }
 
@@ -83,8 +91,15 @@ pub(super) struct OpenStreams(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     shells: HashMap<StreamId, Arc<Shell>, RandomState>,
-    /// How many there are of each key.
-    of_key: HashMap<Arc<str>, usize, RandomState>,
+    of_key: HashMap<Arc<str>, OfKey, RandomState>,
+    question_bytes: usize,
+}
+
+/// What the streams of one key come to.
+#[derive(Default)]
+struct OfKey {
+    streams: usize,
+    question_bytes: usize,
 }
 
 impl Stream {
@@ -102,28 +117,28 @@ impl Stream {
             return Poll::Ready(Err(inner.end));
         };
         let polled = subscription.poll_next(cx);
+        let position = subscription.position();
         inner.offered_at = polled.is_ready().then(Instant::now);
+        inner.wanted_since = None;
+        if let Some(position) = position {
+            inner.sent = position;
+            inner.first_generation.get_or_insert(position.0);
+        }
         match &polled {
-            Poll::Ready(Ok(message)) => {
-                if let Some(position) = completes(message) {
-                    inner.sent = position.order();
-                }
-            }
+            Poll::Ready(Ok(message)) if completes(message) => inner.told = inner.sent,
             Poll::Ready(Err(end)) => inner.finish(*end),
-            Poll::Pending => {}
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
         polled
     }
 }
 
-/// Where the client stands when it has applied the message, if that completes something.
-fn completes(message: &Message) -> Option<&Token> {
+/// Whether the message completes something that its client applies.
+fn completes(message: &Message) -> bool {
     match message {
-        Message::Commit(commit) => Some(&commit.position),
-        Message::Answers(part) if part.resume_token.is_some() => Some(&part.state.commit.position),
-        Message::Begin(_) | Message::Item(_) | Message::Answers(_) | Message::Heartbeat(_) | Message::Goodbye(_) => {
-            None
-        }
+        Message::Commit(_) => true,
+        Message::Answers(part) => part.resume_token.is_some(),
+        Message::Begin(_) | Message::Item(_) | Message::Heartbeat(_) | Message::Goodbye(_) => false,
     }
 }
 
@@ -140,7 +155,23 @@ impl Inner {
         if self.subscription.take().is_some() {
             self.end = end;
             self.offered_at = None;
+            self.wanted_since = None;
         }
+    }
+
+    /// Why the stream has to end although its transport does not come back for it. `None`: it goes on.
+    fn overdue(&mut self, longest: Duration, now: Instant) -> Option<End> {
+        let subscription = self.subscription.as_mut()?;
+        if let Err(end) = subscription.check() {
+            return Some(end);
+        }
+        let since = self.offered_at.or_else(|| {
+            let wanted = subscription.has_something_to_say(now);
+            self.wanted_since = wanted.then(|| self.wanted_since.unwrap_or(now));
+            self.wanted_since
+        });
+        let stalled = since.is_some_and(|since| now.duration_since(since) >= longest);
+        stalled.then_some(End::Stalled)
     }
 }
 
@@ -155,7 +186,7 @@ impl Shell {
         let cursor = inner.subscription.as_ref()?.position();
         // Nothing that has come since alters what the client holds.
         let caught_up = |order: Order| {
-            if order >= inner.sent {
+            if order >= inner.told {
                 cursor.unwrap_or(order).max(order)
             } else {
                 order
@@ -170,7 +201,8 @@ impl Shell {
         })
     }
 
-    /// Takes a client's word, and says whether that is possible. A generation of 0 is whichever the stream is in.
+    /// Takes a client's word, and says whether that is possible. A generation of 0 is the only one that the stream has been in: after a
+    /// second one nobody knows which of the two is meant.
     pub(super) fn acknowledge(&self, (generation, revision): Order, now: Timestamp) -> bool {
         let mut inner = self.lock();
         let cursor = inner
@@ -179,8 +211,9 @@ impl Shell {
             .and_then(|subscription| subscription.position());
         let most = cursor.unwrap_or_default().max(inner.sent);
         let order = (if generation == 0 { most.0 } else { generation }, revision);
+        let is_ambiguous = generation == 0 && inner.first_generation != Some(most.0);
         let known = inner.acknowledged.map_or((0, 0), |acknowledged| acknowledged.order);
-        if order > most {
+        if is_ambiguous || order > most {
             return false;
         }
         if order > known {
@@ -199,25 +232,37 @@ impl OpenStreams {
         client: Client,
         limits: &Options,
     ) -> Result<Stream, Refused> {
+        let question_bytes = subscription.question_bytes();
         let mut table = self.lock();
         if table.shells.len() >= limits.streams {
             return Err(Refused::TooMany);
         }
+        let bytes = table.question_bytes + question_bytes;
         let of_key = table.of_key.entry(Arc::clone(&client.key)).or_default();
-        if *of_key >= limits.key_streams {
+        if of_key.streams >= limits.key_streams {
             return Err(Refused::TooManyOfKey);
         }
-        *of_key += 1;
+        let bytes_of_key = of_key.question_bytes + question_bytes;
+        if bytes > limits.question_bytes || bytes_of_key > limits.key_question_bytes {
+            return Err(Refused::TooLarge);
+        }
+        of_key.streams += 1;
+        of_key.question_bytes = bytes_of_key;
+        table.question_bytes = bytes;
         let shell = Arc::new(Shell {
             id: subscription.id(),
             environment,
             client,
             opened_at: Timestamp::now(),
+            question_bytes,
             inner: Mutex::new(Inner {
                 subscription: Some(Box::new(subscription)),
                 end: End::Finished,
                 offered_at: Some(Instant::now()),
+                wanted_since: None,
                 sent: (0, 0),
+                told: (0, 0),
+                first_generation: None,
                 acknowledged: None,
             }),
         });
@@ -228,10 +273,14 @@ impl OpenStreams {
 
     fn forget(&self, shell: &Shell) {
         let mut table = self.lock();
-        table.shells.remove(&shell.id);
+        if table.shells.remove(&shell.id).is_none() {
+            return;
+        }
+        table.question_bytes -= shell.question_bytes;
         if let Some(of_key) = table.of_key.get_mut(&shell.client.key) {
-            *of_key -= 1;
-            if *of_key == 0 {
+            of_key.streams -= 1;
+            of_key.question_bytes -= shell.question_bytes;
+            if of_key.streams == 0 {
                 table.of_key.remove(&shell.client.key);
             }
         }
@@ -246,18 +295,21 @@ impl OpenStreams {
         self.lock().shells.values().cloned().collect()
     }
 
-    /// Ends the streams whose transports have not come back for so long, and returns how many there were.
+    /// Ends the streams whose transports have not come back for so long, or that may not go on, and returns how many were stalled. They
+    /// make room for others.
     pub(super) fn release(&self, longest: Duration) -> usize {
         let now = Instant::now();
-        let stalled = |shell: &Arc<Shell>| {
+        let mut stalled = 0;
+        for shell in self.all() {
             let mut inner = shell.lock();
-            let stalled = inner.offered_at.is_some_and(|at| now.duration_since(at) >= longest);
-            if stalled {
-                inner.finish(End::Stalled);
+            if let Some(end) = inner.overdue(longest, now) {
+                inner.finish(end);
+                drop(inner);
+                self.forget(&shell);
+                stalled += usize::from(end == End::Stalled);
             }
-            stalled
-        };
-        self.all().iter().filter(|shell| stalled(shell)).count()
+        }
+        stalled
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -28,6 +28,10 @@ pub struct Options {
     pub streams: usize,
     /// How many of them one key may have opened.
     pub key_streams: usize,
+    /// How many bytes the questions of all streams of answers may take.
+    pub question_bytes: usize,
+    /// How many bytes those of one key's streams may take.
+    pub key_question_bytes: usize,
     /// How old the state may be that answers for a flag. None of the limits: any age.
     pub staleness: Arc<Limits>,
     /// How many revisions an environment keeps for clients to resume from.
@@ -48,6 +52,8 @@ impl Default for Options {
             stall: Duration::from_secs(30),
             streams: limits::STREAMS,
             key_streams: limits::KEY_STREAMS,
+            question_bytes: limits::QUESTION_BYTES,
+            key_question_bytes: limits::KEY_QUESTION_BYTES,
             staleness: Arc::default(),
             ring_revisions: 1_000,
             ring_bytes: 16 * 1024 * 1024,

@@ -1,7 +1,7 @@
 //! How far the streams of this replica have come, and what clients say of streams that are elsewhere.
 //!
 //! An acknowledgement is a call of its own, which a balancer may bring to another replica than the one that has the stream. It is
-//! kept there for a few seconds, in which the replica that has the stream fetches it. Nothing here waits for that: an
+//! kept there until it was told and the replica that has the stream had time to fetch it. Nothing here waits for that: an
 //! acknowledgement alters memory only.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +19,8 @@ use crate::domain::change::EnvironmentId;
 use crate::domain::limits;
 use crate::domain::propagation::{Acknowledgement, Order, Place, Report};
 
-/// How long an acknowledgement of a stream that is elsewhere is kept: several times as long as replicas take to look for it.
+/// How long an acknowledgement of a stream that is elsewhere is kept once it was told: several times as long as replicas take to look
+/// for it.
 const KEPT: Duration = Duration::from_secs(5);
 
 /// Why an acknowledgement was not taken.
@@ -38,17 +39,25 @@ pub enum NotTaken {
 
 /// Acknowledgements of streams that are not here.
 #[derive(Default)]
-pub(super) struct Elsewhere(Mutex<HashMap<(EnvironmentId, StreamId), Kept, RandomState>>);
+pub(super) struct Elsewhere(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    kept: HashMap<(EnvironmentId, StreamId), Kept, RandomState>,
+    /// How many there are of each key.
+    of_key: HashMap<Arc<str>, usize, RandomState>,
+}
 
 struct Kept {
     key: Arc<str>,
     order: Order,
-    until: Instant,
+    /// `None`: nobody was told yet.
+    until: Option<Instant>,
 }
 
 impl Hub {
-    /// Takes a client's word, shown with a key of the environment, that it has applied what a stream sent it. A generation of 0 is
-    /// whichever the stream is in.
+    /// Takes a client's word, shown with a key of the environment, that it has applied what a stream sent it. A generation of 0 is the
+    /// only one that the stream has been in.
     pub fn acknowledge(
         &self,
         (environment, key): (EnvironmentId, &Arc<str>),
@@ -71,6 +80,11 @@ impl Hub {
                 let _ = take(&shell, order);
             }
         }
+    }
+
+    /// What was said of streams elsewhere has been told to the other replicas.
+    pub fn passed_on(&self, environment: EnvironmentId, told: &[Acknowledgement]) {
+        self.elsewhere().told(environment, told);
     }
 
     /// Where the open streams stand, and what was said of others, by environment.
@@ -117,28 +131,31 @@ fn place(shell: &Shell) -> Option<Place> {
 
 impl Elsewhere {
     fn keep(&self, environment: EnvironmentId, key: &Arc<str>, stream: StreamId, order: Order) -> Result<(), NotTaken> {
-        let now = Instant::now();
-        let mut kept = self.lock();
-        if kept.len() >= limits::PROPAGATION_ELSEWHERE && !kept.contains_key(&(environment, stream)) {
-            kept.retain(|_, kept| kept.until > now);
-            if kept.len() >= limits::PROPAGATION_ELSEWHERE {
-                return Err(NotTaken::TooMany);
+        let mut table = self.lock();
+        if let Some(known) = table.kept.get_mut(&(environment, stream)) {
+            if known.key == *key && order > known.order {
+                (known.order, known.until) = (order, None);
             }
+            return Ok(());
         }
-        let acknowledgement = Kept {
+        let of_key = table.of_key.get(key).copied().unwrap_or_default();
+        if of_key >= limits::PROPAGATION_ELSEWHERE_OF_KEY || table.kept.len() >= limits::PROPAGATION_ELSEWHERE {
+            return Err(NotTaken::TooMany);
+        }
+        table.of_key.insert(Arc::clone(key), of_key + 1);
+        let kept = Kept {
             key: Arc::clone(key),
             order,
-            until: now + KEPT,
+            until: None,
         };
-        kept.insert((environment, stream), acknowledgement);
+        table.kept.insert((environment, stream), kept);
         Ok(())
     }
 
     fn all(&self) -> Vec<(EnvironmentId, Acknowledgement)> {
-        let now = Instant::now();
-        let mut kept = self.lock();
-        kept.retain(|_, kept| kept.until > now);
-        let all = kept.iter().map(|((environment, stream), kept)| {
+        let mut table = self.lock();
+        table.forget_expired(Instant::now());
+        let all = table.kept.iter().map(|((environment, stream), kept)| {
             let acknowledgement = Acknowledgement {
                 stream: stream.0,
                 key: kept.key.to_string(),
@@ -149,7 +166,102 @@ impl Elsewhere {
         all.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(EnvironmentId, StreamId), Kept, RandomState>> {
+    /// They were told: whoever looks for them does so soon, and then they can go. What came meanwhile stays.
+    fn told(&self, environment: EnvironmentId, told: &[Acknowledgement]) {
+        let until = Some(Instant::now() + KEPT);
+        let mut table = self.lock();
+        for acknowledgement in told {
+            let id = (environment, StreamId(acknowledgement.stream));
+            if let Some(kept) = table.kept.get_mut(&id)
+                && kept.order == acknowledgement.order
+            {
+                kept.until = kept.until.or(until);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn forget_expired(&mut self, now: Instant) {
+        let Self { kept, of_key } = self;
+        kept.retain(|_, kept| {
+            let stays = kept.until.is_none_or(|until| until > now);
+            if !stays && let Some(count) = of_key.get_mut(&kept.key) {
+                *count -= 1;
+                if *count == 0 {
+                    of_key.remove(&kept.key);
+                }
+            }
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: EnvironmentId = EnvironmentId(1);
+
+    fn key(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    fn orders(elsewhere: &Elsewhere) -> Vec<(u64, Order)> {
+        let mut all: Vec<_> = elsewhere
+            .all()
+            .into_iter()
+            .map(|(_, it)| (it.stream, it.order))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn tell(elsewhere: &Elsewhere) {
+        let told: Vec<_> = elsewhere.all().into_iter().map(|(_, it)| it).collect();
+        elsewhere.told(HERE, &told);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_told_is_kept_and_what_was_told_goes() {
+        let elsewhere = Elsewhere::default();
+        elsewhere.keep(HERE, &key("a"), StreamId(7), (1, 5)).unwrap();
+        tokio::time::advance(10 * KEPT).await;
+        assert_eq!(orders(&elsewhere), [(7, (1, 5))], "the database was away");
+        tell(&elsewhere);
+        elsewhere.keep(HERE, &key("a"), StreamId(8), (1, 5)).unwrap();
+        tokio::time::advance(2 * KEPT).await;
+        assert_eq!(orders(&elsewhere), [(8, (1, 5))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_furthest_is_kept_and_told_again() {
+        let elsewhere = Elsewhere::default();
+        for order in [(1, 5), (1, 9), (1, 7)] {
+            elsewhere.keep(HERE, &key("a"), StreamId(7), order).unwrap();
+        }
+        assert_eq!(orders(&elsewhere), [(7, (1, 9))]);
+        tell(&elsewhere);
+        elsewhere.keep(HERE, &key("a"), StreamId(7), (2, 1)).unwrap();
+        elsewhere.keep(HERE, &key("b"), StreamId(7), (3, 1)).unwrap();
+        tokio::time::advance(2 * KEPT).await;
+        assert_eq!(orders(&elsewhere), [(7, (2, 1))], "news is kept, another key's is not");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_key_leaves_room_for_others() {
+        let elsewhere = Elsewhere::default();
+        let flood = 0..limits::PROPAGATION_ELSEWHERE as u64;
+        let taken = flood.filter(|n| elsewhere.keep(HERE, &key("a"), StreamId(*n), (1, 1)).is_ok());
+        assert_eq!(taken.count(), limits::PROPAGATION_ELSEWHERE_OF_KEY);
+        assert!(elsewhere.keep(HERE, &key("b"), StreamId(u64::MAX), (1, 1)).is_ok());
+        tell(&elsewhere);
+        tokio::time::advance(2 * KEPT).await;
+        assert!(orders(&elsewhere).is_empty());
+        assert!(elsewhere.keep(HERE, &key("a"), StreamId(0), (1, 1)).is_ok());
     }
 }

@@ -42,6 +42,9 @@ pub enum Refused {
     /// The key has as many streams here as one may have.
     #[error("the key has too many streams")]
     TooManyOfKey,
+    /// The questions of all streams, or those of the key's, take as much memory as they may.
+    #[error("the questions of streams take too much memory")]
+    TooLarge,
 }
 
 /// Why a stream ended.

@@ -30,7 +30,7 @@ use super::options::{around, up_to};
 use super::request::{End, Request, View};
 use super::state::State;
 use super::step::Step;
-use super::token::{Holding, Shown, Token};
+use super::token::{Holding, Shown};
 
 /// The share by which heartbeats are moved at random.
 const HEARTBEAT_JITTER: f64 = 0.1;
@@ -58,7 +58,7 @@ enum Progress {
     /// Nothing was said yet.
     Connecting(Box<Shown>),
     /// The client is ahead of us.
-    CatchingUp(Box<Token>, ReusableBoxFuture<'static, Settled>),
+    CatchingUp(Box<Shown>, ReusableBoxFuture<'static, Settled>),
     /// A step is being sent.
     Stepping(Step, Certainty),
     /// A batch of answers is being sent.
@@ -98,7 +98,7 @@ impl Subscription {
         let heartbeat = hub.options().heartbeat_for(heartbeat);
         Self {
             credential: Credential::new(still_valid),
-            id: StreamId(fastrand::u64(..)),
+            id: StreamId::random(),
             follow,
             progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
             wake: WatchStream::from_changes(environment.changes()),
@@ -128,6 +128,46 @@ impl Subscription {
             | Progress::Answering(..)
             | Progress::Ended(_) => None,
         }
+    }
+
+    /// About what its question takes in memory, in bytes.
+    pub(super) fn question_bytes(&self) -> usize {
+        self.follow.as_ref().map_or(0, |follow| follow.question_bytes())
+    }
+
+    /// Whether there would be a message if one were asked for. Only told for a stream that is not in the middle of something.
+    pub(super) fn has_something_to_say(&self, now: Instant) -> bool {
+        match &self.progress {
+            Progress::Between(cursor) => {
+                let is_due = now >= self.heartbeat_at || now >= self.goodbye_at;
+                is_due || cursor.commit.position != self.environment.state().commit.position
+            }
+            Progress::Stepping(..) | Progress::Answering(..) | Progress::Connecting(_) => true,
+            Progress::CatchingUp(..) | Progress::Ended(_) => false,
+        }
+    }
+
+    /// Whether it may go on: its environment is there, and its credential holds.
+    pub(super) fn check(&mut self) -> Result<(), End> {
+        match self.registration.take() {
+            Some(registration) => {
+                let checked = self.check_with(registration.hub());
+                self.registration = Some(registration);
+                checked
+            }
+            None => Err(self.ended()),
+        }
+    }
+
+    fn check_with(&mut self, hub: &Hub) -> Result<(), End> {
+        // The keys of an environment go with it: its end is the better reason of the two.
+        if self.environment.is_removed() {
+            return Err(End::EnvironmentGone);
+        }
+        if self.environment.is_superseded() {
+            return Err(End::Unreachable);
+        }
+        self.credential.check(hub, self.environment.id())
     }
 
     /// The next message, or why there is none any more. May be dropped and called again: nothing is lost.
@@ -170,14 +210,7 @@ impl Subscription {
             if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
                 while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
             }
-            // The keys of an environment go with it: its end is the better reason of the two.
-            if self.environment.is_removed() {
-                return Poll::Ready(Err(End::EnvironmentGone));
-            }
-            if self.environment.is_superseded() {
-                return Poll::Ready(Err(End::Unreachable));
-            }
-            self.credential.check(hub, self.environment.id())?;
+            self.check_with(hub)?;
             if let Some(message) = self.advance(hub, cx)? {
                 return Poll::Ready(Ok(message));
             }
@@ -215,12 +248,12 @@ impl Subscription {
                 let shown = **shown;
                 self.connect(hub, &shown, cx)
             }
-            Progress::CatchingUp(token, settling) => {
+            Progress::CatchingUp(shown, settling) => {
                 let Poll::Ready(settled) = settling.poll(cx) else {
                     return Ok(None);
                 };
-                let token = **token;
-                self.settle(hub, settled, token)
+                let shown = **shown;
+                self.settle(hub, settled, &shown)
             }
             Progress::Between(cursor) => {
                 let cursor = cursor.clone();
@@ -232,9 +265,9 @@ impl Subscription {
     fn connect(&mut self, hub: &Arc<Hub>, shown: &Shown, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
         let (certain_at, state) = self.look(hub);
         match (connect::decide(shown, &state), shown) {
-            (Answer::Ahead, Shown::Token(token)) => {
+            (Answer::Ahead, Shown::Token(token) | Shown::OtherQuestion(token)) => {
                 let settling = ahead::settle(Arc::clone(hub), Arc::clone(&self.environment), *token);
-                self.progress = Progress::CatchingUp(Box::new(*token), ReusableBoxFuture::new(settling));
+                self.progress = Progress::CatchingUp(Box::new(*shown), ReusableBoxFuture::new(settling));
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
@@ -242,12 +275,11 @@ impl Subscription {
         }
     }
 
-    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Option<Message>, End> {
+    fn settle(&mut self, hub: &Hub, settled: Settled, shown: &Shown) -> Result<Option<Message>, End> {
         let (certain_at, state) = self.look(hub);
-        let shown = Shown::Token(token);
         match settled {
-            Settled::CaughtUp => self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at),
-            Settled::Diverged => self.begin(hub, Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
+            Settled::CaughtUp => self.begin(hub, connect::decide(shown, &state), shown, &state, certain_at),
+            Settled::Diverged => self.begin(hub, Answer::Snapshot(Reason::Diverged), shown, &state, certain_at),
             Settled::Gone => Err(End::EnvironmentGone),
             Settled::Unknown => Err(End::Unreachable),
         }

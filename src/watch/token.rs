@@ -5,8 +5,10 @@
 //!
 //! Layout, all numbers big-endian: layout (1 byte), format of the items (4), filter (1), store (16), generation (8),
 //! environment (8), revision (8), digest (32), of answers the fingerprint of the question (16), then the first 8 bytes of the SHA-256
-//! of all that. Layouts to come keep the first
-//! byte and the checksum, so that a token of theirs is told apart from noise.
+//! of all that. Layouts to come keep the first byte and the checksum, so that a token of theirs is told apart from noise.
+//!
+//! A digest is a hash of the digest before it and of the change. Who holds both, as a client that has all the items may, can try out
+//! what a change might have been. So the tokens of answers, which client keys get, have the digest sealed: hashed once more.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
@@ -36,6 +38,8 @@ pub struct Token {
     pub revision: u64,
     /// That revision's digest: the number alone proves nothing, since another history may have used it too.
     pub digest: Digest,
+    /// The digest is not the revision's own, but sealed.
+    pub sealed: bool,
 }
 
 /// What a client holds of an environment.
@@ -58,8 +62,8 @@ pub enum Shown {
     Nothing,
     /// A token of another layout, filter or format of items: what the client holds is of no use to it.
     OtherFormat,
-    /// A token of the answers to another question.
-    OtherQuestion,
+    /// A token of the answers to another question: what they were is of no use, but how new they were counts.
+    OtherQuestion(Token),
     /// A token.
     Token(Token),
 }
@@ -89,13 +93,25 @@ impl Token {
         bytes.put_u64(self.identity.generation);
         bytes.put_i64(self.environment.0);
         bytes.put_u64(self.revision);
-        bytes.put_slice(&self.digest.0);
+        bytes.put_slice(&match holding {
+            Holding::Everything => self.digest.0,
+            Holding::Answers(_) => seal(&self.digest).0,
+        });
         if let Holding::Answers(Fingerprint(question)) = holding {
             bytes.put_slice(&question);
         }
         let checksum = checksum(&bytes);
         bytes.put_slice(&checksum);
         bytes.freeze()
+    }
+
+    /// Whether its bearer holds the revision with this digest.
+    pub fn proves(&self, digest: &Digest) -> bool {
+        if self.sealed {
+            seal(digest) == self.digest
+        } else {
+            *digest == self.digest
+        }
     }
 
     /// Generation and revision: what never goes back for a client.
@@ -138,18 +154,25 @@ fn read_body(holding: Holding, mut body: &[u8]) -> Option<Shown> {
     let revision = body.try_get_u64().ok()?;
     let (digest, question) = body.split_at_checked(DIGEST_BYTES)?;
     let digest = Digest::from_slice(digest)?;
-    match holding {
-        Holding::Everything if question.is_empty() => {}
-        Holding::Everything => return None,
-        Holding::Answers(Fingerprint(asked)) if *question == asked => {}
-        Holding::Answers(Fingerprint(asked)) => return (question.len() == asked.len()).then_some(Shown::OtherQuestion),
-    }
-    Some(Shown::Token(Token {
+    let token = Token {
         identity: Identity { store, generation },
         environment,
         revision,
         digest,
-    }))
+        sealed: matches!(holding, Holding::Answers(_)),
+    };
+    match holding {
+        Holding::Everything => question.is_empty().then_some(Shown::Token(token)),
+        Holding::Answers(Fingerprint(asked)) if *question == asked => Some(Shown::Token(token)),
+        Holding::Answers(Fingerprint(asked)) => (question.len() == asked.len()).then_some(Shown::OtherQuestion(token)),
+    }
+}
+
+fn seal(digest: &Digest) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"the digest in a token of answers");
+    hash.update(digest.0);
+    Digest(hash.finalize().into())
 }
 
 fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -174,6 +197,7 @@ mod tests {
                 environment: EnvironmentId(environment),
                 revision,
                 digest: Digest(digest),
+                sealed: false,
             }
         }
     }
@@ -192,6 +216,7 @@ mod tests {
             environment: EnvironmentId(5),
             revision: 9,
             digest: Digest([1; 32]),
+            sealed: false,
         }
     }
 
@@ -205,11 +230,14 @@ mod tests {
         fn a_token_of_answers_is_read_by_its_own_question_only(token in token(), question: [u8; 16], other: [u8; 16]) {
             let own = Holding::Answers(Fingerprint(question));
             let written = token.write_for(own);
-            prop_assert_eq!(Shown::read_for(own, &written), Shown::Token(token));
+            let sealed = Token { digest: seal(&token.digest), sealed: true, ..token };
+            prop_assert_eq!(Shown::read_for(own, &written), Shown::Token(sealed));
+            prop_assert!(sealed.proves(&token.digest) && !sealed.proves(&sealed.digest));
+            prop_assert!(!written.windows(DIGEST_BYTES).any(|bytes| bytes == token.digest.0));
             prop_assert_eq!(Shown::read(&written), Shown::OtherFormat);
             prop_assert_eq!(Shown::read_for(own, &token.write()), Shown::OtherFormat);
             let read = Shown::read_for(Holding::Answers(Fingerprint(other)), &written);
-            prop_assert_eq!(read == Shown::OtherQuestion, other != question);
+            prop_assert_eq!(read == Shown::OtherQuestion(sealed), other != question);
         }
 
         #[test]

@@ -62,10 +62,15 @@ async fn every_replica_tells_who_has_a_revision_and_who_has_not() {
     for key in ["f", "g"] {
         app.flag(key).await;
     }
+    let nobody = propagation(&app, 0).await.unwrap();
     assert_eq!(
-        propagation(&app, 0).await.unwrap(),
-        admin::GetPropagationResponse::default()
+        nobody,
+        admin::GetPropagationResponse {
+            revision: nobody.revision,
+            ..admin::GetPropagationResponse::default()
+        }
     );
+    assert!(nobody.revision > 1, "the newest that was committed");
     let (replica, elsewhere) = app.replica().await;
     let mut here = listener(&app.channel, &keys.client, "here").await;
     let mut there = listener(&elsewhere, &keys.client, "there").await;
@@ -122,25 +127,75 @@ async fn every_replica_tells_who_has_a_revision_and_who_has_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_dies_is_forgotten() {
+async fn a_replica_that_is_not_heard_of_is_told_apart_and_forgotten_after_an_hour() {
     let app = App::start().await;
     let keys = app.shop().await;
     let revision = app.flag("f").await[0].revision;
-    let _here = listener(&app.channel, &keys.client, "here").await;
-    told(&app, revision, 0, 1).await;
+    let here = listener(&app.channel, &keys.client, "here").await;
+    acknowledge(&app.channel, &keys.client, &here.stream_id, revision)
+        .await
+        .unwrap();
+    told(&app, revision, 1, 1).await;
     let database = app.database.client().await;
-    let dead = "insert into propagation (environment, replica, written_at, report, elsewhere)
+    let another = "insert into propagation (environment, replica, written_at, report, elsewhere)
         select environment, '00000000-0000-0000-0000-000000000001', clock_timestamp(), report, elsewhere from propagation";
-    database.batch_execute(dead).await.unwrap();
-    assert_eq!(told(&app, revision, 0, 2).await.replicas, 2);
+    database.batch_execute(another).await.unwrap();
+    assert_eq!(told(&app, revision, 2, 2).await.replicas, 2);
     let later = "update propagation set written_at = written_at - interval '31 seconds'
         where replica = '00000000-0000-0000-0000-000000000001'";
     database.batch_execute(later).await.unwrap();
-    assert_eq!(told(&app, revision, 0, 1).await.replicas, 1);
+    let unheard = told(&app, revision, 1, 1).await;
+    assert_eq!(
+        (unheard.replicas, unheard.unheard_replicas, unheard.unheard_streams),
+        (1, 1, 1)
+    );
     assert_eq!(app.server.store().purge_propagation().await.unwrap(), 0);
-    let much_later = later.replace("31 seconds", "5 minutes");
+    let much_later = later.replace("31 seconds", "1 hour");
     database.batch_execute(&much_later).await.unwrap();
     assert_eq!(app.server.store().purge_propagation().await.unwrap(), 1);
+    assert_eq!(told(&app, revision, 1, 1).await.unheard_replicas, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_has_not_heard_of_a_revision_names_who_lacks_it() {
+    let app = App::start().await;
+    let keys = app.shop().await;
+    let revision = app.flag("f").await[0].revision;
+    let here = listener(&app.channel, &keys.client, "here").await;
+    acknowledge(&app.channel, &keys.client, &here.stream_id, revision)
+        .await
+        .unwrap();
+    told(&app, revision, 1, 1).await;
+    let late = propagation(&app, revision + 1).await.unwrap();
+    assert_eq!((late.applied, late.streams, late.behind.len()), (0, 1, 1), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_applied_of_the_generation_before_proves_nothing_of_this_one() {
+    let app = App::start().await;
+    let keys = app.shop().await;
+    let revision = app.flag("f").await[0].revision;
+    let mut here = listener(&app.channel, &keys.client, "here").await;
+    acknowledge(&app.channel, &keys.client, &here.stream_id, revision)
+        .await
+        .unwrap();
+    told(&app, revision, 1, 1).await;
+    let database = app.database.client().await;
+    database
+        .batch_execute("update store_identity set generation = generation + 1")
+        .await
+        .unwrap();
+    told(&app, revision, 0, 1).await;
+    here.batch().await.unwrap();
+    let ambiguous = acknowledge(&app.channel, &keys.client, &here.stream_id, revision).await;
+    invalid(ambiguous, &["revision"]);
+    let request = pb::AcknowledgeRequest {
+        stream: here.stream_id.clone(),
+        revision,
+        generation: here.order.0,
+    };
+    watch(&app.channel, &keys.client).acknowledge(request).await.unwrap();
+    told(&app, revision, 1, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,6 +163,7 @@ impl Watch {
             Refused::Draining => Refusal::draining(),
             Refused::TooMany => too_many("this server has as many streams open as it may; try another"),
             Refused::TooManyOfKey => too_many("the key has as many streams open here as one may have"),
+            Refused::TooLarge => too_many("contexts and flags of open streams take as much memory here as they may"),
         })?;
         let stream = Some(stream);
         Ok(Response::new(Frames { stream, items }))

@@ -55,6 +55,7 @@ fn position(revision: u64) -> Token {
         environment: EnvironmentId(7),
         revision,
         digest: change::form_hash(&revision.to_be_bytes()),
+        sealed: false,
     }
 }
 

@@ -28,7 +28,7 @@ impl Subscription {
     ) -> Result<Option<Message>, End> {
         let held = match shown {
             Shown::Token(token) => token.revision,
-            Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion => 0,
+            Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion(_) => 0,
         };
         match &self.follow {
             None => self.step(answer, held, state, certain_at).map(Some),

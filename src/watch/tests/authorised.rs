@@ -10,7 +10,7 @@ use crate::domain::key;
 use crate::watch::testing::request;
 
 /// A request whose credential is valid until the directory has revision 2.
-fn revocable() -> Request<'static> {
+pub(super) fn revocable() -> Request<'static> {
     Request {
         still_valid: Box::new(|directory| (directory.revision < 2).then_some(Term::Endless)),
         view: View::Items,

@@ -89,6 +89,7 @@ fn token(revision: u64) -> Vec<u8> {
         environment: EnvironmentId(1),
         revision,
         digest: Digest([u8::try_from(revision).unwrap(); 32]),
+        sealed: false,
     };
     position.write().to_vec()
 }

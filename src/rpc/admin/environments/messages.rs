@@ -223,6 +223,8 @@ pub(super) fn write_propagation(told: Propagation) -> pb::GetPropagationResponse
         applied,
         silent,
         behind,
+        unheard_replicas,
+        unheard_streams,
     } = told;
     pb::GetPropagationResponse {
         revision,
@@ -232,6 +234,8 @@ pub(super) fn write_propagation(told: Propagation) -> pb::GetPropagationResponse
         applied,
         silent,
         behind: behind.into_iter().map(write_place).collect(),
+        unheard_replicas,
+        unheard_streams,
     }
 }
 

@@ -104,8 +104,8 @@ impl EnvironmentService for Environments {
         let place = place(&mut violations, &project, &environment);
         call.authorise(place.as_ref().map(|(project, _)| project)).await?;
         let (project, environment) = finish(violations, place).map_err(Refusal::Invalid)?;
-        let reports = self.store.get_propagation(at(&project, &environment)).await;
-        let told = Propagation::of(revision, reports.map_err(Refusal::Store)?);
+        let spread = self.store.get_propagation(at(&project, &environment)).await;
+        let told = Propagation::of(revision, spread.map_err(Refusal::Store)?);
         Ok(Response::new(write_propagation(told)))
     }
 
