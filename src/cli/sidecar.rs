@@ -12,7 +12,7 @@ use crate::watch;
 
 /// How long a client that is ahead of this sidecar waits for it: what it asks for comes with the upstream's heartbeats, which may
 /// come with those of another upstream.
-const AHEAD_WAIT: Duration = Duration::from_secs(6);
+const AHEAD_WAIT: Duration = Duration::from_secs(8);
 
 /// Serves until asked to stop.
 pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyhow::Result<()> {

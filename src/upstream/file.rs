@@ -1,5 +1,6 @@
 //! The state file: replaced as a whole, or not at all.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -8,6 +9,8 @@ use std::sync::Arc;
 
 use super::held::Held;
 use super::layout::{self, Content, Unusable};
+
+const TEMPORARY: &str = ".tmp";
 
 /// Of whom a state is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct Origin {
 pub struct StateFile {
     path: PathBuf,
     origin: Origin,
+    /// Held for as long as this process is the one that writes. `None`: another one is.
+    lock: Option<File>,
     /// What was written or read last: the file, where its note begins, and what the note is summed with.
     noted: Option<(File, u64, [u8; 32])>,
 }
@@ -43,14 +48,20 @@ impl StateFile {
         if let Some(folder) = folder(&path) {
             fs::create_dir_all(folder)?;
         }
-        let file = Self {
+        let mut file = Self {
             path,
             origin,
+            lock: None,
             noted: None,
         };
         // Better now than when it matters.
-        file.temporary()?;
-        fs::remove_file(file.temporary_path())?;
+        let (_, temporary) = file.temporary()?;
+        fs::remove_file(temporary)?;
+        if file.lock()? {
+            file.remove_leftovers();
+        } else {
+            tracing::warn!(path = %file.path.display(), "another process keeps its state there; reading it, and writing when that one ends");
+        }
         let bytes = match fs::read(&file.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((file, None)),
@@ -66,15 +77,28 @@ impl StateFile {
         Ok((file, kept))
     }
 
-    /// Replaces the file, so that it is whole at every moment, also of a power cut.
+    /// Replaces the file, so that it is whole at every moment, also of a power cut. Of two processes with the same file the first writes.
     pub fn save(&mut self, held: &Held, confirmed_at: Option<jiff::Timestamp>) -> io::Result<()> {
         let content = layout::write(&self.origin, held);
         let note = layout::note(&content, confirmed_at);
-        let mut file = self.temporary()?;
-        file.write_all(&content)?;
-        file.write_all(&note)?;
-        file.sync_all()?;
-        fs::rename(self.temporary_path(), &self.path)?;
+        if !self.lock()? {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another process keeps its state there",
+            ));
+        }
+        let (mut file, temporary) = self.temporary()?;
+        let written = (|| {
+            file.write_all(&content)?;
+            file.write_all(&note)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)
+        })();
+        if let Err(error) = written {
+            // On a full disk it would be in the way of the next.
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
         if let Some(folder) = folder(&self.path) {
             File::open(folder)?.sync_all()?;
         }
@@ -125,14 +149,43 @@ impl StateFile {
         );
     }
 
-    fn temporary(&self) -> io::Result<File> {
+    /// A new file beside the real one, and its path. Never one that somebody else has put there.
+    fn temporary(&self) -> io::Result<(File, PathBuf)> {
+        let path = with_suffix(&self.path, &format!(".{:016x}{TEMPORARY}", fastrand::u64(..)));
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.temporary_path())
+        options.write(true).create_new(true).mode(0o600);
+        Ok((options.open(&path)?, path))
     }
 
-    fn temporary_path(&self) -> PathBuf {
-        with_suffix(&self.path, ".tmp")
+    /// Makes this process the one that writes. Says whether it is.
+    fn lock(&mut self) -> io::Result<bool> {
+        if self.lock.is_some() {
+            return Ok(true);
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(with_suffix(&self.path, ".lock"))?;
+        match lock.try_lock() {
+            Ok(()) => self.lock = Some(lock),
+            Err(fs::TryLockError::WouldBlock) => {}
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(self.lock.is_some())
+    }
+
+    /// Removes what processes left behind that died while they wrote. Only for whoever has the lock.
+    fn remove_leftovers(&self) {
+        let Some(name) = self.path.file_name() else { return };
+        let folder = folder(&self.path).unwrap_or(Path::new("."));
+        let is_leftover = |other: &OsStr| {
+            let middle = other.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+            let middle = middle.and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(TEMPORARY.as_bytes()));
+            middle.is_some_and(|middle| middle.len() == 16 && middle.iter().all(u8::is_ascii_hexdigit))
+        };
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for leftover in entries.filter(|entry| is_leftover(&entry.file_name())) {
+            let _ = fs::remove_file(leftover.path());
+        }
     }
 }
 
@@ -160,6 +213,15 @@ mod tests {
         }
     }
 
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     fn at(millisecond: i64) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(millisecond).unwrap()
     }
@@ -174,13 +236,13 @@ mod tests {
             let held = state(revisions);
             file.save(&held, Some(at(1))).unwrap();
             file.note(at(2)).unwrap();
-            let (_, kept) = StateFile::open(path.clone(), origin()).unwrap();
+            let (_second, kept) = StateFile::open(path.clone(), origin()).unwrap();
             let kept = kept.unwrap();
             assert_eq!(kept.held.position, held.position);
             assert_eq!(kept.confirmed_at, Some(at(2)));
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        assert_eq!(names(path.parent().unwrap()), ["state", "state.lock"]);
     }
 
     #[test]
@@ -223,5 +285,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(StateFile::open(folder.path().join("file/state"), origin()).is_err());
+    }
+
+    #[test]
+    fn of_two_with_one_file_the_first_writes_and_then_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (mut first, _) = StateFile::open(path.clone(), origin()).unwrap();
+        let (mut second, _) = StateFile::open(path.clone(), origin()).unwrap();
+        first.save(&state(1), None).unwrap();
+        let refused = second.save(&state(2), None).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        second.save(&state(3), None).unwrap();
+        let (_, kept) = StateFile::open(path, origin()).unwrap();
+        assert_eq!(kept.unwrap().held.position, state(3).position);
+    }
+
+    #[test]
+    fn what_a_death_in_the_middle_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        for name in [
+            "state.0123456789abcdef.tmp",
+            "state.tmp",
+            "other.0123456789abcdef.tmp",
+            "state.mine.tmp",
+        ] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let (_file, _) = StateFile::open(path, origin()).unwrap();
+        assert_eq!(
+            names(folder.path()),
+            [
+                "other.0123456789abcdef.tmp",
+                "state.lock",
+                "state.mine.tmp",
+                "state.tmp"
+            ]
+        );
     }
 }

@@ -37,6 +37,8 @@ struct Saved {
     confirmed_at: Option<jiff::Timestamp>,
     /// When the file was last touched.
     at: Option<Instant>,
+    /// The last attempt has failed: not every one is a line in the log.
+    failing: bool,
 }
 
 impl Keeper {
@@ -112,15 +114,24 @@ fn settle(
     match written {
         Ok(()) => {
             counters.saves.fetch_add(1, Ordering::Relaxed);
+            if saved.failing {
+                tracing::info!("the state can be written to disk again");
+            }
             *saved = Saved {
                 held: Some(held),
                 confirmed_at,
                 at: Some(Instant::now()),
+                failing: false,
             };
         }
-        Err(error) => tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the state could not be written to disk; trying again with the next one"
-        ),
+        Err(error) => {
+            if !saved.failing {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the state could not be written to disk; trying on"
+                );
+            }
+            saved.failing = true;
+        }
     }
 }

@@ -28,8 +28,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Three missed heartbeats, with their jitter of a tenth.
 const MISSED: f64 = 3.3;
-/// The longest that an upstream can keep us away.
+/// What a busy machine may add to a wait.
+const SLACK: Duration = Duration::from_secs(1);
+/// The longest that an upstream can keep us away, and the shortest that it can have us come back.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LIBRARY: &str = concat!("halyard-sidecar/", env!("CARGO_PKG_VERSION"));
 
 /// Follows one environment of one server.
@@ -121,7 +124,10 @@ impl Link {
         // What the upstream may have to ask its own origin first takes longer than a heartbeat.
         let mut patience = self.timing.open;
         loop {
+            let began_at = Instant::now();
             let message = match tokio::time::timeout(patience, stream.message()).await {
+                // This process stood still meanwhile. What lay here all that time says nothing about now.
+                Ok(Ok(Some(_))) if began_at.elapsed() > patience + SLACK => return End::Silent,
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return End::Closed,
                 Ok(Err(status)) => return End::Failed(status),
@@ -230,7 +236,7 @@ impl Link {
             End::Goodbye(after) => {
                 self.backoff.reset();
                 tracing::debug!(?after, "the upstream said goodbye");
-                return (*after).min(LONGEST_WAIT);
+                return (*after).clamp(SHORTEST_WAIT, LONGEST_WAIT);
             }
             End::Failed(status) if is_final(status.code()) => return self.wait_refused(status),
             End::Failed(status) => {
@@ -241,6 +247,10 @@ impl Link {
                 // What is held stays; what comes next replaces all of it.
                 count(&self.counters.broken);
                 self.token.clear();
+                if let (End::Broken(Broken::WentBack(_)), Some(held)) = (end, &self.held) {
+                    // An upstream that knows where we stand can say why it goes back; without, its every snapshot would be refused.
+                    self.token = held.position.write().to_vec();
+                }
                 self.next_wait()
             }
             End::Unreachable(_) | End::Unanswered | End::Closed | End::Silent | End::Unheard => self.next_wait(),

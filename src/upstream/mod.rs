@@ -48,8 +48,9 @@ use self::publish::{Publisher, Told};
 use crate::domain::change::EnvironmentId;
 use crate::watch::source::{Answer, Event, Head, Source, Unreachable};
 
-/// By how much what the upstream says may have been on its way here.
-const TRANSIT: Duration = Duration::from_millis(250);
+/// By how much what the upstream says may have been on its way here: across oceans, through a lost packet or two. Whoever waits for the
+/// upstream's word waits so much longer.
+const TRANSIT: Duration = Duration::from_secs(3);
 /// Events that wait for the hub before the link does.
 const EVENTS: usize = 64;
 

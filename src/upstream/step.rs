@@ -111,6 +111,9 @@ impl Step {
             pb::item::Change::Delete(pb::Delete { kind, key }) => (Name::new(&kind, &key), None),
         };
         self.received = self.received.saturating_add(1);
+        if self.received > self.begin.item_count {
+            return Err(self.miscounted());
+        }
         self.changes.insert(name, entry);
         Ok(())
     }
@@ -164,13 +167,17 @@ impl Step {
     }
 
     /// Whether the step is whole and leads where it said, and nowhere that was left. Gives the position it leads to.
+    fn miscounted(&self) -> Broken {
+        Broken::ItemCount {
+            announced: self.begin.item_count,
+            received: self.received,
+        }
+    }
+
     fn check(&self, commit: &pb::Commit, held: Option<&Held>) -> Result<Token, Broken> {
         let Self { begin, received, .. } = self;
         if begin.item_count != *received {
-            return Err(Broken::ItemCount {
-                announced: begin.item_count,
-                received: *received,
-            });
+            return Err(self.miscounted());
         }
         if (begin.generation, begin.to_revision) != (commit.generation, commit.revision) {
             return Err(Broken::NotAsAnnounced {
@@ -186,8 +193,12 @@ impl Step {
         }
         // A snapshot may lead back if it says that what is held was never this history's, or no longer is.
         let (order, intent) = (position.order(), begin.intent());
+        let is_same = |held: &Held| {
+            let (here, there) = (&held.position, &position);
+            (here.identity, here.environment) == (there.identity, there.environment)
+        };
         let went_on = |held: &Held| match intent {
-            pb::Intent::Delta => order > held.position.order(),
+            pb::Intent::Delta => is_same(held) && order > held.position.order(),
             pb::Intent::None => position == held.position,
             pb::Intent::Snapshot | pb::Intent::Unspecified => {
                 let reason = begin.reason();
