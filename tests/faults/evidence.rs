@@ -60,7 +60,7 @@ pub struct Log {
 
 #[derive(Debug, Clone)]
 pub struct Revision {
-    pub revision: u64,
+    pub number: u64,
     pub previous: Digest,
     pub digest: Digest,
     pub items: Vec<LoggedItem>,

@@ -15,7 +15,7 @@ use crate::{FAULTS, nemesis};
 /// How long a fault goes on in its short pass.
 const SHORT: Duration = Duration::from_secs(3);
 /// How long in the long pass, unless `FAULTS_SECONDS` says so.
-const LONG_SECONDS: u64 = 20;
+const LONG_SECONDS: u64 = 15;
 const SEEDS: usize = 3;
 
 /// What came of one run.
@@ -113,7 +113,7 @@ async fn run(entry: &Entry, seed: u64, time: Duration) -> Row {
             "everybody held the head after {convergence:?}, the bound is {bound:?}"
         ));
     }
-    let seen = evidence.recordings.iter().flat_map(|recording| &recording.seen);
+    let messages = evidence.recordings.iter().flat_map(|recording| &recording.seen);
     let last = evidence.eras.last();
     Row {
         name: entry.name,
@@ -121,7 +121,7 @@ async fn run(entry: &Entry, seed: u64, time: Duration) -> Row {
         took: began.elapsed(),
         operations: evidence.writes.len() + evidence.answers.len(),
         revisions: last.map_or(0, |era| era.logs.values().map(|log| log.revisions.len()).sum()),
-        streams: seen.filter(|seen| matches!(seen.what, What::Opened { .. })).count(),
+        streams: messages.filter(|seen| matches!(seen.what, What::Opened { .. })).count(),
         convergence,
         violations,
     }

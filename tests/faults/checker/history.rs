@@ -96,7 +96,7 @@ impl<'a> States<'a> {
     fn read(log: &'a Log) -> Self {
         let mut states = Self::default();
         let (mut hash, mut held) = (StateHash::EMPTY, HashMap::new());
-        for Revision { revision, items, .. } in &log.revisions {
+        for Revision { number, items, .. } in &log.revisions {
             for item in items {
                 let (kind, key) = &item.name;
                 if let Some(before) = held.remove(&item.name) {
@@ -111,10 +111,10 @@ impl<'a> States<'a> {
                 states.forms.insert((&item.name, form_hash));
                 if kind == ItemKind::FlagConfiguration.name() {
                     let versions = states.configurations.entry(key).or_default();
-                    versions.insert(*revision, configured(form));
+                    versions.insert(*number, configured(form));
                 }
             }
-            states.hashes.insert(*revision, Digest(*hash.as_bytes()));
+            states.hashes.insert(*number, Digest(*hash.as_bytes()));
         }
         states
     }
@@ -124,21 +124,21 @@ impl<'a> States<'a> {
 fn check_chain(environment: &str, log: &Log, violations: &mut Violations) {
     let (mut revision, mut previous) = (0, Digest::default());
     for change in &log.revisions {
-        if change.revision != revision + 1 {
+        if change.number != revision + 1 {
             let words = format!(
                 "{environment}: revision {} follows {revision} in the log",
-                change.revision
+                change.number
             );
             violations.add(Kind::Lost, words);
         }
         if change.previous != previous || digest_of(change) != Some(change.digest) {
             let words = format!(
                 "{environment}: the chain of digests breaks at revision {}",
-                change.revision
+                change.number
             );
             violations.add(Kind::WrongHash, words);
         }
-        (revision, previous) = (change.revision, change.digest);
+        (revision, previous) = (change.number, change.digest);
     }
     if log.head != (revision, previous) {
         let words = format!("{environment}: the head is {:?}, the log ends at {revision}", log.head);
@@ -146,7 +146,8 @@ fn check_chain(environment: &str, log: &Log, violations: &mut Violations) {
     }
 }
 
-fn digest_of(change: &Revision) -> Option<Digest> {
+/// The digest that a revision should have. `None`: an item of it is of no known kind.
+pub fn digest_of(change: &Revision) -> Option<Digest> {
     let ids: Option<Vec<_>> = change
         .items
         .iter()
@@ -169,7 +170,7 @@ fn digest_of(change: &Revision) -> Option<Digest> {
             form: item.form.as_deref(),
         })
         .collect();
-    Some(digest(change.previous, change.revision, &items))
+    Some(digest(change.previous, change.number, &items))
 }
 
 /// A form that cannot be read configures nothing.

@@ -9,7 +9,6 @@ use super::history::configured;
 use super::{Kind, Violations};
 use crate::evidence::{Content, Era, Log, Outcome, Revision, Write};
 
-/// The revision of a log that is there when nobody has written yet: whatever lies at or below it was furnished.
 pub fn check(writes: &[Write], eras: &[Era], violations: &mut Violations) {
     for (number, era) in eras.iter().enumerate() {
         let before = number.checked_sub(1).and_then(|number| eras[number].saved);
@@ -45,7 +44,7 @@ impl<'a> Book<'a> {
             .flatten()
             .collect();
         let (mut marked, mut grouped) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, (Vec<_>, Vec<_>)>::new());
-        for Revision { revision, items, .. } in &log.revisions {
+        for Revision { number, items, .. } in &log.revisions {
             for item in items {
                 let (kind, key) = &item.name;
                 let Some(form) = item
@@ -57,11 +56,11 @@ impl<'a> Book<'a> {
                 };
                 let configured = configured(form);
                 if group.contains(key.as_str()) {
-                    let (flags, enabled) = grouped.entry(*revision).or_default();
+                    let (flags, enabled) = grouped.entry(*number).or_default();
                     flags.push(key.clone());
                     enabled.push(configured.enabled);
                 } else if !configured.rule.is_empty() {
-                    marked.entry(configured.rule).or_default().push(*revision);
+                    marked.entry(configured.rule).or_default().push(*number);
                 }
             }
         }

@@ -105,19 +105,22 @@ impl World {
         unfinished: &mut Vec<String>,
     ) -> Option<Duration> {
         let generation = *era.generations.end();
-        let holding = self.load.recorders.iter_mut().enumerate().map(async |(number, recorder)| {
-            let environment = recorder.environment.clone();
-            let head = era.logs[&environment].head.0;
-            match timeout(patience, recorder.holds(generation, head)).await {
-                Ok(standing) => Ok(standing.since.saturating_duration_since(from)),
-                Err(_) => {
-                    let standing = *recorder.standing.borrow();
-                    Err(format!(
-                        "client {number} of {environment} is at {standing:?} {patience:?} after healing, the head is {head}"
-                    ))
+        let holding = self
+            .load
+            .recorders
+            .iter_mut()
+            .enumerate()
+            .map(async |(number, recorder)| {
+                let environment = recorder.environment.clone();
+                let head = era.logs[&environment].head.0;
+                if let Ok(standing) = timeout(patience, recorder.holds(generation, head)).await {
+                    return Ok(standing.since.saturating_duration_since(from));
                 }
-            }
-        });
+                let standing = *recorder.standing.borrow();
+                Err(format!(
+                    "client {number} of {environment} is at {standing:?} {patience:?} after healing, the head is {head}"
+                ))
+            });
         let mut worst = Some(Duration::ZERO);
         for outcome in join_all(holding).await {
             match outcome {
@@ -241,7 +244,7 @@ async fn read_log(client: &tokio_postgres::Client, environment: &str) -> Log {
         });
     }
     let revisions = changes.iter().map(|row| Revision {
-        revision: number(row, 0),
+        number: number(row, 0),
         previous: digest(row, 1),
         digest: digest(row, 2),
         items: by_revision.remove(&number(row, 0)).unwrap_or_default(),

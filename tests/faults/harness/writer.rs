@@ -69,7 +69,7 @@ impl Ledger {
 
 /// What is asked of a replica.
 enum Call {
-    Configure(admin::UpdateFlagConfigurationRequest),
+    Configure(Box<admin::UpdateFlagConfigurationRequest>),
     Toggle(admin::ToggleFlagsRequest),
 }
 
@@ -119,7 +119,7 @@ impl Writer {
         }
         request.request_id = Uuid::from_u128(self.rng.u128(..)).to_string();
         let content = Content::Marked { flag, marker };
-        let given = self.write(content, Call::Configure(request)).await;
+        let given = self.write(content, Call::Configure(Box::new(request))).await;
         if etag.is_empty() {
             *etag = given;
         }
@@ -180,7 +180,9 @@ impl Call {
     async fn send(&self, mut client: FlagServiceClient<calls::Client>) -> Result<(Option<u64>, String), Status> {
         let (revisions, configuration) = match self {
             Self::Configure(request) => {
-                let response = client.update_flag_configuration(within_deadline(request)).await?;
+                let response = client
+                    .update_flag_configuration(within_deadline(request.as_ref()))
+                    .await?;
                 let response = response.into_inner();
                 (response.revisions, response.configuration)
             }
