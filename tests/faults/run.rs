@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use crate::checker::{self, Kind, Tolerance, Violation};
 use crate::evidence::{Evidence, What};
 use crate::harness::heal::Healed;
-use crate::harness::world::World;
+use crate::harness::world::{World, logs_of};
 use crate::table::Entry;
 use crate::{FAULTS, nemesis};
 
@@ -128,7 +128,7 @@ async fn run(entry: &Entry, seed: u64, time: Duration) -> Row {
 }
 
 async fn broken_and_healed(entry: &Entry, seed: u64, time: Duration) -> Healed {
-    let mut world = World::start((entry.setup)(), seed, time).await;
+    let mut world = World::start(entry.name, (entry.setup)(), seed, time).await;
     (entry.run)(&mut world).await;
     world.heal(entry.promise.bound()).await
 }
@@ -160,10 +160,11 @@ impl Row {
         let shown = self.violations.iter().take(20);
         let words: Vec<_> = shown.map(|violation| format!("  {violation}")).collect();
         format!(
-            "{} broke {} promises with seed {seed}:\n{}\nagain: FAULTS_SEED={seed} FAULTS_ONLY={} make test-faults",
+            "{} broke {} promises with seed {seed}:\n{}\nlogs: {}\nagain: FAULTS_SEED={seed} FAULTS_ONLY={} make test-faults",
             self.name,
             self.violations.len(),
             words.join("\n"),
+            logs_of(self.name).display(),
             self.name,
             seed = self.seed,
         )

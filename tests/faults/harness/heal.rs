@@ -84,6 +84,7 @@ impl World {
         for evaluator in std::mem::take(&mut self.load.evaluators) {
             evaluator.await.expect("an evaluator died");
         }
+        self.leave_logs();
         evidence.answers = std::mem::take(&mut self.load.answers.lock().unwrap());
         for replica in &self.replicas {
             let absences = replica.absences.all().into_iter();

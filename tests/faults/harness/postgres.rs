@@ -54,6 +54,11 @@ impl Postgres {
         self.folder.path.join("data")
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path.join("log")
+    }
+
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.folder.path.join(".s.PGSQL.5432")
@@ -197,10 +202,7 @@ impl Postgres {
             ]);
         }
         command.arg(binaries().join(program));
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path.join("log"));
+        let log = std::fs::File::options().create(true).append(true).open(self.log());
         command
             .current_dir(&self.folder.path)
             .stdin(Stdio::null())

@@ -24,7 +24,9 @@ pub struct Replica {
     pub absences: Spans,
     url: String,
     arguments: Vec<String>,
-    log: PathBuf,
+    /// Where its processes log, each into a file of its own.
+    folder: PathBuf,
+    lives: u32,
     doors: Doors,
     process: Option<Child>,
 }
@@ -37,7 +39,8 @@ impl Replica {
             absences: Spans::default(),
             url,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-            log: folder.join(format!("replica-{number}.log")),
+            folder: folder.to_owned(),
+            lives: 0,
             doors,
             process: None,
         }
@@ -46,6 +49,7 @@ impl Replica {
     /// Starts a process, without waiting for it. To be called from the test's own task: the process dies with the thread that
     /// started it.
     pub fn launch(&mut self) {
+        self.lives += 1;
         let mut command = clean(Command::new("setpriv"));
         command.args(["--pdeathsig=KILL", env!("CARGO_BIN_EXE_halyard"), "serve"]);
         command.args([
@@ -61,7 +65,7 @@ impl Replica {
         command.envs([("HALYARD_SIGNING_KEY", SIGNING_KEY), ("DATABASE_URL", &self.url)]);
         command
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&self.log).unwrap());
+            .stderr(std::fs::File::create(self.log()).unwrap());
         self.process = Some(command.spawn().unwrap());
     }
 
@@ -107,9 +111,13 @@ impl Replica {
         address.parse().ok()
     }
 
-    /// What it has logged so far.
+    /// What the process that lives here has logged so far.
     pub fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("replica-{}.{}.log", self.number, self.lives))
     }
 
     /// Kills it with signal 9.

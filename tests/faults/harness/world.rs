@@ -1,5 +1,6 @@
 //! A world: PostgreSQL, replicas behind wires, and clients that write, watch and evaluate. A fault breaks it and heals it.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -72,8 +73,10 @@ pub struct World {
     pub rng: fastrand::Rng,
     pub setup: Setup,
     pub(super) load: Load,
+    fault: &'static str,
     end: tokio::time::Instant,
-    _folder: Folder,
+    /// Where the replicas log.
+    folder: Folder,
 }
 
 /// Who uses the world.
@@ -93,7 +96,7 @@ pub(super) struct Load {
 
 impl World {
     /// A world in which everything works and the load goes on.
-    pub async fn start(setup: Setup, seed: u64, time: Duration) -> Self {
+    pub async fn start(fault: &'static str, setup: Setup, seed: u64, time: Duration) -> Self {
         assert!(setup.environments <= ENVIRONMENTS && setup.writers <= FLAGS);
         let template = tokio::task::spawn_blocking(|| &*TEMPLATE).await.unwrap();
         let folder = Folder::new();
@@ -122,8 +125,9 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             setup,
             load: Load::none(),
+            fault,
             end: tokio::time::Instant::now(),
-            _folder: folder,
+            folder,
         };
         world.begin().await;
         world.end = tokio::time::Instant::now() + time;
@@ -260,6 +264,35 @@ impl World {
             wire.heal();
         }
         Instant::now()
+    }
+}
+
+/// Where the logs of what failed are left.
+pub fn logs_of(fault: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(fault.replace("::", "-"))
+}
+
+impl World {
+    /// Copies what replicas and PostgreSQL have logged, for whoever looks for the reason of a failure.
+    pub(super) fn leave_logs(&self) {
+        let folder = logs_of(self.fault);
+        let _before = std::fs::remove_dir_all(&folder);
+        let made = std::fs::create_dir_all(&folder);
+        let entries = std::fs::read_dir(&self.folder.path).into_iter().flatten().flatten();
+        let logs = entries.map(|entry| entry.path()).chain([self.postgres.log()]);
+        for log in logs {
+            if let Some(name) = log.file_name().filter(|_| made.is_ok()) {
+                let _copied = std::fs::copy(&log, folder.join(name));
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.leave_logs();
+        }
     }
 }
 
