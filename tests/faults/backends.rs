@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::harness::postgres::signal;
 use crate::harness::world::World;
+pub use crate::notifications::one_writes;
 
 /// The listeners' connections are ended ten times a second, so that most notifications meet nobody.
 pub async fn listeners_terminated(world: &mut World) {
@@ -34,6 +35,7 @@ pub async fn listener_stopped(world: &mut World) {
     let mut rounds = world.rounds(Duration::from_secs(1));
     while rounds.next().await {
         world.writes(5).await;
+        world.catch_up().await;
     }
     signal(one, Signal::CONT);
 }

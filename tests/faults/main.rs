@@ -27,14 +27,14 @@ mod postgres;
 mod replicas;
 
 table::faults! {
-    postgres::killed_under_writes: Back;
+    postgres::killed_under_writes: Back, busy;
     postgres::stopped: Back;
-    backends::listeners_terminated: HintLost;
+    backends::listeners_terminated: HintLost, one_writes;
     backends::pools_terminated: HintLost;
-    backends::listener_stopped: HintLost;
-    notifications::dropped: HintLost;
-    notifications::delayed: HintLost;
-    notifications::doubled: HintArrives;
+    backends::listener_stopped: HintLost, one_writes;
+    notifications::dropped: HintLost, one_writes;
+    notifications::delayed: HintLost, one_writes;
+    notifications::doubled: HintArrives, one_writes;
     replicas::killed_and_replaced: Back;
 }
 

@@ -128,9 +128,9 @@ async fn run(entry: &Entry, seed: u64, time: Duration) -> Row {
 }
 
 async fn broken_and_healed(entry: &Entry, seed: u64, time: Duration) -> Healed {
-    let mut world = World::start(entry.name, (entry.setup)(), seed, time).await;
+    let mut world = World::start(entry, seed, time).await;
     (entry.run)(&mut world).await;
-    world.heal(entry.promise.bound()).await
+    world.heal().await
 }
 
 const HEADER: &str = "fault                                              | took s | operations | revisions | streams | lost | torn | order | other | worst ms";

@@ -38,13 +38,25 @@ impl World {
         self.load.eras.push(era);
     }
 
+    /// Waits, in the midst of the fault, until every client holds what the history holds now: what must go on while something is
+    /// broken. How long it takes counts as if it were after healing.
+    pub async fn catch_up(&mut self) {
+        let era = self.read_era().await;
+        let (now, mut unfinished) = (Instant::now(), Vec::new());
+        let time = self.converge(&era, now, &mut unfinished).await;
+        let load = &mut self.load;
+        load.worst = load.worst.max(time.unwrap_or_default());
+        load.unfinished.append(&mut unfinished);
+    }
+
     /// Waits until everybody is where everybody else is, stops the load and gathers all evidence.
-    pub async fn heal(mut self, patience: Duration) -> Healed {
+    pub async fn heal(mut self) -> Healed {
+        let patience = self.patience;
         let healed = self.healed_now();
         self.resume_writers();
-        let mut unfinished = Vec::new();
+        let mut unfinished = std::mem::take(&mut self.load.unfinished);
         let era = within("the history", self.read_era()).await;
-        let first = self.converge(&era, healed, patience, &mut unfinished).await;
+        let first = self.converge(&era, healed, &mut unfinished).await;
         for environment in self.furniture.environments.clone() {
             let written = self.load.ledger.acknowledged_after(&environment.key, healed);
             if timeout(patience, written).await.is_err() {
@@ -65,7 +77,7 @@ impl World {
             .unwrap_or(healed)
             .max(healed);
         let era = within("the history", self.read_era()).await;
-        let second = self.converge(&era, last, patience, &mut unfinished).await;
+        let second = self.converge(&era, last, &mut unfinished).await;
         self.load.eras.push(era);
 
         let remains = self.remains().await;
@@ -92,20 +104,16 @@ impl World {
         }
         Healed {
             evidence,
-            convergence: first.zip(second).map(|(first, second)| first.max(second)),
+            convergence: first
+                .zip(second)
+                .map(|(first, second)| first.max(second).max(self.load.worst)),
             remains: remains.into_iter().chain(streams_left).collect(),
         }
     }
 
     /// How long after `from` the last client held what the history held.
-    async fn converge(
-        &mut self,
-        era: &Era,
-        from: Instant,
-        patience: Duration,
-        unfinished: &mut Vec<String>,
-    ) -> Option<Duration> {
-        let generation = *era.generations.end();
+    async fn converge(&mut self, era: &Era, from: Instant, unfinished: &mut Vec<String>) -> Option<Duration> {
+        let (generation, patience) = (*era.generations.end(), self.patience);
         let holding = self
             .load
             .recorders
@@ -119,7 +127,7 @@ impl World {
                 }
                 let standing = *recorder.standing.borrow();
                 Err(format!(
-                    "client {number} of {environment} is at {standing:?} {patience:?} after healing, the head is {head}"
+                    "client {number} of {environment} is at {standing:?}, {patience:?} after the head was {head}"
                 ))
             });
         let mut worst = Some(Duration::ZERO);

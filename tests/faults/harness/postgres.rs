@@ -148,16 +148,6 @@ impl Postgres {
         self.signal(Signal::CONT);
     }
 
-    /// Makes it a standby when it is started, or a primary.
-    pub fn set_standby(&self, standby: bool) {
-        let signal = self.data().join("standby.signal");
-        if standby {
-            std::fs::write(signal, "").unwrap();
-        } else {
-            std::fs::remove_file(signal).unwrap();
-        }
-    }
-
     /// Keeps a copy of its files under a name, while it is down.
     pub fn keep(&self, name: &str) {
         copy(&self.data(), &self.folder.path.join(name));
@@ -169,12 +159,16 @@ impl Postgres {
         copy(&self.folder.path.join(name), &self.data());
     }
 
-    /// A second cluster from a base backup of this one, which runs; not started.
-    pub fn base_backup(&self, settings: &[&str]) -> Self {
-        let postgres = Self::empty(settings);
+    /// A standby of this one, which runs; not started. Its outages count as this one's, whose place it may take: put it there with
+    /// `std::mem::replace`, lead the wires to its socket, and promote it by `select pg_promote()`.
+    pub fn standby(&self) -> Self {
+        let settings: Vec<_> = self.settings.iter().map(String::as_str).collect();
+        let mut postgres = Self::empty(&settings);
+        postgres.outages = self.outages.clone();
         let mut command = self.command("pg_basebackup");
-        command.args(["--checkpoint=fast", "--wal-method=stream", "-U", "postgres", "-h"]);
-        finish(command.arg(&self.folder.path).arg("-D").arg(postgres.data()));
+        command.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"]);
+        command.args(["-U", "postgres", "-h"]).arg(&self.folder.path);
+        finish(command.arg("-D").arg(postgres.data()));
         postgres
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use super::writer::{Ledger, Writer};
 use crate::evidence::{Answer, Era};
 use crate::support::cluster::Folder;
 use crate::support::within;
+use crate::table::Entry;
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Setup {
     pub sharing_recorders: usize,
     /// Writers of each environment.
     pub writers: usize,
+    /// Everybody writes through this replica, so that the others learn of it by notifications and polls alone. `None`: through any.
+    pub write_through: Option<usize>,
     /// What a writer waits between two writes.
     pub pause: Duration,
     /// Settings of PostgreSQL, such as `max_connections=30`.
@@ -53,6 +56,7 @@ impl Default for Setup {
             recorders: 3,
             sharing_recorders: 2,
             writers: 2,
+            write_through: None,
             pause: Duration::from_millis(10),
             postgres: &[],
             arguments: &[],
@@ -74,6 +78,8 @@ pub struct World {
     pub setup: Setup,
     pub(super) load: Load,
     fault: &'static str,
+    /// How long clients may take until they hold what the history holds.
+    pub(super) patience: Duration,
     end: tokio::time::Instant,
     /// Where the replicas log.
     folder: Folder,
@@ -89,14 +95,22 @@ pub(super) struct Load {
     pub stop_writing: CancellationToken,
     pub stop_evaluating: CancellationToken,
     pub eras: Vec<Era>,
+    /// The longest that clients took to catch up during the fault.
+    pub worst: Duration,
+    /// Who did not.
+    pub unfinished: Vec<String>,
     /// What each replica had resident before the fault, in KiB, and which process that was.
     pub resident: Vec<(u32, u64)>,
-    paused: watch::Sender<bool>,
+    /// Held by every writer while it writes.
+    gate: Arc<RwLock<()>>,
+    /// Held while nobody may.
+    closed: Option<OwnedRwLockWriteGuard<()>>,
 }
 
 impl World {
     /// A world in which everything works and the load goes on.
-    pub async fn start(fault: &'static str, setup: Setup, seed: u64, time: Duration) -> Self {
+    pub async fn start(entry: &Entry, seed: u64, time: Duration) -> Self {
+        let setup = (entry.setup)();
         assert!(setup.environments <= ENVIRONMENTS && setup.writers <= FLAGS);
         let template = tokio::task::spawn_blocking(|| &*TEMPLATE).await.unwrap();
         let folder = Folder::new();
@@ -125,7 +139,8 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             setup,
             load: Load::none(),
-            fault,
+            fault: entry.name,
+            patience: entry.promise.bound(),
             end: tokio::time::Instant::now(),
             folder,
         };
@@ -150,10 +165,11 @@ impl World {
                     environment: environment.key.clone(),
                     token: self.furniture.token.clone(),
                     doors: self.doors.clone(),
+                    replica: self.setup.write_through,
                     ledger: self.load.ledger.clone(),
                     pause: self.setup.pause,
                     rng: self.rng.fork(),
-                    paused: self.load.paused.subscribe(),
+                    gate: Arc::clone(&self.load.gate),
                 };
                 self.load.writers.push(writer.spawn(self.load.stop_writing.clone()));
             }
@@ -207,26 +223,14 @@ impl World {
         within("acknowledged writes", self.load.ledger.more(count)).await;
     }
 
-    /// Nobody writes while this is so; returns once what was on its way has ended, whatever became of it.
-    pub async fn pause_writers(&self) {
-        self.load.paused.send_replace(true);
-        // The longest that a writer tries.
-        within("quiet", async {
-            let mut before = self.load.ledger.all().len();
-            loop {
-                self.go_on(Duration::from_secs(5)).await;
-                let now = self.load.ledger.all().len();
-                if now == before {
-                    return;
-                }
-                before = now;
-            }
-        })
-        .await;
+    /// Nobody writes until [`World::resume_writers`]; returns once what was on its way has ended, whatever became of it.
+    pub async fn pause_writers(&mut self) {
+        let gate = Arc::clone(&self.load.gate).write_owned();
+        self.load.closed = Some(within("quiet", gate).await);
     }
 
-    pub fn resume_writers(&self) {
-        self.load.paused.send_replace(false);
+    pub fn resume_writers(&mut self) {
+        self.load.closed = None;
     }
 
     /// A connection to PostgreSQL, past every wire.
@@ -307,8 +311,11 @@ impl Load {
             stop_writing: CancellationToken::new(),
             stop_evaluating: CancellationToken::new(),
             eras: Vec::new(),
+            worst: Duration::ZERO,
+            unfinished: Vec::new(),
             resident: Vec::new(),
-            paused: watch::Sender::new(false),
+            gate: Arc::default(),
+            closed: None,
         }
     }
 }

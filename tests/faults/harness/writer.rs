@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
@@ -79,12 +79,14 @@ pub struct Writer {
     pub environment: String,
     pub token: String,
     pub doors: Doors,
+    /// Where it writes. `None`: anywhere.
+    pub replica: Option<usize>,
     pub ledger: Ledger,
     /// Between two writes.
     pub pause: Duration,
     pub rng: fastrand::Rng,
-    /// While this is true it does not write.
-    pub paused: watch::Receiver<bool>,
+    /// Held while it writes.
+    pub gate: Arc<RwLock<()>>,
 }
 
 impl Writer {
@@ -93,16 +95,17 @@ impl Writer {
         tokio::spawn(async move {
             let mut etag = String::new();
             for round in 0_u64.. {
-                let resumed = self.paused.wait_for(|paused| !paused);
-                if stop.run_until_cancelled(resumed).await.is_none() || stop.is_cancelled() {
+                let gate = Arc::clone(&self.gate);
+                let Some(writing) = stop.run_until_cancelled(gate.read()).await else {
                     return;
-                }
+                };
                 // The first writer of an environment has the group.
                 if self.number == 0 && round % 2 == 1 {
                     self.toggle_group(round % 4 == 1).await;
                 } else {
                     self.configure(round, &mut etag).await;
                 }
+                drop(writing);
                 stop.run_until_cancelled(tokio::time::sleep(self.pause)).await;
             }
         })
@@ -142,7 +145,8 @@ impl Writer {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            let Some(channel) = self.doors.shared(self.rng.usize(..self.doors.count())) else {
+            let replica = self.replica.unwrap_or_else(|| self.rng.usize(..self.doors.count()));
+            let Some(channel) = self.doors.shared(replica) else {
                 continue;
             };
             let client = FlagServiceClient::new(with(channel, &self.token));
