@@ -1,7 +1,7 @@
 # What a developer does. CI does the same: `.ci/run` calls these.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint docs deny proto clients bench bench-peers fuzz
+.PHONY: help run test test-faults check format lint docs deny proto clients bench bench-peers fuzz
 
 CARGO := cargo
 TOOLS := target/tools
@@ -20,6 +20,10 @@ run: ## Builds Halyard and starts it with a database and a demo project of its o
 test: clients ## Runs every test
 	python3 tests/vectors/generate/cases.py --check
 	$(CARGO) test --locked
+
+test-faults: ## Breaks real processes under load, with three seeds, within an hour (docs/faults.md)
+	@.ci/setup test
+	$(CARGO) test --locked --test faults -- --ignored --exact --nocapture long_pass
 
 check: format lint docs deny proto ## Runs every gate but the tests
 

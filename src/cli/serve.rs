@@ -66,6 +66,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             Streams {
                 heartbeat,
                 rotation,
+                stall,
                 most,
                 most_of_key,
             },
@@ -80,6 +81,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         watch: watch::Options {
             heartbeat,
             rotation,
+            stall,
             drain_window,
             streams: most.get(),
             key_streams: most_of_key.get(),

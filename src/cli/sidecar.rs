@@ -45,6 +45,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Streams {
                 heartbeat,
                 rotation,
+                stall,
                 most,
                 most_of_key,
             },
@@ -70,6 +71,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         watch: watch::Options {
             heartbeat,
             rotation,
+            stall,
             streams: most.get(),
             key_streams: most_of_key.get(),
             drain_window,

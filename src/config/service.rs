@@ -81,6 +81,8 @@ pub struct Streams {
     pub heartbeat: Duration,
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
+    /// How long a client may leave what it was sent unread before its stream is taken away.
+    pub stall: Duration,
     /// How many may be open.
     pub most: NonZeroUsize,
     /// How many of them one environment key may have opened.
@@ -154,6 +156,12 @@ pub(super) const STREAM_ROTATION: Setting = Setting::value(
     "After how long streams are asked to reconnect, give or take a fifth",
 )
 .default("30m");
+pub(super) const STREAM_STALL: Setting = Setting::value(
+    "stream-stall",
+    "DURATION",
+    "How long a stream's client may leave what it was sent unread before the stream ends",
+)
+.default("30s");
 
 pub(super) const MAX_STREAMS: Setting =
     Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
@@ -182,6 +190,7 @@ pub(super) const SERVE: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    STREAM_STALL,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -203,6 +212,7 @@ pub(super) const DEV: &[Setting] = &[
     DEV_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    STREAM_STALL,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -354,11 +364,13 @@ pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
         values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
     );
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let stall = reader.required(STREAM_STALL, values::duration(Duration::from_secs(1)..=HOUR));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
     Ok(Streams {
         heartbeat: heartbeat?,
         rotation: rotation?,
+        stall: stall?,
         most: most?,
         most_of_key: most_of_key?,
     })

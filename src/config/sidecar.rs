@@ -11,8 +11,8 @@ use http::Uri;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
-    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_STREAMS, SERVE_DRAIN, SERVE_GRACE, STREAM_ROTATION, Shutdown, Streams,
-    WORKER_THREADS,
+    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_STREAMS, SERVE_DRAIN, SERVE_GRACE, STREAM_ROTATION, STREAM_STALL, Shutdown,
+    Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
 use super::values;
@@ -110,6 +110,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    STREAM_STALL,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];

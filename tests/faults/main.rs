@@ -1,0 +1,46 @@
+//! The fault suite: real processes are broken under load, and what every client saw is held against the change log.
+//!
+//! `docs/faults.md` says how to run it and how to add a fault.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and the long pass reports"
+)]
+#![allow(missing_docs, reason = "tests are named by what they show")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod checker;
+mod evidence;
+mod harness;
+mod nemesis;
+mod run;
+mod table;
+
+mod backends;
+mod notifications;
+mod postgres;
+mod replicas;
+
+table::faults! {
+    postgres::killed_under_writes: Back, busy;
+    postgres::stopped: Back;
+    backends::listeners_terminated: HintLost, one_writes;
+    backends::pools_terminated: HintLost;
+    backends::listener_stopped: HintLost, one_writes;
+    notifications::dropped: HintLost, one_writes;
+    notifications::delayed: HintLost, one_writes;
+    notifications::doubled: HintArrives, one_writes;
+    replicas::killed_and_replaced: Back;
+}
+
+/// Every fault for longer, with several seeds: `make test-faults`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes up to an hour; make test-faults runs it"]
+async fn long_pass() {
+    run::long().await;
+}

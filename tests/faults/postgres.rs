@@ -1,0 +1,38 @@
+//! PostgreSQL as a whole: killed, stopped.
+
+use std::time::Duration;
+
+use crate::harness::world::{Setup, World};
+
+/// Every process of PostgreSQL dies at once under writes, and it is started again; again and again. What was acknowledged is there
+/// afterwards, since it was on disk. It stands still for a moment before, so that commits are on their way when it dies.
+pub async fn killed_under_writes(world: &mut World) {
+    let mut rounds = world.rounds(Duration::from_millis(300));
+    while rounds.next().await {
+        world.writes(10).await;
+        world.postgres.freeze();
+        let (pause, away) = (world.rng.u64(5..50), world.rng.u64(0..500));
+        world.go_on(Duration::from_millis(pause)).await;
+        world.postgres.kill();
+        world.go_on(Duration::from_millis(away)).await;
+        world.postgres.start().await;
+    }
+}
+
+/// Many writers, so that some are always in the midst of something.
+pub fn busy() -> Setup {
+    Setup {
+        writers: 6,
+        pause: Duration::ZERO,
+        ..Setup::default()
+    }
+}
+
+/// Every process of PostgreSQL stands still for some seconds: connections are open, and silent.
+pub async fn stopped(world: &mut World) {
+    world.writes(20).await;
+    world.postgres.freeze();
+    // Long enough for heartbeats to be caught that claim to have asked it meanwhile.
+    world.go_on(world.time_left().max(Duration::from_secs(4))).await;
+    world.postgres.thaw();
+}
