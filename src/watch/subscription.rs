@@ -4,7 +4,7 @@
 //! step it hands out the parts of one immutable value, whatever happens meanwhile. So a slow client makes fewer and larger
 //! steps, and keeps nothing alive but what it is being sent.
 //!
-//! It may be polled by any runtime: it creates its timer when it is first polled.
+//! It may be polled by any runtime: it creates its timer, and finds a place to wait, when it is first polled.
 
 mod begin;
 
@@ -15,12 +15,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::ahead::{self, Settled};
 use super::answers::{Batch, Follow};
+use super::bell::{Seat, Wait};
 use super::connect::{self, Answer};
 use super::credential::Credential;
 use super::environment::Environment;
@@ -46,7 +45,8 @@ pub struct Subscription {
     /// `None`: it tells items.
     follow: Option<Box<Follow>>,
     progress: Progress,
-    wake: WatchStream<()>,
+    /// Where it waits. `None`: it has not yet had to.
+    seat: Option<Seat>,
     timer: Option<Pin<Box<Sleep>>>,
     heartbeat: Duration,
     heartbeat_at: Instant,
@@ -101,7 +101,7 @@ impl Subscription {
             id: StreamId(fastrand::u64(..)),
             follow,
             progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
-            wake: WatchStream::from_changes(environment.changes()),
+            seat: None,
             timer: None,
             heartbeat,
             heartbeat_at: now + around(heartbeat, HEARTBEAT_JITTER),
@@ -145,7 +145,7 @@ impl Subscription {
         let message = self.poll_with(registration.hub(), cx);
         if let Poll::Ready(Err(end)) = message {
             self.progress = Progress::Ended(end);
-            self.timer = None;
+            (self.timer, self.seat) = (None, None);
         } else {
             self.registration = Some(registration);
         }
@@ -165,11 +165,8 @@ impl Subscription {
 
     fn poll_with(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
         loop {
-            // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
-            // there is always something to say, and nothing to wait for.
-            if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
-                while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
-            }
+            // Read before anything is looked at, so that no change falls between looking and waiting.
+            let rung = self.environment.bell().rung();
             // The keys of an environment go with it: its end is the better reason of the two.
             if self.environment.is_removed() {
                 return Poll::Ready(Err(End::EnvironmentGone));
@@ -181,8 +178,21 @@ impl Subscription {
             if let Some(message) = self.advance(hub, cx)? {
                 return Poll::Ready(Ok(message));
             }
-            ready!(self.poll_timer(cx));
+            if self.wait(rung, cx) != Wait::Rung {
+                ready!(self.poll_timer(cx));
+            }
         }
+    }
+
+    /// Lets itself be woken when there is something to look at that was not there when the bell had been rung so often.
+    fn wait(&mut self, rung: u64, cx: &Context<'_>) -> Wait {
+        let bell = self.environment.bell();
+        let waits = self.seat.get_or_insert_with(|| bell.seat()).wait(rung, cx);
+        if waits == Wait::Closed {
+            // The runtime that it was first polled on is gone. It goes on with the one that it is polled on now.
+            return self.seat.insert(bell.seat()).wait(rung, cx);
+        }
+        waits
     }
 
     /// Says what there is to say now. `None`: nothing until something happens.
