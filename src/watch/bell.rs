@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How many streams are woken before others get a turn: about a millisecond's work. More would keep evaluations waiting that
 /// share the thread; fewer would have connections send more often.
-const BATCH: usize = 256;
+const BATCH: usize = 1_024;
 
 /// Says "look again", and nothing else.
 #[derive(Debug)]
