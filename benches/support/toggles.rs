@@ -48,9 +48,13 @@ enum Cause {
 }
 
 impl Sender {
-    /// Streams of `b`, for toggles through `a`.
-    pub async fn service(a: SocketAddr, b: SocketAddr, key: &str, shape: (usize, usize)) -> Result<Self> {
-        let administrator = Administrator::log_in(a).await?;
+    /// Streams of `b`, for toggles by the administrator.
+    pub async fn service(
+        administrator: Administrator,
+        b: SocketAddr,
+        key: &str,
+        shape: (usize, usize),
+    ) -> Result<Self> {
         let (streams, first) = Streams::open(b, key, shape.0, shape.1).await?;
         Ok(Self {
             cause: Cause::Toggle {
