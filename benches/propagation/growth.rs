@@ -34,9 +34,9 @@ fn environments(bench: &Bench) -> Result<()> {
         let b = bench.replica(&[])?;
         let ready = started.elapsed();
         let memory = b.process.resident_kib()? / 1024.0;
-        let idle = bench
+        let asked = bench
             .runtime
-            .block_on(transactions(bench, tokio::time::sleep(COUNTING)))?;
+            .block_on(transactions(bench, idle()))?;
         let mut sender = bench.service(&b, (1, 1))?;
         bench.steps(&mut sender, WARM_UP)?;
         let moments = bench.steps(&mut sender, TOGGLES)?;
@@ -45,7 +45,7 @@ fn environments(bench: &Bench) -> Result<()> {
             format!("{:.2}", ready.as_secs_f64()),
             format!("{memory:.0}"),
             format!("{:.1}", written_to_last(&moments)),
-            format!("{:.1}", idle / COUNTING.as_secs_f64()),
+            format!("{:.1}", asked / COUNTING.as_secs_f64()),
         ]);
     }
     let head = [
@@ -68,9 +68,9 @@ fn streams(bench: &Bench) -> Result<()> {
             shape => Some(bench.service(&b, shape)?),
         };
         let memory = b.process.resident_kib()? / 1024.0;
-        let idle = bench
+        let asked = bench
             .runtime
-            .block_on(transactions(bench, tokio::time::sleep(COUNTING)))?;
+            .block_on(transactions(bench, idle()))?;
         let (written, busy) = match &mut sender {
             Some(sender) => {
                 bench.steps(sender, WARM_UP)?;
@@ -83,7 +83,7 @@ fn streams(bench: &Bench) -> Result<()> {
             shape.0.to_string(),
             format!("{memory:.0}"),
             written,
-            format!("{:.1}", idle / COUNTING.as_secs_f64()),
+            format!("{:.1}", asked / COUNTING.as_secs_f64()),
             busy,
         ]);
     }
@@ -96,6 +96,10 @@ fn streams(bench: &Bench) -> Result<()> {
     ];
     table::print("More clients", &head, &rows);
     Ok(())
+}
+
+async fn idle() {
+    tokio::time::sleep(COUNTING).await;
 }
 
 /// Ten toggles a second, and how many transactions PostgreSQL had in each.

@@ -21,8 +21,8 @@ use super::support::world::{Replica, TOGGLED};
 use super::support::{Result, seconds, setting, table};
 use super::{Bench, Shape};
 
-const PROJECT: &str = "shop";
-/// Writers at the same time, each with an environment of its own.
+const ENVIRONMENT: &str = "dev";
+/// Writers at the same time, each with a project of its own: writers of one project wait for each other.
 const WRITERS: usize = 8;
 /// The streams of the environment that the first writer writes to.
 const STREAMS: Shape = (1_000, 20);
@@ -31,7 +31,7 @@ pub fn measure() -> Result<()> {
     let (rounds, time) = (setting("BENCH_ROUNDS", 5)?, seconds("BENCH_SECONDS", 3.0)?);
     let bench = Bench::new()?;
     keep_to(CLIENT)?;
-    let key = bench.runtime.block_on(environments(&bench))?;
+    let key = bench.runtime.block_on(projects(&bench))?;
     let mut rates = [const { Vec::new() }; 3];
     let mut ratios = [const { Vec::new() }; 3];
     // Replica A would follow the writes when nobody shall.
@@ -64,16 +64,18 @@ pub fn measure() -> Result<()> {
             ]
         })
         .collect();
-    let head = ["toggles of 8 writers in as many environments", "per second", "to none"];
+    let head = ["toggles of 8 writers in as many projects", "per second", "to none"];
     table::print("Writing with and without notification", &head, &rows);
     Ok(())
 }
 
-/// Makes the writers' environments, and returns the key of the first.
-async fn environments(bench: &Bench) -> Result<String> {
+/// Makes the writers' projects, and returns the key of the first.
+async fn projects(bench: &Bench) -> Result<String> {
     let mut keys = Vec::new();
     for n in 0..WRITERS {
-        keys.push(bench.administrator.environment(PROJECT, &name(n)).await?);
+        bench.administrator.project(&name(n)).await?;
+        keys.push(bench.administrator.environment(&name(n), ENVIRONMENT).await?);
+        bench.administrator.flag(&name(n), TOGGLED).await?;
     }
     Ok(keys.swap_remove(0))
 }
@@ -137,7 +139,7 @@ async fn write(store: Store, n: usize, ends: Instant) -> Result<u32> {
         request: None,
         validate_only: false,
     };
-    let (project, environment) = (key::Project::new(PROJECT)?, key::Environment::new(&name(n))?);
+    let (project, environment) = (key::Project::new(&name(n))?, key::Environment::new(ENVIRONMENT)?);
     let at = Address {
         project: &project,
         environment: &environment,
