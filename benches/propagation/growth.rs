@@ -34,9 +34,7 @@ fn environments(bench: &Bench) -> Result<()> {
         let b = bench.replica(&[])?;
         let ready = started.elapsed();
         let memory = b.process.resident_kib()? / 1024.0;
-        let asked = bench
-            .runtime
-            .block_on(transactions(bench, idle()))?;
+        let asked = bench.runtime.block_on(transactions(bench, idle()))?;
         let mut sender = bench.service(&b, (1, 1))?;
         bench.steps(&mut sender, WARM_UP)?;
         let moments = bench.steps(&mut sender, TOGGLES)?;
@@ -68,9 +66,7 @@ fn streams(bench: &Bench) -> Result<()> {
             shape => Some(bench.service(&b, shape)?),
         };
         let memory = b.process.resident_kib()? / 1024.0;
-        let asked = bench
-            .runtime
-            .block_on(transactions(bench, idle()))?;
+        let asked = bench.runtime.block_on(transactions(bench, idle()))?;
         let (written, busy) = match &mut sender {
             Some(sender) => {
                 bench.steps(sender, WARM_UP)?;

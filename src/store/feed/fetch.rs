@@ -88,8 +88,8 @@ struct Next {
     broken: bool,
 }
 
-/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL a fraction of the time to plan and to
-/// answer that [`SEVERAL`] takes.
+/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL half the time that [`SEVERAL`] takes to
+/// plan and to answer.
 const SINGLE: &str = "
         select change.revision, change.previous_digest, change.digest, change.committed_at,
                (select max(revision) from changes where environment_id = $1) as newest,

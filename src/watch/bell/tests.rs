@@ -1,3 +1,5 @@
+//! Who is woken, when, and on which thread.
+
 use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 
