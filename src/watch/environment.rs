@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use super::bell::Bell;
 use super::state::State;
 use crate::domain::change::EnvironmentId;
 
@@ -16,7 +17,7 @@ pub struct Environment {
     id: EnvironmentId,
     state: ArcSwap<State>,
     /// The one thing that its streams wait on. It says nothing but "look again": at the state, the directory, the drain.
-    wake: watch::Sender<()>,
+    bell: Arc<Bell>,
     /// `Some`: a revision did not continue the state.
     refused: Mutex<Option<Stranded>>,
     removed: AtomicBool,
@@ -40,7 +41,7 @@ impl Environment {
         Arc::new(Self {
             id,
             state: ArcSwap::from_pointee(state),
-            wake: watch::Sender::new(()),
+            bell: Bell::new(),
             refused: Mutex::default(),
             removed: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
@@ -79,7 +80,12 @@ impl Environment {
 
     /// Tells of everything that streams have to look at, from now on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.wake.subscribe()
+        self.bell.listen()
+    }
+
+    /// The same for streams, of which there may be thousands.
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     pub(super) fn publish(&self, state: State) {
@@ -88,7 +94,7 @@ impl Environment {
     }
 
     pub(super) fn wake(&self) {
-        self.wake.send_replace(());
+        self.bell.ring();
     }
 
     /// Marks the state as one that cannot be continued: only a whole state helps. `confirmed_at` is what the source had

@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `source` | what feeds the hub |
-//! | `hub`, `environment` | what is held, and who is told when it changes |
+//! | `hub`, `environment`, `bell` | what is held, and how those are told who wait for it to change |
 //! | `state`, `item`, `ring` | a state as a value, and the revisions that led to it |
 //! | `token`, `connect` | where a client stands, and what it is answered: pure |
 //! | `answers`, `age` | what a stream of answers is sent, and whether what answers has become too old |
@@ -26,6 +26,7 @@
 mod age;
 mod ahead;
 mod answers;
+mod bell;
 mod connect;
 mod credential;
 mod environment;

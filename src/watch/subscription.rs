@@ -4,23 +4,22 @@
 //! step it hands out the parts of one immutable value, whatever happens meanwhile. So a slow client makes fewer and larger
 //! steps, and keeps nothing alive but what it is being sent.
 //!
-//! It may be polled by any runtime: it creates its timer when it is first polled.
+//! It may be polled by any runtime: it creates its timer, and finds a place to wait, when it is first polled.
 
 mod begin;
+mod timer;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::WatchStream;
+use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::ahead::{self, Settled};
 use super::answers::{Batch, Follow};
+use super::bell::{Seat, Wait};
 use super::connect::{self, Answer};
 use super::credential::Credential;
 use super::environment::Environment;
@@ -31,6 +30,7 @@ use super::request::{End, Request, View};
 use super::state::State;
 use super::step::Step;
 use super::token::{Holding, Shown};
+use timer::Timer;
 
 /// The share by which heartbeats are moved at random.
 const HEARTBEAT_JITTER: f64 = 0.1;
@@ -46,8 +46,13 @@ pub struct Subscription {
     /// `None`: it tells items.
     follow: Option<Box<Follow>>,
     progress: Progress,
-    wake: WatchStream<()>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Where it waits. `None`: it has not yet had to.
+    seat: Option<Seat>,
+    /// How often the bell has been rung, as of this poll.
+    rung: u64,
+    /// How often it had been when the stream last looked at the state. Until it rings again there is nothing new to see.
+    looked: Option<u64>,
+    timer: Timer,
     heartbeat: Duration,
     heartbeat_at: Instant,
     goodbye_at: Instant,
@@ -101,8 +106,10 @@ impl Subscription {
             id: StreamId::random(),
             follow,
             progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
-            wake: WatchStream::from_changes(environment.changes()),
-            timer: None,
+            seat: None,
+            rung: 0,
+            looked: None,
+            timer: Timer::default(),
             heartbeat,
             heartbeat_at: now + around(heartbeat, HEARTBEAT_JITTER),
             goodbye_at: now + around(hub.options().rotation, ROTATION_JITTER),
@@ -185,7 +192,7 @@ impl Subscription {
         let message = self.poll_with(registration.hub(), cx);
         if let Poll::Ready(Err(end)) = message {
             self.progress = Progress::Ended(end);
-            self.timer = None;
+            (self.timer, self.seat) = (Timer::default(), None);
         } else {
             self.registration = Some(registration);
         }
@@ -205,21 +212,34 @@ impl Subscription {
 
     fn poll_with(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
         loop {
-            // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
-            // there is always something to say, and nothing to wait for.
-            if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
-                while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
-            }
+            // Read before anything is looked at, so that no change falls between looking and waiting.
+            self.rung = self.environment.bell().rung();
             self.check_with(hub)?;
             if let Some(message) = self.advance(hub, cx)? {
                 return Poll::Ready(Ok(message));
             }
-            ready!(self.poll_timer(cx));
+            if self.wait(cx) != Wait::Rung {
+                ready!(self.poll_timer(cx));
+            }
         }
+    }
+
+    /// Lets itself be woken when there is something to look at that was not there at the beginning of this poll.
+    fn wait(&mut self, cx: &Context<'_>) -> Wait {
+        let (bell, rung) = (self.environment.bell(), self.rung);
+        let waits = self.seat.get_or_insert_with(|| bell.seat()).wait(rung, cx);
+        if waits == Wait::Closed {
+            // The runtime that it was first polled on is gone. It goes on with the one that it is polled on now.
+            return self.seat.insert(bell.seat()).wait(rung, cx);
+        }
+        waits
     }
 
     /// Says what there is to say now. `None`: nothing until something happens.
     fn advance(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
+        if self.waits_for_time() {
+            return Ok(None);
+        }
         match &mut self.progress {
             Progress::Ended(end) => Err(*end),
             Progress::Stepping(step, certain_at) => {
@@ -242,7 +262,7 @@ impl Subscription {
                     let (state, age, certain_at) = (Arc::clone(state), age.clone(), *certain_at);
                     self.arrive((state, age), certain_at, true);
                 }
-                Ok(Some(Message::Answers(part)))
+                Ok(Some(Message::Answers(Box::new(part))))
             }
             Progress::Connecting(shown) => {
                 let shown = **shown;
@@ -285,6 +305,12 @@ impl Subscription {
         }
     }
 
+    /// Whether the client holds what there is, and nothing is due before the timer wakes the stream.
+    fn waits_for_time(&self) -> bool {
+        let due = self.heartbeat_at.min(self.goodbye_at);
+        matches!(self.progress, Progress::Between(_)) && self.looked == Some(self.rung) && self.timer.wakes_by(due)
+    }
+
     /// Looks for the next thing to say when the client stands at a Commit.
     fn between(&mut self, hub: &Hub, mut cursor: Cursor) -> Result<Option<Message>, End> {
         let now = Instant::now();
@@ -322,7 +348,8 @@ impl Subscription {
 
     /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
     /// all that is confirmed was applied before: read after it, the certainty could be that of a newer state.
-    fn look(&self, hub: &Hub) -> (Certainty, Arc<State>) {
+    fn look(&mut self, hub: &Hub) -> (Certainty, Arc<State>) {
+        self.looked = Some(self.rung);
         let certain_at = self.environment.certain_at(hub.confirmed().at);
         (certain_at, Arc::clone(&self.environment.state()))
     }
@@ -361,12 +388,6 @@ impl Subscription {
         let Some(due) = due.into_iter().chain(self.credential.expires_at()).min() else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().poll(cx)
+        self.timer.poll(due, cx)
     }
 }

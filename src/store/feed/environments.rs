@@ -122,10 +122,12 @@ impl Environments {
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
+            let following = tracked.applied.and_then(|applied| applied.revision.checked_add(1));
             return Some(Wish {
                 environment,
                 applied: tracked.applied,
                 recent: !tracked.replaced,
+                single: following.is_some() && tracked.running == following,
             });
         }
         None

@@ -27,6 +27,8 @@ pub(super) struct Wish {
     pub(super) applied: Option<Cursor>,
     /// Whether revisions up to the head may be kept for clients to resume from.
     pub(super) recent: bool,
+    /// Whether nothing newer is known of than the revision that follows.
+    pub(super) single: bool,
 }
 
 /// What was read.
@@ -66,7 +68,7 @@ pub(super) enum Fetched {
 pub(super) async fn fetch(pool: &Pool, options: Arc<Options>, wish: Wish) -> Result<Fetched, Error> {
     let mut broken = false;
     if let Some(applied) = wish.applied {
-        let next = next(pool, &options, wish.environment, applied).await?;
+        let next = next(pool, &options, wish, applied).await?;
         if !next.deltas.is_empty() {
             return Ok(Fetched::Advance {
                 deltas: next.deltas,
@@ -86,9 +88,19 @@ struct Next {
     broken: bool,
 }
 
-/// Bounded in revisions and in bytes, so that it is answered quickly or something is wrong.
-async fn next(pool: &Pool, options: &Options, environment: EnvironmentId, applied: Cursor) -> Result<Next, Error> {
-    let sql = "
+/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL half the time that [`SEVERAL`] takes to
+/// plan and to answer.
+const SINGLE: &str = "
+        select change.revision, change.previous_digest, change.digest, change.committed_at,
+               (select max(revision) from changes where environment_id = $1) as newest,
+               item.kind, item.key, item.version, item.form
+        from changes change
+        left join change_items item on item.environment_id = $1 and item.revision = change.revision
+        where change.environment_id = $1 and change.revision = $2 + 1
+        order by item.kind, item.key";
+
+/// The revisions that follow, of so many bytes.
+const SEVERAL: &str = "
         with next as (
             select * from changes
             where environment_id = $1 and revision > $2
@@ -112,6 +124,11 @@ async fn next(pool: &Pool, options: &Options, environment: EnvironmentId, applie
         left join change_items item on item.environment_id = $1 and item.revision = sized.revision
         where sized.bytes_before < $4
         order by sized.revision, item.kind, item.key";
+
+/// Bounded in revisions and in bytes, so that it is answered quickly or something is wrong.
+async fn next(pool: &Pool, options: &Options, wish: Wish, applied: Cursor) -> Result<Next, Error> {
+    let environment = wish.environment;
+    let (sql, parameters_of_it) = if wish.single { (SINGLE, 2) } else { (SEVERAL, 4) };
     let after = signed(applied.revision)?;
     let (limit, bytes) = (
         i64::from(options.batch_revisions.max(1)),
@@ -128,7 +145,11 @@ async fn next(pool: &Pool, options: &Options, environment: EnvironmentId, applie
             ];
             // The answer must begin as quickly as any other; only the rest of a large revision may take its time.
             let begun = async {
-                let mut rows = Box::pin(client.query_typed_raw(sql, parameters).await?);
+                let mut rows = Box::pin(
+                    client
+                        .query_typed_raw(sql, parameters.into_iter().take(parameters_of_it))
+                        .await?,
+                );
                 let first = rows.try_next().await?;
                 Ok::<_, Error>((first, rows))
             };

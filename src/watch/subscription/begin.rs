@@ -70,7 +70,7 @@ impl Subscription {
         } else {
             self.progress = Progress::Answering(Box::new(batch), certain_at);
         }
-        Some(Message::Answers(part))
+        Some(Message::Answers(Box::new(part)))
     }
 
     /// The client holds the answers of a state of some age.
@@ -87,10 +87,16 @@ impl Subscription {
 
     fn step(&mut self, answer: Answer, held: u64, state: &State, certain_at: Certainty) -> Result<Message, End> {
         let commit = Arc::clone(&state.commit);
-        let (intent, from_revision, step) = match answer {
-            Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
-            Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
-            Answer::None => (Intent::None, held, Step::none(commit)),
+        let (intent, from_revision, step, encoded) = match answer {
+            Answer::Snapshot(reason) => {
+                let step = Step::snapshot(state.items.clone(), commit);
+                (Intent::Snapshot(reason), 0, step, None)
+            }
+            Answer::Delta(merged) => {
+                let step = Step::delta(merged.changes, commit);
+                (Intent::Delta, held, step, Some(merged.begin))
+            }
+            Answer::None => (Intent::None, held, Step::none(commit), None),
             // Ahead even of what it just waited for.
             Answer::Ahead => return Err(End::Unreachable),
         };
@@ -101,6 +107,7 @@ impl Subscription {
             to_revision: state.head.revision,
             item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
             stream: self.id,
+            encoded,
         };
         self.progress = Progress::Stepping(step, certain_at);
         Ok(Message::Begin(begin))

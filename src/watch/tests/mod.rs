@@ -75,8 +75,8 @@ fn hear_all(client: &mut Client, stream: &mut Subscription) -> Vec<Begin> {
     let mut begins = Vec::new();
     while let Some(message) = now(stream) {
         let message = message.expect("the stream goes on");
-        if let Message::Begin(begin) = message {
-            begins.push(begin);
+        if let Message::Begin(begin) = &message {
+            begins.push(begin.clone());
         }
         client.hear(message);
     }

@@ -144,6 +144,23 @@ fn another_history_is_read_whole_and_without_recent_revisions_once() {
     assert_eq!((wish.applied, wish.recent), (Some(at(3)), true));
 }
 
+#[test]
+fn the_revision_that_follows_is_read_alone_if_nothing_newer_is_known_of() {
+    let single = |environments: &mut Environments| environments.start().unwrap().single;
+    let mut environments = sent(5);
+    environments.hint(ONE, 6);
+    assert!(single(&mut environments));
+    environments.finish(ONE, Finished::Advanced { to: at(6), more: true });
+    assert!(!single(&mut environments));
+    environments.finish(ONE, Finished::Current);
+    environments.hint(ONE, 7);
+    environments.hint(ONE, 8);
+    assert!(!single(&mut environments));
+    let mut unread = Environments::default();
+    unread.hint(ONE, 1);
+    assert!(!single(&mut unread));
+}
+
 proptest! {
     /// Whatever is hinted, polled and read in whatever order, the environment ends where the origin stands, and what was read
     /// one by one has neither gaps nor doubles.
