@@ -21,7 +21,8 @@ pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyh
     let Some(sidecar) = unless_stopped(stop, starting).await? else {
         return Ok(());
     };
-    tracing::info!(address = %sidecar.address(), %upstream, "listening");
+    let metrics = sidecar.metrics_address().map(tracing::field::display);
+    tracing::info!(address = %sidecar.address(), metrics, %upstream, "listening");
     tokio::select! {
         () = stop.cancelled() => {}
         () = sidecar.failed() => {}
@@ -38,6 +39,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         callers,
         anonymous,
         listen,
+        metrics_listen,
         state_file,
         staleness,
         worker_threads,
@@ -55,6 +57,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Listen::Tcp(address) => Address::Tcp(address),
             Listen::Unix { path, mode } => Address::Unix { path, mode },
         },
+        metrics: metrics_listen,
         upstream: Options {
             endpoint: upstream,
             key: key.into(),

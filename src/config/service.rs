@@ -64,6 +64,8 @@ pub struct Service {
     pub openid: Option<Expectations>,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it serves metrics. `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
@@ -125,6 +127,11 @@ const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
 );
 const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
+pub(super) const METRICS_LISTEN: Setting = Setting::value(
+    "metrics-listen",
+    "ADDRESS",
+    "The address and port to serve metrics on, at /metrics over plain HTTP to everyone who reaches it; without it nowhere",
+);
 pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
     "COUNT",
@@ -176,6 +183,7 @@ pub(super) const SERVE: &[Setting] = &[
     openid::ROLES_CLAIM,
     openid::ROLES,
     SERVE_LISTEN,
+    METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     SERVE_GRACE,
@@ -197,6 +205,7 @@ pub(super) const DEV: &[Setting] = &[
     openid::ROLES_CLAIM,
     openid::ROLES,
     DEV_LISTEN,
+    METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     DEV_GRACE,
@@ -327,6 +336,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let sign_up = reader.switch(SIGN_UP);
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
+    let metrics_listen = metrics_listen(reader, listen.ok());
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let streams = streams(reader);
@@ -336,11 +346,30 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         sign_up: sign_up?,
         openid: openid?,
         listen: listen?,
+        metrics_listen: metrics_listen?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         streams: streams?,
         shutdown: shutdown?,
     })
+}
+
+/// Where metrics are served, which cannot be where everything else is. `listen`: where that is, if it is a port.
+pub(super) fn metrics_listen(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Result<Option<SocketAddr>, Noted> {
+    let Some(metrics) = reader.optional(METRICS_LISTEN, values::address)? else {
+        return Ok(None);
+    };
+    if listen.is_some_and(|listen| overlap(listen, metrics)) {
+        let description = "takes the port of --listen: metrics are served on one of their own";
+        return Err(reader.refuse(METRICS_LISTEN.argument(), description));
+    }
+    Ok(Some(metrics))
+}
+
+/// Whether two listeners would take the same port. Port 0 is any free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same_host && one.port() == other.port() && one.port() != 0
 }
 
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {

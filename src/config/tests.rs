@@ -58,6 +58,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         sign_up,
         openid,
         listen,
+        metrics_listen,
         worker_threads: _,
         database_pool_size,
         streams,
@@ -65,6 +66,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
+    assert_eq!(metrics_listen, None);
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
@@ -88,6 +90,7 @@ fn every_option_has_a_variable() {
         ("HALYARD_OIDC_ROLES_CLAIM", "realm_access.roles"),
         ("HALYARD_OIDC_ROLES", "ops=administrator"),
         ("HALYARD_LISTEN", "[::1]:1"),
+        ("HALYARD_METRICS_LISTEN", "[::1]:2"),
         ("HALYARD_WORKER_THREADS", "3"),
         ("HALYARD_DATABASE_POOL_SIZE", "4"),
         ("HALYARD_SHUTDOWN_GRACE", "6s"),
@@ -113,6 +116,7 @@ fn every_option_has_a_variable() {
     assert_eq!(openid.roles_claim, ClaimPath::new("realm_access.roles").unwrap());
     assert_eq!(openid.roles, RoleMap::parse("ops=administrator").unwrap());
     assert_eq!(serve.service.listen.to_string(), "[::1]:1");
+    assert_eq!(serve.service.metrics_listen.unwrap().to_string(), "[::1]:2");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
     assert_eq!(serve.service.shutdown.grace, Duration::from_secs(6));
@@ -160,6 +164,29 @@ fn everything_that_is_wrong_about_an_issuer_is_said_at_once() {
         "--oidc-roles-claim is not",
     ];
     refused(&wrong, &[("HALYARD_SIGNING_KEY", KEY)], &expected);
+}
+
+#[test]
+fn metrics_have_a_port_of_their_own() {
+    let variables = [("HALYARD_SIGNING_KEY", KEY)];
+    let with = |listen: &str, metrics: &str| format!("{SERVE} --listen {listen} --metrics-listen {metrics}");
+    for (listen, metrics) in [
+        ("0.0.0.0:7", "127.0.0.1:8"),
+        ("127.0.0.1:7", "127.0.0.2:7"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+    ] {
+        let service = serve(&with(listen, metrics), &variables).service;
+        assert_eq!(service.metrics_listen.unwrap().to_string(), metrics);
+    }
+    for (listen, metrics) in [
+        ("0.0.0.0:7", "127.0.0.1:7"),
+        ("127.0.0.1:7", "127.0.0.1:7"),
+        ("127.0.0.1:7", "[::]:7"),
+    ] {
+        refused(&with(listen, metrics), &variables, &["--metrics-listen takes the port"]);
+    }
+    let both = ["--listen is not", "--metrics-listen is not"];
+    refused(&with("here", "there"), &variables, &both);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::age::Age;
+use super::counts::Counts;
 use super::environment::{Environment, Refusal};
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
@@ -181,6 +182,21 @@ impl Hub {
         self.wake_all();
     }
 
+    /// Whether a shutdown has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining_since().is_some()
+    }
+
+    /// How many environments this replica holds.
+    pub fn environments(&self) -> usize {
+        self.environments.load().len()
+    }
+
+    /// What has been counted of the streams and of what they follow.
+    pub fn counts(&self) -> &Counts {
+        &self.open.counts
+    }
+
     /// How many streams there are.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
@@ -206,8 +222,10 @@ impl Hub {
         request: Request<'_>,
         client: Client,
     ) -> Result<Stream, Refused> {
-        let subscription = self.subscribe(environment, request)?;
-        self.open.open(environment, subscription, client, &self.options)
+        let subscription = self.subscribe(environment, request);
+        let opened =
+            subscription.and_then(|subscription| self.open.open(environment, subscription, client, &self.options));
+        opened.inspect_err(|refused| self.counts().refuse(*refused))
     }
 
     /// Takes away streams that are stuck until cancelled. See [`Options::stall`].
@@ -312,6 +330,11 @@ impl Hub {
                     "the source went back; streams of the environment end and ask it again"
                 );
             }
+            // Of another history everything is old, and nothing late.
+            let is_newer = state.identity == previous.identity && state.head.revision > previous.head.revision;
+            if is_newer {
+                self.counts().applied.observe(head.committed_at);
+            }
             environment.publish(state);
             // Only now: until the new state is there, the old one is not what the source confirms.
             environment.accept();
@@ -342,7 +365,10 @@ impl Hub {
             Err(Discontinuous)
         };
         match next {
-            Ok(state) => environment.publish(state),
+            Ok(state) => {
+                self.counts().applied.observe(state.head.committed_at);
+                environment.publish(state);
+            }
             Err(error) => {
                 if environment.refuse(self.confirmed().at) == Refusal::First {
                     tracing::error!(

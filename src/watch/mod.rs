@@ -15,6 +15,7 @@
 //! | `request`, `subscription`, `step`, `credential` | a stream |
 //! | `open` | the streams that there are, and those that got stuck |
 //! | `propagation` | how far the streams have come |
+//! | `counts`, `latency` | what is counted of all that |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -27,10 +28,12 @@ mod age;
 mod ahead;
 mod answers;
 mod connect;
+mod counts;
 mod credential;
 mod environment;
 mod hub;
 mod item;
+mod latency;
 mod malformed;
 mod message;
 mod open;
@@ -50,10 +53,12 @@ mod token;
 
 pub use age::Age;
 pub use answers::{Part, Question};
+pub use counts::{Begun, Counts, EndedStreams, Kinds, RefusedStreams, Snapshots};
 pub use credential::StillValid;
 pub use environment::{Environment, NotReached};
 pub use hub::{Hub, Status};
 pub use item::{Change, Deletion, Encoded, Item};
+pub use latency::{BOUNDS as LATENCY_BOUNDS, Distribution, Latency, Sharded};
 pub use message::{
     Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
 };

@@ -13,11 +13,11 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::message::{Message, StreamId};
+use super::counts::{Counts, Kind};
+use super::message::{Commit, GoodbyeReason, Message, StreamId};
 use super::options::Options;
 use super::request::{End, Refused};
 use super::subscription::Subscription;
-use super::token::Token;
 use crate::domain::change::EnvironmentId;
 use crate::domain::propagation::Order;
 
@@ -44,6 +44,7 @@ pub(super) struct Shell {
     pub(super) environment: EnvironmentId,
     pub(super) client: Client,
     pub(super) opened_at: Timestamp,
+    kind: Kind,
     inner: Mutex<Inner>,
 }
 
@@ -51,6 +52,8 @@ struct Inner {
     /// `None`: it has ended.
     subscription: Option<Box<Subscription>>,
     end: End,
+    /// `Some`: it has said Goodbye.
+    goodbye: Option<GoodbyeReason>,
     /// Since when the transport has not come back for more. `None`: it waits for us.
     offered_at: Option<Instant>,
     sent: Order,
@@ -78,7 +81,10 @@ pub(super) struct Standing {
 
 /// The streams that there are.
 #[derive(Default)]
-pub(super) struct OpenStreams(Mutex<Table>);
+pub(super) struct OpenStreams {
+    table: Mutex<Table>,
+    pub(super) counts: Counts,
+}
 
 #[derive(Default)]
 struct Table {
@@ -97,6 +103,7 @@ impl Stream {
     ///
     /// The credential is checked each time, so hand a message to the transport before asking for the next.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        let (counts, kind) = (&self.all.counts, self.shell.kind);
         let mut inner = self.shell.lock();
         let Some(subscription) = &mut inner.subscription else {
             return Poll::Ready(Err(inner.end));
@@ -105,11 +112,18 @@ impl Stream {
         inner.offered_at = polled.is_ready().then(Instant::now);
         match &polled {
             Poll::Ready(Ok(message)) => {
-                if let Some(position) = completes(message) {
-                    inner.sent = position.order();
+                if let Message::Goodbye(goodbye) = message {
+                    inner.goodbye = Some(goodbye.reason);
+                }
+                if let Some(commit) = completes(message) {
+                    let (before, now) = (inner.sent, commit.position.order());
+                    if before.0 == now.0 && before.1 < now.1 {
+                        counts.sent.observe(commit.committed_at);
+                    }
+                    inner.sent = now;
                 }
             }
-            Poll::Ready(Err(end)) => inner.finish(*end),
+            Poll::Ready(Err(end)) => inner.finish(*end, kind, counts),
             Poll::Pending => {}
         }
         polled
@@ -117,10 +131,10 @@ impl Stream {
 }
 
 /// Where the client stands when it has applied the message, if that completes something.
-fn completes(message: &Message) -> Option<&Token> {
+fn completes(message: &Message) -> Option<&Commit> {
     match message {
-        Message::Commit(commit) => Some(&commit.position),
-        Message::Answers(part) if part.resume_token.is_some() => Some(&part.state.commit.position),
+        Message::Commit(commit) => Some(commit),
+        Message::Answers(part) if part.resume_token.is_some() => Some(&part.state.commit),
         Message::Begin(_) | Message::Item(_) | Message::Answers(_) | Message::Heartbeat(_) | Message::Goodbye(_) => {
             None
         }
@@ -131,13 +145,16 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.all.forget(&self.shell);
         // Whoever looks at the streams just now may keep the shell a moment longer.
-        self.shell.lock().finish(End::Finished);
+        self.shell
+            .lock()
+            .finish(End::Finished, self.shell.kind, &self.all.counts);
     }
 }
 
 impl Inner {
-    fn finish(&mut self, end: End) {
+    fn finish(&mut self, end: End, kind: Kind, counts: &Counts) {
         if self.subscription.take().is_some() {
+            counts.end(kind, end, self.goodbye);
             self.end = end;
             self.offered_at = None;
         }
@@ -199,6 +216,7 @@ impl OpenStreams {
         client: Client,
         limits: &Options,
     ) -> Result<Stream, Refused> {
+        let kind = subscription.kind();
         let mut table = self.lock();
         if table.shells.len() >= limits.streams {
             return Err(Refused::TooMany);
@@ -213,15 +231,18 @@ impl OpenStreams {
             environment,
             client,
             opened_at: Timestamp::now(),
+            kind,
             inner: Mutex::new(Inner {
                 subscription: Some(Box::new(subscription)),
                 end: End::Finished,
+                goodbye: None,
                 offered_at: Some(Instant::now()),
                 sent: (0, 0),
                 acknowledged: None,
             }),
         });
         table.shells.insert(shell.id, Arc::clone(&shell));
+        self.counts.open(kind);
         let all = Arc::clone(self);
         Ok(Stream { shell, all })
     }
@@ -253,7 +274,7 @@ impl OpenStreams {
             let mut inner = shell.lock();
             let stalled = inner.offered_at.is_some_and(|at| now.duration_since(at) >= longest);
             if stalled {
-                inner.finish(End::Stalled);
+                inner.finish(End::Stalled, shell.kind, &self.counts);
             }
             stalled
         };
@@ -261,6 +282,6 @@ impl OpenStreams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::ahead::{self, Settled};
 use super::answers::{Batch, Follow};
 use super::connect::{self, Answer};
+use super::counts::Kind;
 use super::credential::Credential;
 use super::environment::Environment;
 use super::hub::{Hub, Registration};
@@ -115,6 +116,11 @@ impl Subscription {
     /// Names the stream.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// What it tells.
+    pub(super) fn kind(&self) -> Kind {
+        self.follow.as_ref().map_or(Kind::Items, |_| Kind::Answers)
     }
 
     /// What the client holds once it has applied all that was said, as generation and revision. `None`: it is in the middle of

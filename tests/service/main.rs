@@ -41,6 +41,7 @@ mod lists;
 mod machines;
 mod matrix;
 mod members;
+mod metrics;
 mod openid;
 mod outage;
 mod playground;

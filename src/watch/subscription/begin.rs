@@ -31,13 +31,13 @@ impl Subscription {
             Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion => 0,
         };
         match &self.follow {
-            None => self.step(answer, held, state, certain_at).map(Some),
+            None => self.step(hub, answer, held, state, certain_at).map(Some),
             // Ahead even of what it just waited for.
             Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
             Some(follow) => {
                 let age = follow.age_at(hub);
                 let batch = follow.batch(&answer, held, (state, &age), self.id);
-                Ok(self.send(batch, (state, age), certain_at))
+                Ok(self.send(hub, batch, (state, age), certain_at))
             }
         }
     }
@@ -50,12 +50,13 @@ impl Subscription {
             return None;
         }
         let batch = follow.batch(&Answer::None, state.head.revision, (state, &age), self.id);
-        self.send(batch, (state, age), certain_at)
+        self.send(hub, batch, (state, age), certain_at)
     }
 
     /// Sends the first part of what leads to a state.
     fn send(
         &mut self,
+        hub: &Hub,
         batch: Option<Batch>,
         (state, age): (&Arc<State>, Age),
         certain_at: Certainty,
@@ -65,6 +66,7 @@ impl Subscription {
             return None;
         };
         let part = batch.next_part();
+        hub.counts().begin(part.intent);
         if part.resume_token.is_some() {
             self.arrive((Arc::clone(state), age), certain_at, true);
         } else {
@@ -85,7 +87,14 @@ impl Subscription {
         }
     }
 
-    fn step(&mut self, answer: Answer, held: u64, state: &State, certain_at: Certainty) -> Result<Message, End> {
+    fn step(
+        &mut self,
+        hub: &Hub,
+        answer: Answer,
+        held: u64,
+        state: &State,
+        certain_at: Certainty,
+    ) -> Result<Message, End> {
         let commit = Arc::clone(&state.commit);
         let (intent, from_revision, step) = match answer {
             Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
@@ -102,6 +111,7 @@ impl Subscription {
             item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
             stream: self.id,
         };
+        hub.counts().begin(intent);
         self.progress = Progress::Stepping(step, certain_at);
         Ok(Message::Begin(begin))
     }
