@@ -68,6 +68,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             Streams {
                 heartbeat,
                 rotation,
+                snapshot_bytes,
                 most,
                 most_of_key,
             },
@@ -83,6 +84,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         watch: watch::Options {
             heartbeat,
             rotation,
+            snapshot_bytes: snapshot_bytes.get(),
             drain_window,
             streams: most.get(),
             key_streams: most_of_key.get(),

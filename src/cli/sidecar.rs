@@ -47,6 +47,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Streams {
                 heartbeat,
                 rotation,
+                snapshot_bytes,
                 most,
                 most_of_key,
             },
@@ -73,6 +74,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         watch: watch::Options {
             heartbeat,
             rotation,
+            snapshot_bytes: snapshot_bytes.get(),
             streams: most.get(),
             key_streams: most_of_key.get(),
             drain_window,

@@ -83,6 +83,8 @@ pub struct Streams {
     pub heartbeat: Duration,
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
+    /// How many bytes of snapshots may be on their way at a time.
+    pub snapshot_bytes: NonZeroUsize,
     /// How many may be open.
     pub most: NonZeroUsize,
     /// How many of them one environment key may have opened.
@@ -162,6 +164,12 @@ pub(super) const STREAM_ROTATION: Setting = Setting::value(
 )
 .default("30m");
 
+pub(super) const MAX_SNAPSHOT_BYTES: Setting = Setting::value(
+    "max-snapshot-bytes",
+    "BYTES",
+    "How many bytes of whole states may be on their way to streams at a time; other streams wait for their turn",
+)
+.default("134217728");
 pub(super) const MAX_STREAMS: Setting =
     Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
 pub(super) const MAX_KEY_STREAMS: Setting = Setting::value(
@@ -190,6 +198,7 @@ pub(super) const SERVE: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -212,6 +221,7 @@ pub(super) const DEV: &[Setting] = &[
     DEV_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -225,6 +235,7 @@ const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
 const MOST_STREAMS: usize = 10_000_000;
+const MOST_SNAPSHOT_BYTES: usize = u32::MAX as usize;
 const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
@@ -383,11 +394,13 @@ pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
         values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
     );
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
+    let snapshot_bytes = reader.required(MAX_SNAPSHOT_BYTES, values::count(MOST_SNAPSHOT_BYTES));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
     Ok(Streams {
         heartbeat: heartbeat?,
         rotation: rotation?,
+        snapshot_bytes: snapshot_bytes?,
         most: most?,
         most_of_key: most_of_key?,
     })

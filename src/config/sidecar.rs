@@ -11,8 +11,8 @@ use http::Uri;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
-    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE, STREAM_ROTATION, Shutdown,
-    Streams, WORKER_THREADS,
+    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_SNAPSHOT_BYTES, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE,
+    STREAM_ROTATION, Shutdown, Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
 use super::values;
@@ -113,6 +113,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];

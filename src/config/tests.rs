@@ -70,6 +70,10 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
+    assert_eq!(
+        streams.snapshot_bytes.get(),
+        crate::watch::Options::default().snapshot_bytes
+    );
     let most = (streams.most.get(), streams.most_of_key.get());
     assert_eq!(most, (limits::STREAMS, limits::KEY_STREAMS));
     assert_eq!(shutdown.grace, Duration::from_secs(30));
@@ -97,6 +101,7 @@ fn every_option_has_a_variable() {
         ("HALYARD_DRAIN_WINDOW", "5s"),
         ("HALYARD_HEARTBEAT", "2s"),
         ("HALYARD_STREAM_ROTATION", "7m"),
+        ("HALYARD_MAX_SNAPSHOT_BYTES", "65536"),
         ("HALYARD_MAX_STREAMS", "9"),
         ("HALYARD_MAX_KEY_STREAMS", "8"),
         ("HALYARD_LOG", "debug"),
@@ -123,6 +128,7 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));
     assert_eq!(serve.service.streams.heartbeat, Duration::from_secs(2));
     assert_eq!(serve.service.streams.rotation, Duration::from_mins(7));
+    assert_eq!(serve.service.streams.snapshot_bytes.get(), 65_536);
     assert_eq!(serve.service.streams.most.get(), 9);
     assert_eq!(serve.service.streams.most_of_key.get(), 8);
     let log = read("serve", &variables).unwrap().log;

@@ -167,6 +167,7 @@ impl Server {
         let hub = Hub::new(feed.clone(), watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+        tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {

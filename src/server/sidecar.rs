@@ -95,6 +95,7 @@ impl Sidecar {
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("age", hub.clone().tell_age(tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+        tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {

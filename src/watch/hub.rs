@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::age::Age;
 use super::counts::Counts;
 use super::environment::{Environment, Refusal};
+use super::gate::Gate;
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
 use super::propagation::Elsewhere;
@@ -47,6 +48,7 @@ pub struct Hub {
     draining_since: OnceLock<Instant>,
     streams: AtomicUsize,
     open: Arc<OpenStreams>,
+    gate: Arc<Gate>,
     elsewhere: Elsewhere,
     /// The age that streams were last told to look at.
     age_told: Mutex<Age>,
@@ -73,6 +75,7 @@ impl Hub {
     pub fn new(source: Arc<dyn Source>, options: Options) -> Arc<Self> {
         Arc::new(Self {
             source,
+            gate: Gate::new(options.snapshot_bytes),
             options,
             identity: ArcSwapOption::empty(),
             environments: ArcSwap::default(),
@@ -238,6 +241,22 @@ impl Hub {
                 tracing::info!(streams, "clients did not read for too long; their streams have ended");
             }
         }
+    }
+
+    /// Lets others come before streams whose clients do not read their snapshots, until cancelled. See
+    /// [`Options::snapshot_patience`].
+    pub async fn take_turns(self: Arc<Self>, cancel: CancellationToken) {
+        let patience = self.options.snapshot_patience;
+        let mut rounds = interval((patience / 10).max(SHORTEST_ROUND));
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(rounds.tick()).await.is_some() {
+            self.gate.take_back(patience);
+        }
+    }
+
+    /// Where streams wait for their snapshots.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// How old what is held is, as far as that makes a difference to an answer.

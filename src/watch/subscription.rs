@@ -25,6 +25,7 @@ use super::connect::{self, Answer};
 use super::counts::Kind;
 use super::credential::Credential;
 use super::environment::Environment;
+use super::gate::Turn;
 use super::hub::{Hub, Registration};
 use super::message::{Commit, Goodbye, GoodbyeReason, Message, Reason, StreamId};
 use super::options::{around, up_to};
@@ -47,6 +48,8 @@ pub struct Subscription {
     /// `None`: it tells items.
     follow: Option<Box<Follow>>,
     progress: Progress,
+    /// `Some`: it waits for its turn to be sent a snapshot, or to go on with one.
+    turn: Option<Turn>,
     wake: WatchStream<()>,
     timer: Option<Pin<Box<Sleep>>>,
     heartbeat: Duration,
@@ -60,6 +63,8 @@ enum Progress {
     Connecting(Box<Shown>),
     /// The client is ahead of us.
     CatchingUp(Box<Token>, ReusableBoxFuture<'static, Settled>),
+    /// The client is ahead of us, and wrong.
+    Diverged(Box<Token>),
     /// A step is being sent.
     Stepping(Step, Certainty),
     /// A batch of answers is being sent.
@@ -102,6 +107,7 @@ impl Subscription {
             id: StreamId(fastrand::u64(..)),
             follow,
             progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
+            turn: None,
             wake: WatchStream::from_changes(environment.changes()),
             timer: None,
             heartbeat,
@@ -130,6 +136,7 @@ impl Subscription {
             Progress::Between(cursor) => Some(cursor.commit.position.order()),
             Progress::Connecting(_)
             | Progress::CatchingUp(..)
+            | Progress::Diverged(_)
             | Progress::Stepping(..)
             | Progress::Answering(..)
             | Progress::Ended(_) => None,
@@ -151,7 +158,7 @@ impl Subscription {
         let message = self.poll_with(registration.hub(), cx);
         if let Poll::Ready(Err(end)) = message {
             self.progress = Progress::Ended(end);
-            self.timer = None;
+            (self.turn, self.timer) = (None, None);
         } else {
             self.registration = Some(registration);
         }
@@ -163,6 +170,7 @@ impl Subscription {
             Progress::Ended(end) => end,
             Progress::Connecting(_)
             | Progress::CatchingUp(..)
+            | Progress::Diverged(_)
             | Progress::Stepping(..)
             | Progress::Answering(..)
             | Progress::Between(_) => End::Finished,
@@ -171,9 +179,11 @@ impl Subscription {
 
     fn poll_with(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
         loop {
+            self.notice_lost_turn();
             // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
-            // there is always something to say, and nothing to wait for.
-            if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
+            // there is always something to say, and nothing to wait for but a turn.
+            let within = matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..));
+            if !within || self.turn.is_some() {
                 while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
             }
             // The keys of an environment go with it: its end is the better reason of the two.
@@ -196,6 +206,13 @@ impl Subscription {
         match &mut self.progress {
             Progress::Ended(end) => Err(*end),
             Progress::Stepping(step, certain_at) => {
+                if let Some(turn) = &mut self.turn {
+                    let Poll::Ready(permit) = turn.poll(cx) else {
+                        return Ok(None);
+                    };
+                    self.turn = None;
+                    step.go_on(permit);
+                }
                 if let Some(change) = step.next_change() {
                     return Ok(Some(Message::Item(change)));
                 }
@@ -226,11 +243,15 @@ impl Subscription {
                     return Ok(None);
                 };
                 let token = **token;
-                self.settle(hub, settled, token)
+                self.settle(hub, settled, token, cx)
+            }
+            Progress::Diverged(token) => {
+                let token = **token;
+                self.settle(hub, Settled::Diverged, token, cx)
             }
             Progress::Between(cursor) => {
                 let cursor = cursor.clone();
-                self.between(hub, cursor)
+                self.between(hub, cursor, cx)
             }
         }
     }
@@ -244,27 +265,41 @@ impl Subscription {
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
-            (answer, shown) => self.begin(hub, answer, shown, &state, certain_at),
+            (answer, shown) => self.begin((hub, cx), answer, shown, &state, certain_at),
         }
     }
 
-    fn settle(&mut self, hub: &Hub, settled: Settled, token: Token) -> Result<Option<Message>, End> {
+    fn settle(
+        &mut self,
+        hub: &Arc<Hub>,
+        settled: Settled,
+        token: Token,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Message>, End> {
         let (certain_at, state) = self.look(hub);
         let shown = Shown::Token(token);
+        // Should it have to wait for its turn, it is not asked again what has been settled.
         match settled {
-            Settled::CaughtUp => self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at),
-            Settled::Diverged => self.begin(hub, Answer::Snapshot(Reason::Diverged), &shown, &state, certain_at),
+            Settled::CaughtUp => {
+                self.progress = Progress::Connecting(Box::new(shown));
+                let answer = connect::decide(&shown, &state);
+                self.begin((hub, cx), answer, &shown, &state, certain_at)
+            }
+            Settled::Diverged => {
+                self.progress = Progress::Diverged(Box::new(token));
+                let answer = Answer::Snapshot(Reason::Diverged);
+                self.begin((hub, cx), answer, &shown, &state, certain_at)
+            }
             Settled::Gone => Err(End::EnvironmentGone),
             Settled::Unknown => Err(End::Unreachable),
         }
     }
 
     /// Looks for the next thing to say when the client stands at a Commit.
-    fn between(&mut self, hub: &Hub, mut cursor: Cursor) -> Result<Option<Message>, End> {
+    fn between(&mut self, hub: &Arc<Hub>, mut cursor: Cursor, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
         let now = Instant::now();
-        self.notice_drain(hub);
-        if now >= self.goodbye_at {
-            return Ok(Some(self.goodbye(hub)));
+        if let Some(goodbye) = self.goodbye_if_due(hub, now) {
+            return Ok(Some(goodbye));
         }
         let (certain_at, state) = self.look(hub);
         let (here, there) = (&cursor.commit.position, &state.commit.position);
@@ -275,8 +310,8 @@ impl Subscription {
         if current {
             cursor.certain_at = certain_at;
         }
-        // A stream that never catches up still has its heartbeats: behind each step, one that is due.
-        if now >= self.heartbeat_at && (current || cursor.fresh) {
+        // A stream that never catches up still has its heartbeats: behind each step, one that is due. So has one that waits.
+        if now >= self.heartbeat_at && (current || cursor.fresh || self.turn.is_some()) {
             self.heartbeat_at = now + around(self.heartbeat, HEARTBEAT_JITTER);
             cursor.fresh = false;
             let heartbeat = self.heartbeat(&cursor, hub.confirmed().quality, now);
@@ -291,7 +326,7 @@ impl Subscription {
             return Err(End::Unreachable);
         }
         let shown = Shown::Token(*here);
-        self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at)
+        self.begin((hub, cx), connect::decide(&shown, &state), &shown, &state, certain_at)
     }
 
     /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
@@ -310,8 +345,15 @@ impl Subscription {
         }
     }
 
+    /// Says Goodbye if it is time to.
+    fn goodbye_if_due(&mut self, hub: &Hub, now: Instant) -> Option<Message> {
+        self.notice_drain(hub);
+        (now >= self.goodbye_at).then(|| self.goodbye(hub))
+    }
+
     fn goodbye(&mut self, hub: &Hub) -> Message {
         self.progress = Progress::Ended(End::Finished);
+        self.turn = None;
         let longest = match self.goodbye_reason {
             GoodbyeReason::Draining => hub.options().drain_window,
             GoodbyeReason::Rotated => hub.options().rotation_pause,
@@ -322,12 +364,23 @@ impl Subscription {
         })
     }
 
+    /// Waits again if others have come before, because the transport had not come back for long.
+    fn notice_lost_turn(&mut self) {
+        if let Progress::Stepping(step, _) = &self.progress
+            && self.turn.is_none()
+        {
+            self.turn = step.come_back();
+        }
+    }
+
     /// Ready when the next thing is due that happens by itself.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = match self.progress {
             Progress::Between(_) => Some(self.heartbeat_at.min(self.goodbye_at)),
+            Progress::Connecting(_) | Progress::Diverged(_) if self.turn.is_some() => Some(self.goodbye_at),
             Progress::Connecting(_)
             | Progress::CatchingUp(..)
+            | Progress::Diverged(_)
             | Progress::Stepping(..)
             | Progress::Answering(..)
             | Progress::Ended(_) => None,

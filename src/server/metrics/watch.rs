@@ -9,7 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::families::{Families, Family, count, read};
-use crate::watch::{Begun, Counts, EndedStreams, Hub, Kinds, Quality, RefusedStreams, Snapshots, Status};
+use crate::watch::{Begun, Counts, EndedStreams, Gate, Hub, Kinds, Quality, RefusedStreams, Snapshots, Status};
 
 const STALENESS: Family<'_> = Family {
     name: "source_staleness",
@@ -63,13 +63,14 @@ impl Collector for Numbers {
             held.into(),
         )?;
         source(&mut families, hub.status())?;
-        streams(&mut families, hub.counts())
+        streams(&mut families, hub.counts())?;
+        snapshots(&mut families, hub.gate())
     }
 }
 
 fn source(families: &mut Families<'_>, status: Status) -> fmt::Result {
     let Status { quality, staleness } = status;
-    let states = [
+    let qualities = [
         ("live", Quality::Live),
         ("polling", Quality::Polling),
         ("disconnected", Quality::Disconnected),
@@ -80,7 +81,7 @@ fn source(families: &mut Families<'_>, status: Status) -> fmt::Result {
             "1 for how this replica learns of changes now, 0 for the other ways",
         ),
         "state",
-        &states.map(|(name, state)| (name, u64::from(state == quality))),
+        &qualities.map(|(name, state)| (name, u64::from(state == quality))),
     )?;
     families.gauge(
         STALENESS,
@@ -163,6 +164,41 @@ fn streams(families: &mut Families<'_>, counts: &Counts) -> fmt::Result {
     )?;
     families.histogram(APPLIED, &applied.read())?;
     families.histogram(SENT, &sent.read())
+}
+
+fn snapshots(families: &mut Families<'_>, gate: &Gate) -> fmt::Result {
+    let bytes = |name, help| Family {
+        name,
+        help,
+        unit: Some(&Unit::Bytes),
+    };
+    // Up to 4 GiB, which is exact.
+    let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX).into();
+    families.gauge(
+        bytes("snapshot_in_flight", "Snapshots that are being sent, all together"),
+        number(gate.bytes_in_flight()),
+    )?;
+    families.gauge(
+        bytes(
+            "snapshot_limit",
+            "What they may be together, as --max-snapshot-bytes says",
+        ),
+        number(gate.bytes()),
+    )?;
+    families.gauge(
+        count(
+            "snapshots_waiting",
+            "Streams that wait for their turn to be sent a snapshot",
+        ),
+        number(gate.waiting()),
+    )?;
+    families.counter(
+        count(
+            "snapshot_turns_lost",
+            "Times that a stream had to let others come before it because its client did not read",
+        ),
+        gate.taken_back(),
+    )
 }
 
 fn ends(families: &mut Families<'_>, ended: &EndedStreams) -> fmt::Result {
