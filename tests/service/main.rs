@@ -45,6 +45,7 @@ mod metrics;
 mod openid;
 mod outage;
 mod playground;
+mod polling;
 mod prerequisites;
 mod projects;
 mod proofs;
