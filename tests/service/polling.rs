@@ -15,12 +15,11 @@ use crate::support::{Database, Scrape, database, eventually, within};
 
 /// What the next heartbeat says of the server's source.
 async fn source(follower: &mut Follower) -> SourceState {
-    loop {
-        match follower.message().await.unwrap().expect("the stream goes on") {
-            Message::Heartbeat(heartbeat) => return heartbeat.source(),
-            other => panic!("nothing has changed, but: {other:?}"),
-        }
-    }
+    let message = follower.message().await.unwrap().expect("the stream goes on");
+    let Message::Heartbeat(heartbeat) = message else {
+        panic!("nothing has changed, but: {message:?}");
+    };
+    heartbeat.source()
 }
 
 async fn until(follower: &mut Follower, expected: SourceState) {
