@@ -70,10 +70,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
-    assert_eq!(
-        streams.snapshot_bytes.get(),
-        crate::watch::Options::default().snapshot_bytes
-    );
+    assert_eq!(streams.snapshot_bytes.get(), 128 * 1024 * 1024);
     let most = (streams.most.get(), streams.most_of_key.get());
     assert_eq!(most, (limits::STREAMS, limits::KEY_STREAMS));
     assert_eq!(shutdown.grace, Duration::from_secs(30));
