@@ -162,11 +162,10 @@ async fn clients_that_do_not_read_keep_a_reader_waiting_for_a_moment_only() {
     );
     assert!(fixture.hub.gate().taken_back() > 0);
 
-    // Who did not read has lost nothing but its turn.
+    // Who did not read has lost nothing but its turn. A heartbeat may be due behind the Commit.
     let mut said = 0;
     while let Some(message) = now(&mut hogs[0]) {
-        message.unwrap();
-        said += 1;
+        said += usize::from(!matches!(message.unwrap(), Message::Heartbeat(_)));
     }
     assert_eq!(said, 6, "five items and a Commit");
     stop.cancel();
