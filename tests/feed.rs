@@ -6,6 +6,8 @@
 mod cluster;
 #[path = "feed/follower.rs"]
 mod follower;
+#[path = "feed/pooler.rs"]
+mod pooler;
 #[path = "feed/proxy.rs"]
 mod proxy;
 #[path = "feed/world.rs"]
@@ -13,7 +15,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halyard::domain::access::Role;
 use halyard::domain::change::EnvironmentId;
@@ -24,6 +26,7 @@ use tokio_postgres::Config;
 
 use cluster::signal_process;
 use follower::Follower;
+use pooler::Pooler;
 use proxy::Proxy;
 use world::World;
 
@@ -330,6 +333,51 @@ async fn a_path_that_swallows_notifications_is_polled_until_it_carries_them() {
         .until("polling", |seen| seen.quality == Some(Quality::Polling))
         .await;
     assert!(probe_failures(&follower) > failures);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_transaction_pooler_it_polls_until_the_path_is_direct() {
+    let mut world = World::new().await;
+    let environment = world.environment("one").await;
+    let mut pooler = Pooler::before(&world.cluster).await;
+    let options = Options {
+        scan_interval: NEVER,
+        ..quick()
+    };
+    let mut follower = Follower::start_with(pooler.config(), pooler.pool(), options);
+    follower.until("everything", |seen| seen.complete).await;
+    let attempts = |follower: &Follower| count(&follower.feed.counters().disconnects);
+    // It never passes for live, whichever connection of the pooler an attempt meets.
+    while attempts(&follower) < 5 {
+        follower.until_confirmed().await;
+        assert_eq!(follower.seen.quality, Some(Quality::Polling));
+    }
+    assert_eq!(count(&follower.feed.counters().connects), 0);
+    for n in 0..20 {
+        let revision = world.write(environment, &n.to_string()).await;
+        let written_at = Instant::now();
+        // Told as another replica would tell it.
+        world.notify(environment, revision).await;
+        follower.until_at(environment, revision).await;
+        assert!(
+            written_at.elapsed() < 10 * quick().poll_interval,
+            "{:?}",
+            written_at.elapsed()
+        );
+        assert_eq!(follower.seen.quality, Some(Quality::Polling));
+    }
+
+    pooler.step_aside();
+    follower.until("live", |seen| seen.quality == Some(Quality::Live)).await;
+    let heard = |follower: &Follower| count(&follower.feed.counters().notifications);
+    let before = heard(&follower);
+    let revision = world.write(environment, "direct").await;
+    world.notify(environment, revision).await;
+    follower.until_at(environment, revision).await;
+    follower.until_confirmed().await;
+    assert_eq!(heard(&follower), before + 1);
+    assert_eq!(follower.seen.environments[&environment].resets, 1);
+    follower.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,8 @@ pub async fn run(serve: Serve, stop: &CancellationToken) -> anyhow::Result<()> {
         let Some(server) = unless_stopped(stop, starting).await? else {
             return Ok(());
         };
-        tracing::info!(address = %server.address(), "listening");
+        let metrics = server.metrics_address().map(tracing::field::display);
+        tracing::info!(address = %server.address(), metrics, "listening");
         until_stopped(server, stop).await
     };
     let served = served.await;
@@ -60,6 +61,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         sign_up,
         ref openid,
         listen,
+        metrics_listen,
         worker_threads,
         database_pool_size,
         streams:
@@ -67,6 +69,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
                 heartbeat,
                 rotation,
                 stall,
+                snapshot_bytes,
                 most,
                 most_of_key,
             },
@@ -76,12 +79,14 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
     settings.pool_size = database_pool_size.get();
     Options {
         listen,
+        metrics: metrics_listen,
         store: settings,
         feed: store::feed::Options::default(),
         watch: watch::Options {
             heartbeat,
             rotation,
             stall,
+            snapshot_bytes: snapshot_bytes.get(),
             drain_window,
             streams: most.get(),
             key_streams: most_of_key.get(),

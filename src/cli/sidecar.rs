@@ -21,7 +21,8 @@ pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyh
     let Some(sidecar) = unless_stopped(stop, starting).await? else {
         return Ok(());
     };
-    tracing::info!(address = %sidecar.address(), %upstream, "listening");
+    let metrics = sidecar.metrics_address().map(tracing::field::display);
+    tracing::info!(address = %sidecar.address(), metrics, %upstream, "listening");
     tokio::select! {
         () = stop.cancelled() => {}
         () = sidecar.failed() => {}
@@ -38,6 +39,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         callers,
         anonymous,
         listen,
+        metrics_listen,
         state_file,
         staleness,
         worker_threads,
@@ -46,6 +48,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
                 heartbeat,
                 rotation,
                 stall,
+                snapshot_bytes,
                 most,
                 most_of_key,
             },
@@ -56,6 +59,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Listen::Tcp(address) => Address::Tcp(address),
             Listen::Unix { path, mode } => Address::Unix { path, mode },
         },
+        metrics: metrics_listen,
         upstream: Options {
             endpoint: upstream,
             key: key.into(),
@@ -72,6 +76,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             heartbeat,
             rotation,
             stall,
+            snapshot_bytes: snapshot_bytes.get(),
             streams: most.get(),
             key_streams: most_of_key.get(),
             drain_window,

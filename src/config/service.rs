@@ -64,6 +64,8 @@ pub struct Service {
     pub openid: Option<Expectations>,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it serves metrics. `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
@@ -83,6 +85,8 @@ pub struct Streams {
     pub rotation: Duration,
     /// How long a client may leave what it was sent unread before its stream is taken away.
     pub stall: Duration,
+    /// How many bytes of snapshots may be on their way at a time.
+    pub snapshot_bytes: NonZeroUsize,
     /// How many may be open.
     pub most: NonZeroUsize,
     /// How many of them one environment key may have opened.
@@ -127,6 +131,11 @@ const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
 );
 const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
+pub(super) const METRICS_LISTEN: Setting = Setting::value(
+    "metrics-listen",
+    "ADDRESS",
+    "The address and port to serve metrics on, at /metrics over plain HTTP to everyone who reaches it; without it nowhere",
+);
 pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
     "COUNT",
@@ -163,6 +172,12 @@ pub(super) const STREAM_STALL: Setting = Setting::value(
 )
 .default("30s");
 
+pub(super) const MAX_SNAPSHOT_BYTES: Setting = Setting::value(
+    "max-snapshot-bytes",
+    "BYTES",
+    "How many bytes of whole states may be on their way to streams at a time; other streams wait for their turn",
+)
+.default("134217728");
 pub(super) const MAX_STREAMS: Setting =
     Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
 pub(super) const MAX_KEY_STREAMS: Setting = Setting::value(
@@ -184,6 +199,7 @@ pub(super) const SERVE: &[Setting] = &[
     openid::ROLES_CLAIM,
     openid::ROLES,
     SERVE_LISTEN,
+    METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     SERVE_GRACE,
@@ -191,6 +207,7 @@ pub(super) const SERVE: &[Setting] = &[
     HEARTBEAT,
     STREAM_ROTATION,
     STREAM_STALL,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -206,6 +223,7 @@ pub(super) const DEV: &[Setting] = &[
     openid::ROLES_CLAIM,
     openid::ROLES,
     DEV_LISTEN,
+    METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     DEV_GRACE,
@@ -213,6 +231,7 @@ pub(super) const DEV: &[Setting] = &[
     HEARTBEAT,
     STREAM_ROTATION,
     STREAM_STALL,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -226,6 +245,7 @@ const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
 const MOST_STREAMS: usize = 10_000_000;
+const MOST_SNAPSHOT_BYTES: usize = u32::MAX as usize;
 const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
@@ -337,6 +357,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let sign_up = reader.switch(SIGN_UP);
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
+    let metrics_listen = metrics_listen(reader, listen.ok());
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let streams = streams(reader);
@@ -346,11 +367,30 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         sign_up: sign_up?,
         openid: openid?,
         listen: listen?,
+        metrics_listen: metrics_listen?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         streams: streams?,
         shutdown: shutdown?,
     })
+}
+
+/// Where metrics are served, which cannot be where everything else is. `listen`: where that is, if it is a port.
+pub(super) fn metrics_listen(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Result<Option<SocketAddr>, Noted> {
+    let Some(metrics) = reader.optional(METRICS_LISTEN, values::address)? else {
+        return Ok(None);
+    };
+    if listen.is_some_and(|listen| overlap(listen, metrics)) {
+        let description = "takes the port of --listen: metrics are served on one of their own";
+        return Err(reader.refuse(METRICS_LISTEN.argument(), description));
+    }
+    Ok(Some(metrics))
+}
+
+/// Whether two listeners would take the same port. Port 0 is any free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same_host && one.port() == other.port() && one.port() != 0
 }
 
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
@@ -365,12 +405,14 @@ pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
     );
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
     let stall = reader.required(STREAM_STALL, values::duration(Duration::from_secs(1)..=HOUR));
+    let snapshot_bytes = reader.required(MAX_SNAPSHOT_BYTES, values::count(MOST_SNAPSHOT_BYTES));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
     Ok(Streams {
         heartbeat: heartbeat?,
         rotation: rotation?,
         stall: stall?,
+        snapshot_bytes: snapshot_bytes?,
         most: most?,
         most_of_key: most_of_key?,
     })

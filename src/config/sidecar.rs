@@ -11,8 +11,8 @@ use http::Uri;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
-    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_STREAMS, SERVE_DRAIN, SERVE_GRACE, STREAM_ROTATION, STREAM_STALL, Shutdown,
-    Streams, WORKER_THREADS,
+    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_SNAPSHOT_BYTES, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE,
+    STREAM_ROTATION, STREAM_STALL, Shutdown, Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
 use super::values;
@@ -36,6 +36,8 @@ pub struct Sidecar {
     pub anonymous: Option<KeyKind>,
     /// Where it listens.
     pub listen: Listen,
+    /// Where it serves metrics. `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -103,6 +105,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     ANONYMOUS,
     LISTEN,
     SOCKET_MODE,
+    METRICS_LISTEN,
     STATE_FILE,
     MAX_STALENESS,
     WORKER_THREADS,
@@ -111,6 +114,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     HEARTBEAT,
     STREAM_ROTATION,
     STREAM_STALL,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -123,6 +127,11 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let further = client_keys(reader);
     let address = address(reader);
     let anonymous = anonymous(reader, &address);
+    let port = match &address {
+        Ok(Listen::Tcp(address)) => Some(*address),
+        Ok(Listen::Unix { .. }) | Err(Noted) => None,
+    };
+    let metrics_listen = service::metrics_listen(reader, port);
     let listen = listen(reader, address);
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
@@ -141,6 +150,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         callers,
         anonymous: anonymous?,
         listen: listen?,
+        metrics_listen: metrics_listen?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,

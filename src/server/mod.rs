@@ -7,6 +7,7 @@ mod connection;
 mod denials;
 mod ending;
 mod listen;
+mod metrics;
 mod propagation;
 mod sidecar;
 mod uses;
@@ -44,6 +45,7 @@ use crate::upstream;
 use crate::watch::Hub;
 use ending::Ending;
 use listen::Listener;
+use metrics::Metrics;
 use workers::Workers;
 
 pub use listen::Address;
@@ -56,6 +58,8 @@ const HOUSEKEEPING: Duration = Duration::from_hours(1);
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to serve metrics. `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// The database, and how to use it.
     pub store: store::Settings,
     /// How to follow the database.
@@ -110,6 +114,7 @@ pub enum Error {
 /// A running server. Dropping it ends it without ceremony: connections are closed at once. [`Server::stop`] says goodbye.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     hub: Arc<Hub>,
     store: Store,
     accounts: Arc<Accounts>,
@@ -127,6 +132,7 @@ impl Server {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
             listen,
+            metrics,
             store: settings,
             feed,
             watch,
@@ -147,6 +153,7 @@ impl Server {
             Address::Tcp(address) => address,
             Address::Unix { .. } => listen,
         };
+        let metrics = metrics.map(Metrics::bind).transpose()?;
 
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
@@ -157,9 +164,16 @@ impl Server {
         let spawn = |name, task| tasks.spawn(name, task);
         let pool = store::connect::feed_pool(&settings, feed.load_timeout)?;
         let (feed, events) = Feed::start(config, pool, hints, feed, tasks.stop().clone(), spawn);
-        let hub = Hub::new(feed, watch);
+        let hub = Hub::new(feed.clone(), watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+        tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
+
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            let serving = metrics.of_server(hub.clone(), feed, tasks.stop().clone());
+            tasks.spawn("metrics", serving);
+        }
 
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -199,6 +213,7 @@ impl Server {
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {
             address,
+            metrics_address,
             hub,
             store,
             accounts,
@@ -214,6 +229,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves metrics. `None`: nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What it streams from.
@@ -246,6 +266,7 @@ impl Server {
     pub async fn stop(self) -> Result<(), Fault> {
         let Self {
             address: _,
+            metrics_address: _,
             hub,
             store,
             accounts: _,

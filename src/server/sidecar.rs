@@ -1,5 +1,6 @@
 //! The other composition: a server that is fed by another server's Watch, and has neither a database nor administration.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tonic::service::Routes;
 
 use super::ending::Ending;
 use super::listen::Address;
+use super::metrics::Metrics;
 use super::workers::Workers;
 use super::{Error, bind, compressed};
 use crate::domain::limits;
@@ -33,6 +35,8 @@ const SERVICES: [&str; 3] = [
 pub struct Options {
     /// Where to listen.
     pub listen: Address,
+    /// Where to serve metrics. `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Whom to follow, and for whom.
     pub upstream: upstream::Options,
     /// How old the state may be that answers.
@@ -50,6 +54,7 @@ pub struct Options {
 /// A running sidecar. Dropping it ends it without ceremony: connections are closed at once. [`Sidecar::stop`] says goodbye.
 pub struct Sidecar {
     address: Address,
+    metrics_address: Option<SocketAddr>,
     hub: Arc<Hub>,
     upstream: Arc<Upstream>,
     workers: Workers,
@@ -66,6 +71,7 @@ impl Sidecar {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
             listen,
+            metrics,
             upstream,
             staleness,
             watch,
@@ -74,6 +80,7 @@ impl Sidecar {
             grace,
         } = options;
         let (listener, address) = bind(&listen)?;
+        let metrics = metrics.map(Metrics::bind).transpose()?;
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
@@ -88,6 +95,13 @@ impl Sidecar {
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("age", hub.clone().tell_age(tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+        tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
+
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tasks.stop().clone());
+            tasks.spawn("metrics", serving);
+        }
 
         let (reporter, health) = tonic_health::server::health_reporter();
         let services = health::Services::Evaluation;
@@ -100,6 +114,7 @@ impl Sidecar {
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {
             address,
+            metrics_address,
             hub,
             upstream,
             workers,
@@ -114,6 +129,11 @@ impl Sidecar {
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Where it serves metrics. `None`: nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What it streams from.
@@ -140,6 +160,7 @@ impl Sidecar {
     pub async fn stop(self) -> Result<(), Fault> {
         let Self {
             address: _,
+            metrics_address: _,
             hub,
             upstream: _,
             workers,

@@ -14,7 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::age::Age;
+use super::counts::Counts;
 use super::environment::{Environment, Refusal};
+use super::gate::Gate;
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
 use super::propagation::Elsewhere;
@@ -48,6 +50,7 @@ pub struct Hub {
     draining_since: OnceLock<Instant>,
     streams: AtomicUsize,
     open: Arc<OpenStreams>,
+    gate: Arc<Gate>,
     elsewhere: Elsewhere,
     /// The age that streams were last told to look at.
     age_told: Mutex<Age>,
@@ -74,6 +77,7 @@ impl Hub {
     pub fn new(source: Arc<dyn Source>, options: Options) -> Arc<Self> {
         Arc::new(Self {
             source,
+            gate: Gate::new(options.snapshot_bytes),
             options,
             identity: ArcSwapOption::empty(),
             environments: ArcSwap::default(),
@@ -183,6 +187,21 @@ impl Hub {
         self.wake_all();
     }
 
+    /// Whether a shutdown has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining_since().is_some()
+    }
+
+    /// How many environments this replica holds.
+    pub fn environments(&self) -> usize {
+        self.environments.load().len()
+    }
+
+    /// What has been counted of the streams and of what they follow.
+    pub fn counts(&self) -> &Counts {
+        &self.open.counts
+    }
+
     /// How many streams there are.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
@@ -208,8 +227,10 @@ impl Hub {
         request: Request<'_>,
         client: Client,
     ) -> Result<Stream, Refused> {
-        let subscription = self.subscribe(environment, request)?;
-        self.open.open(environment, subscription, client, &self.options)
+        let subscription = self.subscribe(environment, request);
+        let opened =
+            subscription.and_then(|subscription| self.open.open(environment, subscription, client, &self.options));
+        opened.inspect_err(|refused| self.counts().refuse(*refused))
     }
 
     /// Takes away streams that are stuck, or whose credentials have ended while they are, until cancelled. See [`Options::stall`].
@@ -222,6 +243,22 @@ impl Hub {
                 tracing::info!(streams, "clients did not read for too long; their streams have ended");
             }
         }
+    }
+
+    /// Lets others come before streams whose clients do not read their snapshots, until cancelled. See
+    /// [`Options::snapshot_patience`].
+    pub async fn take_turns(self: Arc<Self>, cancel: CancellationToken) {
+        let patience = self.options.snapshot_patience;
+        let mut rounds = interval((patience / 10).max(SHORTEST_ROUND));
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(rounds.tick()).await.is_some() {
+            self.gate.take_back(patience);
+        }
+    }
+
+    /// Where streams wait for their snapshots.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// How old what is held is, as far as that makes a difference to an answer.
@@ -314,6 +351,11 @@ impl Hub {
                     "the source went back; streams of the environment end and ask it again"
                 );
             }
+            // Of another history everything is old, and nothing late.
+            let is_newer = state.identity == previous.identity && state.head.revision > previous.head.revision;
+            if is_newer {
+                self.counts().applied.observe(head.committed_at);
+            }
             environment.publish(state);
             // Only now: until the new state is there, the old one is not what the source confirms.
             environment.accept();
@@ -344,7 +386,10 @@ impl Hub {
             Err(Discontinuous)
         };
         match next {
-            Ok(state) => environment.publish(state),
+            Ok(state) => {
+                self.counts().applied.observe(state.head.committed_at);
+                environment.publish(state);
+            }
             Err(error) => {
                 if environment.refuse(self.confirmed().at) == Refusal::First {
                     tracing::error!(

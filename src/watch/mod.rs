@@ -13,8 +13,10 @@
 //! | `answers`, `age` | what a stream of answers is sent, and whether what answers has become too old |
 //! | `ahead` | clients that know more than this replica |
 //! | `request`, `subscription`, `step`, `credential` | a stream |
+//! | `gate` | whose turn it is to be sent a snapshot |
 //! | `open` | the streams that there are, and those that got stuck |
 //! | `propagation` | how far the streams have come |
+//! | `counts`, `latency` | what is counted of all that |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -28,10 +30,13 @@ mod ahead;
 mod answers;
 mod bell;
 mod connect;
+mod counts;
 mod credential;
 mod environment;
+mod gate;
 mod hub;
 mod item;
+mod latency;
 mod malformed;
 mod message;
 mod open;
@@ -51,10 +56,13 @@ mod token;
 
 pub use age::Age;
 pub use answers::{Part, Question};
+pub use counts::{Begun, Counts, EndedStreams, Kinds, RefusedStreams, Snapshots};
 pub use credential::StillValid;
 pub use environment::{Environment, NotReached};
+pub use gate::Gate;
 pub use hub::{Hub, Status};
 pub use item::{Change, Deletion, Encoded, Item};
+pub use latency::{BOUNDS as LATENCY_BOUNDS, Distribution, Latency, Sharded};
 pub use message::{
     Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
 };

@@ -338,6 +338,7 @@ pub async fn serve(database: &Database) -> Server {
 pub fn options(database: &Database) -> server::Options {
     server::Options {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
         store: store::Settings {
             pool_size: WRITERS,
             ..store::Settings::new(database.config.clone())

@@ -54,7 +54,8 @@ async fn keep_notifying(shared: &Shared) {
     }
 }
 
-async fn send(shared: &Shared, payloads: Vec<String>) -> Result<(), Error> {
+/// Sends notifications on a connection of the pool.
+pub(super) async fn send(shared: &Shared, payloads: Vec<String>) -> Result<(), Error> {
     with_client(&shared.pool, shared.options.query_timeout, |client| {
         Box::pin(async move {
             let sql = "select pg_notify($1, payload) from unnest($2) payload";

@@ -11,6 +11,7 @@ mod holding;
 mod runtimes;
 mod stalled;
 mod streams;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -43,6 +43,7 @@ pub fn accepted(key: &str) -> AcceptedKey {
 pub fn options(upstream: &str, key: &str) -> SidecarOptions {
     SidecarOptions {
         listen: Address::Tcp("127.0.0.1:0".parse().unwrap()),
+        metrics: None,
         upstream: Options {
             endpoint: upstream.parse().unwrap(),
             key: key.to_owned().into(),
