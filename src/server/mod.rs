@@ -6,6 +6,7 @@
 mod connection;
 mod denials;
 mod ending;
+mod hand_edits;
 mod listen;
 mod propagation;
 mod sidecar;
@@ -187,6 +188,7 @@ impl Server {
             "propagation",
             propagation::keep(store.clone(), hub.clone(), tasks.stop().clone()),
         );
+        tasks.spawn("hand edits", hand_edits::adopt(store.clone(), tasks.stop().clone()));
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",

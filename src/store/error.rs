@@ -141,6 +141,9 @@ pub enum Error {
     /// Another transaction was in the way: the same request may be tried again at once.
     #[error("another transaction was in the way")]
     Conflict(#[source] tokio_postgres::Error),
+    /// What was to be written was edited by hand in the database at the same moment: the same request may be tried again at once.
+    #[error("the rows were edited in the database at the same time")]
+    HandEdited,
     /// It took longer than a statement may: usually a lock that someone holds.
     #[error("a statement took too long")]
     Timeout(#[source] tokio_postgres::Error),
@@ -376,6 +379,7 @@ impl Error {
             | Self::Busy
             | Self::RequestIdReused
             | Self::Conflict(_)
+            | Self::HandEdited
             | Self::Timeout(_)
             | Self::Unavailable(_)
             | Self::Corrupt { .. }

@@ -19,6 +19,7 @@ pub mod environments;
 pub mod error;
 pub mod feed;
 pub mod flags;
+mod hand;
 pub mod history;
 mod identities;
 pub mod invitations;

@@ -70,5 +70,9 @@ pub(super) async fn configuration_at(
         None => None,
     };
     form.map_or_else(|| Ok(Configuration::default()), form::read_configuration)
-        .map_err(|error| rows::corrupt("form", error))
+        .map_err(|_| Error::Blocked {
+            entity: Entity::Revision,
+            key: revision.to_string(),
+            description: "cannot be gone back to: the configuration was edited by hand and cannot be read".to_owned(),
+        })
 }

@@ -62,8 +62,10 @@ pub struct FlagRevision {
 pub struct FlagChange {
     /// The part after the revision.
     pub part: Part,
-    /// The fields that are not what they were, as callers know them. None: the part is new, or gone.
+    /// The fields that are not what they were, as callers know them. None: the part is new, or gone, or cannot be compared.
     pub fields: Vec<&'static str>,
+    /// Whether the part was edited by hand into something that cannot be read; it is then told as if it were gone.
+    pub unreadable: bool,
 }
 
 /// A part of a flag that has revisions. `None`: it was deleted or archived.
@@ -136,16 +138,18 @@ fn change(row: &Row) -> Result<FlagChange, Error> {
     let forms = [rows::get(row, "previous_form")?, rows::get(row, "form")?];
     match rows::named(row, "kind", Kind::from_name)? {
         Kind::FlagDefinition => {
-            let [before, after] = read(forms, form::read_definition)?;
+            let Read { before, after } = Read::new(forms, form::read_definition);
             Ok(FlagChange {
                 fields: differing(before.as_ref(), after.as_ref(), definition_fields),
+                unreadable: forms[1].is_some() && after.is_none(),
                 part: Part::Definition(after),
             })
         }
         Kind::FlagConfiguration => {
-            let [before, after] = read(forms, form::read_configuration)?;
+            let Read { before, after } = Read::new(forms, form::read_configuration);
             Ok(FlagChange {
                 fields: differing(before.as_ref(), after.as_ref(), configuration_fields),
+                unreadable: forms[1].is_some() && after.is_none(),
                 part: Part::Configuration(after),
             })
         }
@@ -154,15 +158,17 @@ fn change(row: &Row) -> Result<FlagChange, Error> {
     }
 }
 
-fn read<T>(
-    forms: [Option<&[u8]>; 2],
-    read: impl Fn(&[u8]) -> Result<T, form::Unreadable>,
-) -> Result<[Option<T>; 2], Error> {
-    let [before, after] = forms.map(|form| {
-        let read = form.map(&read).transpose();
-        read.map_err(|error| rows::corrupt("form", error))
-    });
-    Ok([before?, after?])
+/// A part before and after a revision. What cannot be read was edited by hand, and must not hide the rest of the history.
+struct Read<T> {
+    before: Option<T>,
+    after: Option<T>,
+}
+
+impl<T> Read<T> {
+    fn new(forms: [Option<&[u8]>; 2], read: impl Fn(&[u8]) -> Result<T, form::Unreadable>) -> Self {
+        let [before, after] = forms.map(|form| form.and_then(|form| read(form).ok()));
+        Self { before, after }
+    }
 }
 
 /// The fields that differ between two that are both there.
