@@ -68,10 +68,25 @@ pub struct Service {
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
     pub database_pool_size: NonZeroUsize,
+    /// What is kept of the past.
+    pub history: History,
     /// How it streams.
     pub streams: Streams,
     /// How it stops.
     pub shutdown: Shutdown,
+}
+
+/// What a server keeps of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// How many revisions streams may resume from, at least.
+    pub resume_revisions: NonZeroUsize,
+    /// For how long a stream may resume from where it was, at least.
+    pub resume_age: Duration,
+    /// How long history is kept, at least. `None`: for ever.
+    pub retention: Option<Duration>,
+    /// How often the rest is let go.
+    pub interval: Duration,
 }
 
 /// How a server streams.
@@ -136,6 +151,29 @@ const DATABASE_POOL_SIZE: Setting = Setting::value(
     "How many connections to PostgreSQL to keep for requests; four more follow the database",
 )
 .default("8");
+const HISTORY_RETENTION: Setting = Setting::value(
+    "history-retention",
+    "DURATION",
+    "How long past revisions of flags can be looked at and gone back to, such as 2160h; by default for ever",
+);
+const RESUME_REVISIONS: Setting = Setting::value(
+    "resume-revisions",
+    "COUNT",
+    "How many revisions of an environment count as recent, however old they are",
+)
+.default("10000");
+const RESUME_AGE: Setting = Setting::value(
+    "resume-age",
+    "DURATION",
+    "How long a revision counts as recent, however many there are",
+)
+.default("24h");
+const COMPACTION_INTERVAL: Setting = Setting::value(
+    "compaction-interval",
+    "DURATION",
+    "How often it is looked for revisions that are no longer recent, or beyond the retention",
+)
+.default("10m");
 const SHUTDOWN_GRACE: Setting = Setting::value("shutdown-grace", "DURATION", "How long stopping may take");
 const DRAIN_WINDOW: Setting = Setting::value(
     "drain-window",
@@ -178,6 +216,10 @@ pub(super) const SERVE: &[Setting] = &[
     SERVE_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    HISTORY_RETENTION,
+    RESUME_REVISIONS,
+    RESUME_AGE,
+    COMPACTION_INTERVAL,
     SERVE_GRACE,
     SERVE_DRAIN,
     HEARTBEAT,
@@ -199,6 +241,10 @@ pub(super) const DEV: &[Setting] = &[
     DEV_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    HISTORY_RETENTION,
+    RESUME_REVISIONS,
+    RESUME_AGE,
+    COMPACTION_INTERVAL,
     DEV_GRACE,
     DEV_DRAIN,
     HEARTBEAT,
@@ -215,8 +261,11 @@ const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
+const MOST_REVISIONS: usize = 1_000_000_000;
 const MOST_STREAMS: usize = 10_000_000;
 const HOUR: Duration = Duration::from_hours(1);
+/// Longer than anyone keeps anything, and short enough for PostgreSQL to count back.
+const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
     let database = database(reader);
@@ -329,6 +378,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let listen = reader.required(listen, values::address);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
+    let history = history(reader);
     let streams = streams(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
@@ -338,6 +388,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         listen: listen?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
+        history: history?,
         streams: streams?,
         shutdown: shutdown?,
     })
@@ -346,6 +397,22 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
     let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
     Ok(given.unwrap_or_else(cores))
+}
+
+fn history(reader: &mut Reader<'_>) -> Result<History, Noted> {
+    let retention = reader.optional(HISTORY_RETENTION, values::duration(HOUR..=CENTURY));
+    let resume_revisions = reader.required(RESUME_REVISIONS, values::count(MOST_REVISIONS));
+    let resume_age = reader.required(RESUME_AGE, values::duration(Duration::ZERO..=CENTURY));
+    let interval = reader.required(
+        COMPACTION_INTERVAL,
+        values::duration(Duration::from_secs(1)..=24 * HOUR),
+    );
+    Ok(History {
+        resume_revisions: resume_revisions?,
+        resume_age: resume_age?,
+        retention: retention?,
+        interval: interval?,
+    })
 }
 
 pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {

@@ -60,12 +60,16 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         listen,
         worker_threads: _,
         database_pool_size,
+        history,
         streams,
         shutdown,
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!(database_pool_size.get(), 8);
+    assert_eq!((history.resume_revisions.get(), history.retention), (10_000, None));
+    assert_eq!(history.resume_age, Duration::from_hours(24));
+    assert_eq!(history.interval, Duration::from_mins(10));
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
     let most = (streams.most.get(), streams.most_of_key.get());
@@ -87,6 +91,10 @@ fn every_option_has_a_variable() {
         ("HALYARD_OIDC_AUDIENCE", "halyard"),
         ("HALYARD_OIDC_ROLES_CLAIM", "realm_access.roles"),
         ("HALYARD_OIDC_ROLES", "ops=administrator"),
+        ("HALYARD_HISTORY_RETENTION", "2160h"),
+        ("HALYARD_RESUME_REVISIONS", "1"),
+        ("HALYARD_RESUME_AGE", "0s"),
+        ("HALYARD_COMPACTION_INTERVAL", "1s"),
         ("HALYARD_LISTEN", "[::1]:1"),
         ("HALYARD_WORKER_THREADS", "3"),
         ("HALYARD_DATABASE_POOL_SIZE", "4"),
@@ -115,6 +123,10 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.listen.to_string(), "[::1]:1");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
+    let history = serve.service.history;
+    assert_eq!((history.resume_revisions.get(), history.resume_age), (1, Duration::ZERO));
+    assert_eq!(history.retention, Some(Duration::from_hours(2160)));
+    assert_eq!(history.interval, Duration::from_secs(1));
     assert_eq!(serve.service.shutdown.grace, Duration::from_secs(6));
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));
     assert_eq!(serve.service.streams.heartbeat, Duration::from_secs(2));

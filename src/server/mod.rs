@@ -3,6 +3,7 @@
 //! Connections live on one single-threaded runtime per core (see `docs/decisions/runtimes.md`); administration, the feed and the
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
+mod compaction;
 mod connection;
 mod denials;
 mod ending;
@@ -47,6 +48,7 @@ use ending::Ending;
 use listen::Listener;
 use workers::Workers;
 
+pub use compaction::Compaction;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 
@@ -61,6 +63,8 @@ pub struct Options {
     pub store: store::Settings,
     /// How to follow the database.
     pub feed: store::feed::Options,
+    /// What is kept of the change log.
+    pub compaction: Compaction,
     /// How to stream.
     pub watch: crate::watch::Options,
     /// What signs access tokens.
@@ -130,6 +134,7 @@ impl Server {
             listen,
             store: settings,
             feed,
+            compaction,
             watch,
             tokens,
             accounts,
@@ -189,6 +194,10 @@ impl Server {
             propagation::keep(store.clone(), hub.clone(), tasks.stop().clone()),
         );
         tasks.spawn("hand edits", hand_edits::adopt(store.clone(), tasks.stop().clone()));
+        tasks.spawn(
+            "compaction",
+            compaction::compact(store.clone(), compaction, tasks.stop().clone()),
+        );
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",

@@ -13,6 +13,7 @@
 
 pub mod audit;
 mod columns;
+pub mod compaction;
 pub mod configurations;
 pub mod connect;
 pub mod environments;

@@ -35,6 +35,7 @@ mod environments;
 mod evaluation;
 mod flags;
 mod front;
+mod hand_edits;
 mod history;
 mod invitations;
 mod lists;

@@ -22,6 +22,7 @@ mod contention;
 mod dependencies;
 mod environments;
 mod flags;
+mod hand_edits;
 mod history;
 mod journal;
 mod lists;

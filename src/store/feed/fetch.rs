@@ -294,8 +294,13 @@ async fn logged(
             where environment_id = $1 and revision <= $2
             order by kind, key, revision desc
         ) item
-        where item.form is not null";
-    let parameters = [(environment.0, Type::INT8), (signed(revision)?, Type::INT8)];
+        where item.form is not null and item.kind = any($3)";
+    let (revision, kinds) = (signed(revision)?, Kind::ALL.map(Kind::name));
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&environment.0, Type::INT8),
+        (&revision, Type::INT8),
+        (&kinds.as_slice(), Type::TEXT_ARRAY),
+    ];
     let rows = transaction.query_typed_raw(sql, parameters).await?;
     rows.map_err(Error::from)
         .and_then(|row| ready(rows::item_of_any_kind(&row)))

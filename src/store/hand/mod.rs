@@ -1,6 +1,6 @@
 //! Rows changed by hand: what somebody did to them with psql becomes an ordinary revision, made by the actor `database`.
 //!
-//! Triggers note which items were edited, and by whom (`migrations/V8__note_hand_edits.sql`). Whoever locks the project next, be
+//! Triggers note which items were edited, and by whom (`migrations/V8__add_hand_edits_and_history_floor.sql`). Whoever locks the project next, be
 //! it the task that looks for notes or a mutation, compares those items with the change log, writes what differs as the next
 //! revision of every environment that it concerns, and takes the notes away. Notes only say where to look: one too many costs a
 //! comparison, and rows that say what the log says make no revision.

@@ -1,4 +1,5 @@
--- Rows of what is evaluated that somebody changed by hand: see docs/decisions/hand-edits.md.
+-- Rows of what is evaluated that somebody changed by hand (docs/decisions/hand-edits.md), and from where on history is whole
+-- (docs/decisions/compaction.md).
 
 -- What has to be compared with the change log, one row for each row that was edited. Nearly always empty. No foreign keys: a note
 -- must not be in the way of the edit that it is about. A table of its own, and not a mark on the environment's head: whoever
@@ -151,3 +152,7 @@ create trigger segment_configurations_truncated after truncate on segment_config
     for each statement when (coalesce(current_setting('halyard.journal', true), '') <> 'on') execute function note_hand_edit();
 create trigger segment_key_chunks_truncated after truncate on segment_key_chunks
     for each statement when (coalesce(current_setting('halyard.journal', true), '') <> 'on') execute function note_hand_edit();
+
+alter table environment_heads
+    -- What the change log says of earlier revisions is no longer whole: a retention has taken rows away. 0: all of it is there.
+    add column history_revision bigint not null default 0;
