@@ -124,7 +124,10 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
     let history = serve.service.history;
-    assert_eq!((history.resume_revisions.get(), history.resume_age), (1, Duration::ZERO));
+    assert_eq!(
+        (history.resume_revisions.get(), history.resume_age),
+        (1, Duration::ZERO)
+    );
     assert_eq!(history.retention, Some(Duration::from_hours(2160)));
     assert_eq!(history.interval, Duration::from_secs(1));
     assert_eq!(serve.service.shutdown.grace, Duration::from_secs(6));

@@ -17,6 +17,7 @@ use support::cluster;
 mod audited;
 mod chains;
 mod columns;
+mod compaction;
 mod configurations;
 mod contention;
 mod dependencies;
