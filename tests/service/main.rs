@@ -30,6 +30,7 @@ mod at_once;
 mod audit;
 mod auth;
 mod checks;
+mod compaction;
 mod conventions;
 mod environments;
 mod evaluation;
