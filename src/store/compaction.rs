@@ -22,10 +22,10 @@ const STEP: i64 = 10_000;
 /// How many rows a statement deletes, at most.
 const BATCH: i64 = 1_000;
 
-/// Environments in which something may have to move.
+/// Environments in which something may have to move, or, under a retention, may be left to be deleted.
 const ENVIRONMENTS: &str = "
     select environment_id from environment_heads
-    where compacted_revision < revision - $1 or ($2 and history_revision < compacted_revision)
+    where compacted_revision < revision - $1 or $2
     order by environment_id";
 /// Moves the horizon over what is older than the age, up to so many revisions before the head. A head that a write holds is passed
 /// over: there is a next time.

@@ -269,6 +269,8 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("credential_uses_pkey", Meaning::Impossible),
     ("credential_uses_kind_check", Meaning::Impossible),
     ("propagation_pkey", Meaning::Impossible),
+    ("hand_edits_pkey", Meaning::Impossible),
+    ("hand_edits_item_check", Meaning::Impossible),
     ("flags_pkey", Meaning::Impossible),
     ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
     ("flags_project_id_key", Meaning::Impossible),

@@ -200,10 +200,19 @@ async fn one_replica_works_and_the_others_pass() {
     // Whoever passed leaves the rest to the one who did not, or to the next round.
     world.store.compact(&kept).await.unwrap();
     assert_eq!(bounds(&world).await, (19, 19), "{rounds:?}");
-    assert_eq!(
-        world.count("change_items where kind = 'flag_configuration'").await,
-        2 - 1
-    );
+    assert_eq!(world.count("change_items where kind = 'flag_configuration'").await, 2);
+}
+
+#[tokio::test]
+async fn what_was_stopped_in_the_middle_goes_on() {
+    let world = world().await;
+    hourly(&world, 20).await;
+    let raised =
+        "update environment_heads set compacted_revision = 19, history_revision = 19 where environment_id = $1";
+    world.sql.execute(raised, &[&dev(&world).await]).await.unwrap();
+    let kept = kept(1, Duration::ZERO, Some(HOUR));
+    assert_eq!(world.store.compact(&kept).await.unwrap().deleted, 18 * 2);
+    assert_eq!(world.store.compact(&kept).await.unwrap(), Compacted::default());
 }
 
 #[tokio::test]

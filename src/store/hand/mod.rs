@@ -7,37 +7,37 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `notes` | what was edited, and by whom |
 //! | `found` | an item as its row has it, and as the change log does |
 //! | `decide` | what becomes of it, pure |
 //! | `mend` | making rows say what the log says after it |
+//! | `record` | what the audit log keeps of it |
 //!
 //! `docs/decisions/hand-edits.md` says why, and what counts.
 
 mod decide;
 mod found;
 mod mend;
-
-use std::collections::{BTreeMap, BTreeSet};
+mod notes;
+mod record;
 
 use deadpool_postgres::Transaction;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio_postgres::Row;
 
 use self::decide::{Decision, decide};
 use self::found::Found;
-use super::audit::{self, Record};
+use self::notes::{Notes, Wanted};
+use super::audit;
 use super::environments;
-use super::error::{Cause, Entity, Error};
+use super::error::Error;
 use super::journal::{Item, Journal};
 use super::lock::{self, LockedEnvironment};
 use super::mutation::{Actor, Caller, Mutation, Outcome, Written};
 use super::projects::{self, ProjectRow};
 use super::{Store, pipeline, rows};
-use crate::domain::change::EnvironmentId;
 use crate::domain::form::{ItemId, Kind};
-use crate::domain::segment::parse_chunk_item;
-use crate::domain::{key, limits};
+use crate::domain::key;
 
 /// Which projects there are notes of; null: one that is gone.
 const PENDING: &str = "
@@ -51,52 +51,36 @@ const NOTES: &str = "
     order by h.id";
 const FORGET: &str = "delete from hand_edits where id = any($1::bigint[])";
 
-/// How much of a form that cannot be read an audit entry keeps.
-const UNREADABLE_CHARS: usize = 4096;
-
 impl Store {
     /// Adopts what was edited by hand in any project, and returns how many environments have a new revision for it. For a task
     /// that calls it now and then; however many replicas do, an edit makes one revision.
     pub async fn adopt_hand_edits(&self) -> Result<usize, Error> {
         let pending = pipeline::one(&self.reader().await?, (PENDING, &[])).await?;
-        let mut adopted = 0;
+        let (mut adopted, mut failed) = (0, None);
         for row in &pending {
-            let Some(project) = rows::get::<Option<&str>>(row, "project")? else {
-                pipeline::one(&self.reader().await?, (FORGET_GONE, &[])).await?;
-                continue;
-            };
-            let project = key::Project::new(project).map_err(|violations| rows::corrupt("key", violations))?;
-            let mutation = mutation(Caller::database());
-            let outcome = self
-                .mutate(
-                    &mutation,
-                    |_| Vec::new(),
-                    async |transaction| adopt(transaction, &project).await,
-                )
-                .await?;
-            if let Outcome::Done(written) = outcome {
-                adopted += written.revisions.len();
+            // One project's trouble is not the others'.
+            match self.adopt_pending(rows::get(row, "project")?).await {
+                Ok(revisions) => adopted += revisions,
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(adopted)
+        failed.map_or(Ok(adopted), Err)
     }
-}
 
-/// What was edited of one project, and by whom.
-struct Notes {
-    ids: Vec<i64>,
-    /// Items to compare in every environment; `None`: all.
-    everywhere: Wanted,
-    /// The same of single environments.
-    within: BTreeMap<EnvironmentId, Wanted>,
-    caller: Caller,
-}
-
-/// Which items to compare.
-#[derive(Debug, Clone, Default)]
-struct Wanted {
-    items: BTreeSet<ItemId>,
-    all: bool,
+    async fn adopt_pending(&self, project: Option<&str>) -> Result<usize, Error> {
+        let Some(project) = project else {
+            pipeline::one(&self.reader().await?, (FORGET_GONE, &[])).await?;
+            return Ok(0);
+        };
+        let project = key::Project::new(project).map_err(|violations| rows::corrupt("key", violations))?;
+        let mutation = mutation(Caller::database());
+        let adopt = async |transaction: &Transaction<'_>| adopt(transaction, &project).await;
+        match self.mutate(&mutation, |_| Vec::new(), adopt).await? {
+            Outcome::Done(written) => Ok(written.revisions.len()),
+            // Without a request id there is nothing to be replayed.
+            Outcome::Replayed(_) => Ok(0),
+        }
+    }
 }
 
 /// One environment's part.
@@ -165,7 +149,7 @@ async fn adopt_now(transaction: &Transaction<'_>, project: &key::Project) -> Res
     for part in &parts {
         journal.change(part.environment, part.changes(&project));
     }
-    for record in records(&project, &parts)? {
+    for record in record::records(&project, &parts)? {
         journal.record(record);
     }
     let forget: pipeline::Query<'_> = (FORGET, &[&notes.ids]);
@@ -199,66 +183,6 @@ impl Caller {
             peer: String::new(),
             reason: String::new(),
         }
-    }
-}
-
-impl Wanted {
-    fn is_empty(&self) -> bool {
-        self.items.is_empty() && !self.all
-    }
-
-    fn add(&mut self, item: Option<ItemId>) {
-        match item {
-            Some(item) => drop(self.items.insert(item)),
-            None => self.all = true,
-        }
-    }
-}
-
-impl Notes {
-    fn read(found: &[Row]) -> Result<Self, Error> {
-        let mut notes = Self {
-            ids: Vec::with_capacity(found.len()),
-            everywhere: Wanted::default(),
-            within: BTreeMap::new(),
-            caller: Caller::database(),
-        };
-        let (mut names, mut peers, mut edits) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for row in found {
-            notes.ids.push(rows::get(row, "id")?);
-            let environment: Option<i64> = rows::get(row, "environment_id")?;
-            let wanted = match environment {
-                Some(id) => notes.within.entry(EnvironmentId(id)).or_default(),
-                None => &mut notes.everywhere,
-            };
-            let kind = rows::get::<Option<&str>>(row, "kind")?.and_then(Kind::from_name);
-            let key = rows::get::<Option<&str>>(row, "key")?;
-            // A kind of a newer version: everything is looked at.
-            wanted.add(kind.zip(key).map(|(kind, key)| ItemId { kind, key: key.into() }));
-            let (by, application): (&str, &str) = (rows::get(row, "edited_by")?, rows::get(row, "application")?);
-            names.insert(by);
-            peers.insert(rows::get::<&str>(row, "address")?);
-            edits.insert((rows::get::<Timestamp>(row, "edited_at")?, by, application));
-        }
-        peers.remove("");
-        notes.caller.name = joined(names);
-        notes.caller.peer = joined(peers);
-        let edits = edits.into_iter().map(|(at, by, application)| match application {
-            "" => format!("by {by} at {at}"),
-            application => format!("by {by} ({application}) at {at}"),
-        });
-        let reason = format!("edited in the database {}", joined(edits));
-        notes.caller.reason = clipped(&reason, limits::REASON_CHARS);
-        Ok(notes)
-    }
-
-    fn of(&self, environment: EnvironmentId) -> Wanted {
-        let mut wanted = self.everywhere.clone();
-        if let Some(within) = self.within.get(&environment) {
-            wanted.items.extend(within.items.iter().cloned());
-            wanted.all |= within.all;
-        }
-        wanted
     }
 }
 
@@ -320,98 +244,10 @@ impl Part<'_> {
     }
 }
 
-/// An entry for each definition, whatever environments have it, and for each configuration; chunks are told with their segment,
-/// without a key of theirs.
-fn records(project: &ProjectRow, parts: &[Part<'_>]) -> Result<Vec<Record>, Error> {
-    let mut records = Vec::new();
-    let mut definitions = BTreeSet::new();
-    for part in parts {
-        let mut chunks: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for (found, decision) in &part.items {
-            let after = match decision {
-                Decision::Nothing | Decision::Restore(_) => continue,
-                Decision::Put(form) => Some(form.as_ref()),
-                Decision::Delete => None,
-            };
-            let (action, entity, environment) = match found.id.kind {
-                Kind::FlagDefinition if !definitions.insert(&found.id.key) => continue,
-                Kind::FlagDefinition => ("flag.hand_edit", Entity::Flag, ""),
-                Kind::FlagConfiguration => ("flag_configuration.hand_edit", Entity::FlagConfiguration, part.key()),
-                Kind::SegmentConfiguration => (
-                    "segment_configuration.hand_edit",
-                    Entity::SegmentConfiguration,
-                    part.key(),
-                ),
-                Kind::SegmentKeys => {
-                    if let Some((segment, chunk)) = parse_chunk_item(&found.id.key) {
-                        chunks.entry(segment.to_owned()).or_default().push(chunk);
-                    }
-                    continue;
-                }
-            };
-            let before = found
-                .logged
-                .as_ref()
-                .map(|logged| audited(entity, &found.id, &logged.form));
-            records.push(Record {
-                action,
-                entity,
-                key: found.id.key.to_string(),
-                project: project.project.key.to_string(),
-                environment: environment.to_owned(),
-                before: before.transpose()?,
-                after: after.map(|form| audited(entity, &found.id, form)).transpose()?,
-            });
-        }
-        for (segment, chunks) in chunks {
-            let after = serde_json::json!({ "segment": segment, "edited_chunks": chunks });
-            records.push(Record {
-                action: "segment_configuration.hand_edit",
-                entity: Entity::SegmentConfiguration,
-                key: segment,
-                project: project.project.key.to_string(),
-                environment: part.key().to_owned(),
-                before: None,
-                after: Some(audit::json(&after)?),
-            });
-        }
-    }
-    Ok(records)
-}
-
 impl Part<'_> {
     fn key(&self) -> &str {
         self.environment.environment.key.as_str()
     }
-}
-
-/// A form as entries keep what it is of.
-fn audited(entity: Entity, id: &ItemId, form: &[u8]) -> Result<String, Error> {
-    let mut kept = serde_json::Map::new();
-    match (found::reads(id.kind, form), serde_json::from_slice(form)) {
-        (true, Ok(serde_json::Value::Object(mut fields))) => {
-            fields.shift_remove("format");
-            let named = match entity {
-                Entity::FlagConfiguration => Some("flag"),
-                Entity::SegmentConfiguration => Some("segment"),
-                // A definition names itself.
-                _ => None,
-            };
-            if let Some(name) = named {
-                kept.insert(name.to_owned(), (*id.key).into());
-            }
-            kept.extend(fields);
-        }
-        _ => {
-            let text = clipped(&String::from_utf8_lossy(form), UNREADABLE_CHARS);
-            kept.insert("unreadable_form".to_owned(), text.into());
-        }
-    }
-    serde_json::to_string(&kept).map_err(|error| Error::Bug(Cause::Unserialisable(error)))
-}
-
-fn joined(words: impl IntoIterator<Item = impl Into<String>>) -> String {
-    words.into_iter().map(Into::into).collect::<Vec<_>>().join(", ")
 }
 
 fn clipped(text: &str, chars: usize) -> String {
