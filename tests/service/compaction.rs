@@ -41,18 +41,22 @@ async fn streams_resume_at_the_horizon_and_not_below() {
     let keys = app.shop().await;
     app.flag("f").await;
     let held = history(&app, &keys.server, 10).await;
-    let head = held.last().unwrap().revision;
+    let newest = held.last().unwrap().revision;
     app.server.store().compact(&kept(4, None)).await.unwrap();
     let (started, channel) = app.replica().await;
     for (revision, expected) in [
-        (head - 5, pb::SnapshotReason::Compacted),
-        (head - 4, pb::SnapshotReason::Unspecified),
-        (head - 3, pb::SnapshotReason::Unspecified),
+        (newest - 5, pb::SnapshotReason::Compacted),
+        (newest - 4, pb::SnapshotReason::Unspecified),
+        (newest - 3, pb::SnapshotReason::Unspecified),
     ] {
         let held = held.iter().find(|held| held.revision == revision).unwrap();
         let mut follower = Follower::resume(&channel, &keys.server, held.clone()).await.unwrap();
         let begin = follower.step().await.unwrap().begin;
-        assert_eq!((begin.reason(), begin.to_revision), (expected, head), "from {revision}");
+        assert_eq!(
+            (begin.reason(), begin.to_revision),
+            (expected, newest),
+            "from {revision}"
+        );
         let intent = match expected {
             pb::SnapshotReason::Unspecified => pb::Intent::Delta,
             _ => pb::Intent::Snapshot,
@@ -103,7 +107,7 @@ async fn questions_about_what_is_gone_are_refused_with_what_is_left() {
     let keys = app.shop().await;
     app.flag("f").await;
     let held = history(&app, &keys.server, 10).await;
-    let head = held.last().unwrap().revision;
+    let newest = held.last().unwrap().revision;
     let list = async |page_size, page_token: &str| {
         let response = app.flags().list_revisions(revisions(page_size, page_token)).await;
         response.map(tonic::Response::into_inner)
@@ -117,7 +121,7 @@ async fn questions_about_what_is_gone_are_refused_with_what_is_left() {
         .compact(&kept(4, Some(Duration::ZERO)))
         .await
         .unwrap();
-    let floor = head - 4;
+    let floor = newest - 4;
     for revision in [1, floor - 1] {
         let status = refused(
             app.flags().evaluate_at(evaluate_at(revision)).await,

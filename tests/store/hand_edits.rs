@@ -189,7 +189,7 @@ async fn a_definition_is_every_environments_and_one_entry() {
     assert_eq!(world.revision("prod").await, prod + 1);
     assert_eq!(world.count("audit_entries").await, entries + 1);
     world
-        .edited(r#"update flag_variants set value = 'false', description = 'none' where key = 'on'"#)
+        .edited("update flag_variants set value = 'false', description = 'none' where key = 'on'")
         .await;
     let definition = form::read_definition(world.logged("flag_definition", "f").await.unwrap().as_bytes()).unwrap();
     assert!(definition.client_visible && definition.variants[0].description == "none");

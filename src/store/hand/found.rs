@@ -10,6 +10,7 @@ use super::Wanted;
 use crate::domain::change::EnvironmentId;
 use crate::domain::flag::{Configuration, Definition, Variant};
 use crate::domain::form::{self, ItemId, Kind};
+use crate::domain::invalid::Violations;
 use crate::domain::key;
 use crate::domain::segment::{self, KeyList};
 use crate::domain::value::{Value, ValueType};
@@ -255,7 +256,7 @@ fn definition(key: &str, row: &Row) -> Result<Option<Definition>, Error> {
         return Ok(None);
     };
     let (off, default) = (rows::get(row, "off_variant")?, rows::get(row, "default_variant")?);
-    let (Some(off_variant), Some(default_variant)) = (variant(off), variant(default)) else {
+    let (Ok(off_variant), Ok(default_variant)) = (variant(off), variant(default)) else {
         return Ok(None);
     };
     Ok(Some(Definition {
@@ -268,9 +269,8 @@ fn definition(key: &str, row: &Row) -> Result<Option<Definition>, Error> {
     }))
 }
 
-/// `None`: it is no key.
-fn variant(key: Option<&str>) -> Option<Option<key::Variant>> {
-    key.map(str::parse).transpose().ok()
+fn variant(key: Option<&str>) -> Result<Option<key::Variant>, Violations> {
+    key.map(str::parse).transpose()
 }
 
 fn value(value_type: ValueType, json: &str) -> Option<Value> {

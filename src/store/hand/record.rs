@@ -72,24 +72,22 @@ pub(super) fn records(project: &ProjectRow, parts: &[Part<'_>]) -> Result<Vec<Re
 /// A form as entries keep what it is of.
 fn audited(id: &ItemId, form: &[u8]) -> Result<String, Error> {
     let mut kept = serde_json::Map::new();
-    match (found::reads(id.kind, form), serde_json::from_slice(form)) {
-        (true, Ok(serde_json::Value::Object(mut fields))) => {
-            fields.shift_remove("format");
-            let named = match id.kind {
-                Kind::FlagConfiguration => Some("flag"),
-                Kind::SegmentConfiguration => Some("segment"),
-                // A definition names itself, and a chunk is told with its segment.
-                Kind::FlagDefinition | Kind::SegmentKeys => None,
-            };
-            if let Some(name) = named {
-                kept.insert(name.to_owned(), (*id.key).into());
-            }
-            kept.extend(fields);
+    let fields = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(form);
+    if let Some(mut fields) = fields.ok().filter(|_| found::reads(id.kind, form)) {
+        fields.shift_remove("format");
+        let named = match id.kind {
+            Kind::FlagConfiguration => Some("flag"),
+            Kind::SegmentConfiguration => Some("segment"),
+            // A definition names itself, and a chunk is told with its segment.
+            Kind::FlagDefinition | Kind::SegmentKeys => None,
+        };
+        if let Some(name) = named {
+            kept.insert(name.to_owned(), (*id.key).into());
         }
-        _ => {
-            let text = clipped(&String::from_utf8_lossy(form), UNREADABLE_CHARS);
-            kept.insert("unreadable_form".to_owned(), text.into());
-        }
+        kept.extend(fields);
+    } else {
+        let text = clipped(&String::from_utf8_lossy(form), UNREADABLE_CHARS);
+        kept.insert("unreadable_form".to_owned(), text.into());
     }
     serde_json::to_string(&kept).map_err(|error| Error::Bug(Cause::Unserialisable(error)))
 }
