@@ -44,24 +44,14 @@ async fn streams_resume_at_the_horizon_and_not_below() {
     let newest = held.last().unwrap().revision;
     app.server.store().compact(&kept(4, None)).await.unwrap();
     let (started, channel) = app.replica().await;
-    for (revision, expected) in [
-        (newest - 5, pb::SnapshotReason::Compacted),
-        (newest - 4, pb::SnapshotReason::Unspecified),
-        (newest - 3, pb::SnapshotReason::Unspecified),
-    ] {
+    let everything = (pb::Intent::Snapshot, pb::SnapshotReason::Compacted);
+    let changes = (pb::Intent::Delta, pb::SnapshotReason::Unspecified);
+    for (revision, expected) in [(newest - 5, everything), (newest - 4, changes), (newest - 3, changes)] {
         let held = held.iter().find(|held| held.revision == revision).unwrap();
         let mut follower = Follower::resume(&channel, &keys.server, held.clone()).await.unwrap();
         let begin = follower.step().await.unwrap().begin;
-        assert_eq!(
-            (begin.reason(), begin.to_revision),
-            (expected, newest),
-            "from {revision}"
-        );
-        let intent = match expected {
-            pb::SnapshotReason::Unspecified => pb::Intent::Delta,
-            _ => pb::Intent::Snapshot,
-        };
-        assert_eq!(begin.intent(), intent);
+        assert_eq!((begin.intent(), begin.reason()), expected, "from {revision}");
+        assert_eq!(begin.to_revision, newest);
         // Whoever ran all the time still has in memory what leads on.
         let mut follower = Follower::resume(&app.channel, &keys.server, held.clone())
             .await
