@@ -406,6 +406,25 @@ async fn a_log_that_does_not_lead_on_is_replaced_by_the_whole_state() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_edited_by_hand_are_not_taken_for_the_head() {
+    let mut world = World::new().await;
+    let (one, two) = (world.environment("one").await, world.environment("two").await);
+    for environment in [one, two] {
+        world.write(environment, "before").await;
+        world.write(environment, "written").await;
+    }
+    let hand = world.cluster.client().await;
+    let edit = "update flag_configurations set form = 'by hand'";
+    hand.batch_execute(edit).await.unwrap();
+    let only_one = "delete from hand_edits where environment_id <> $1";
+    hand.execute(only_one, &[&one.0]).await.unwrap();
+    // What the log says at the head, while there is a note of the edit; without one the rows are it.
+    let follower = Follower::ready(&world, quick()).await;
+    assert_eq!(follower.seen.configuration(one).unwrap(), "written");
+    assert_eq!(follower.seen.configuration(two).unwrap(), "by hand");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hint_of_a_revision_that_does_not_exist_changes_nothing() {
     let mut world = World::new().await;
     let environment = world.environment("one").await;

@@ -6,7 +6,8 @@ use super::database::Opened;
 use crate::auth::jwt::{SigningKey, Tokens};
 use crate::config::{Serve, Service, Shutdown, Streams};
 use crate::rpc::admin::accounts::{self, SignUp};
-use crate::server::{Options, Server};
+use crate::server::{self, Options, Server};
+use crate::store::compaction::Kept;
 use crate::{store, watch};
 
 /// Serves until asked to stop.
@@ -64,6 +65,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         metrics_listen,
         worker_threads,
         database_pool_size,
+        history,
         streams:
             Streams {
                 heartbeat,
@@ -82,6 +84,14 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         metrics: metrics_listen,
         store: settings,
         feed: store::feed::Options::default(),
+        compaction: server::Compaction {
+            kept: Kept {
+                revisions: history.horizon_revisions.get() as u64,
+                age: history.horizon_age,
+                history: history.retention,
+            },
+            interval: history.interval,
+        },
         watch: watch::Options {
             heartbeat,
             rotation,

@@ -37,7 +37,7 @@ pub use client::{
 };
 pub use environment::Environment;
 pub use secret::Secret;
-pub use service::{Database, Dev, Embedded, Serve, Service, Shutdown, Streams};
+pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};
 
 use clap::error::ErrorKind;

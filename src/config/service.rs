@@ -70,10 +70,25 @@ pub struct Service {
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
     pub database_pool_size: NonZeroUsize,
+    /// What is kept of the past.
+    pub history: History,
     /// How it streams.
     pub streams: Streams,
     /// How it stops.
     pub shutdown: Shutdown,
+}
+
+/// What a server keeps of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// How many revisions streams may resume from, at least.
+    pub horizon_revisions: NonZeroUsize,
+    /// For how long a stream may resume from where it was, at least.
+    pub horizon_age: Duration,
+    /// How long history is kept, at least. `None`: for ever.
+    pub retention: Option<Duration>,
+    /// How often the rest is let go.
+    pub interval: Duration,
 }
 
 /// How a server streams.
@@ -147,6 +162,29 @@ const DATABASE_POOL_SIZE: Setting = Setting::value(
     "How many connections to PostgreSQL to keep for requests; four more follow the database",
 )
 .default("8");
+const HISTORY_RETENTION: Setting = Setting::value(
+    "history-retention",
+    "DURATION",
+    "How long past revisions of flags can be looked at and gone back to, such as 2160h; by default for ever",
+);
+const HORIZON_REVISIONS: Setting = Setting::value(
+    "horizon-revisions",
+    "COUNT",
+    "How many revisions of an environment count as recent, however old they are",
+)
+.default("10000");
+const HORIZON_AGE: Setting = Setting::value(
+    "horizon-age",
+    "DURATION",
+    "How long a revision counts as recent, however many there are",
+)
+.default("24h");
+const COMPACTION_INTERVAL: Setting = Setting::value(
+    "compaction-interval",
+    "DURATION",
+    "How often it is looked for revisions that are no longer recent, or beyond the retention",
+)
+.default("10m");
 const SHUTDOWN_GRACE: Setting = Setting::value("shutdown-grace", "DURATION", "How long stopping may take");
 const DRAIN_WINDOW: Setting = Setting::value(
     "drain-window",
@@ -202,6 +240,10 @@ pub(super) const SERVE: &[Setting] = &[
     METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    HISTORY_RETENTION,
+    HORIZON_REVISIONS,
+    HORIZON_AGE,
+    COMPACTION_INTERVAL,
     SERVE_GRACE,
     SERVE_DRAIN,
     HEARTBEAT,
@@ -226,6 +268,10 @@ pub(super) const DEV: &[Setting] = &[
     METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    HISTORY_RETENTION,
+    HORIZON_REVISIONS,
+    HORIZON_AGE,
+    COMPACTION_INTERVAL,
     DEV_GRACE,
     DEV_DRAIN,
     HEARTBEAT,
@@ -244,9 +290,12 @@ const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
+const MOST_REVISIONS: usize = 1_000_000_000;
 const MOST_STREAMS: usize = 10_000_000;
 const MOST_SNAPSHOT_BYTES: usize = u32::MAX as usize;
 const HOUR: Duration = Duration::from_hours(1);
+/// Longer than anyone keeps anything, and short enough for PostgreSQL to count back.
+const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
     let database = database(reader);
@@ -360,6 +409,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let metrics_listen = metrics_listen(reader, listen.ok());
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
+    let history = history(reader);
     let streams = streams(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
@@ -370,6 +420,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         metrics_listen: metrics_listen?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
+        history: history?,
         streams: streams?,
         shutdown: shutdown?,
     })
@@ -396,6 +447,22 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
     let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
     Ok(given.unwrap_or_else(cores))
+}
+
+fn history(reader: &mut Reader<'_>) -> Result<History, Noted> {
+    let retention = reader.optional(HISTORY_RETENTION, values::duration(HOUR..=CENTURY));
+    let horizon_revisions = reader.required(HORIZON_REVISIONS, values::count(MOST_REVISIONS));
+    let horizon_age = reader.required(HORIZON_AGE, values::duration(Duration::ZERO..=CENTURY));
+    let interval = reader.required(
+        COMPACTION_INTERVAL,
+        values::duration(Duration::from_secs(1)..=24 * HOUR),
+    );
+    Ok(History {
+        horizon_revisions: horizon_revisions?,
+        horizon_age: horizon_age?,
+        retention: retention?,
+        interval: interval?,
+    })
 }
 
 pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {

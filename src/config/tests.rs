@@ -61,6 +61,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         metrics_listen,
         worker_threads: _,
         database_pool_size,
+        history,
         streams,
         shutdown,
     } = serve.service;
@@ -68,6 +69,9 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!(metrics_listen, None);
     assert_eq!(database_pool_size.get(), 8);
+    assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
+    assert_eq!(history.horizon_age, Duration::from_hours(24));
+    assert_eq!(history.interval, Duration::from_mins(10));
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
     assert_eq!(streams.stall, Duration::from_secs(30));
@@ -91,6 +95,10 @@ fn every_option_has_a_variable() {
         ("HALYARD_OIDC_AUDIENCE", "halyard"),
         ("HALYARD_OIDC_ROLES_CLAIM", "realm_access.roles"),
         ("HALYARD_OIDC_ROLES", "ops=administrator"),
+        ("HALYARD_HISTORY_RETENTION", "2160h"),
+        ("HALYARD_HORIZON_REVISIONS", "1"),
+        ("HALYARD_HORIZON_AGE", "0s"),
+        ("HALYARD_COMPACTION_INTERVAL", "1s"),
         ("HALYARD_LISTEN", "[::1]:1"),
         ("HALYARD_METRICS_LISTEN", "[::1]:2"),
         ("HALYARD_WORKER_THREADS", "3"),
@@ -123,6 +131,13 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.metrics_listen.unwrap().to_string(), "[::1]:2");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
+    let history = serve.service.history;
+    assert_eq!(
+        (history.horizon_revisions.get(), history.horizon_age),
+        (1, Duration::ZERO)
+    );
+    assert_eq!(history.retention, Some(Duration::from_hours(2160)));
+    assert_eq!(history.interval, Duration::from_secs(1));
     assert_eq!(serve.service.shutdown.grace, Duration::from_secs(6));
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));
     assert_eq!(serve.service.streams.heartbeat, Duration::from_secs(2));

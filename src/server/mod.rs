@@ -3,9 +3,11 @@
 //! Connections live on one single-threaded runtime per core (see `docs/decisions/runtimes.md`); administration, the feed and the
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
+mod compaction;
 mod connection;
 mod denials;
 mod ending;
+mod hand_edits;
 mod listen;
 mod metrics;
 mod propagation;
@@ -48,6 +50,7 @@ use listen::Listener;
 use metrics::Metrics;
 use workers::Workers;
 
+pub use compaction::Compaction;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 
@@ -64,6 +67,8 @@ pub struct Options {
     pub store: store::Settings,
     /// How to follow the database.
     pub feed: store::feed::Options,
+    /// What is kept of the change log.
+    pub compaction: Compaction,
     /// How to stream.
     pub watch: crate::watch::Options,
     /// What signs access tokens.
@@ -135,6 +140,7 @@ impl Server {
             metrics,
             store: settings,
             feed,
+            compaction,
             watch,
             tokens,
             accounts,
@@ -200,6 +206,11 @@ impl Server {
         tasks.spawn(
             "propagation",
             propagation::keep(store.clone(), hub.clone(), tasks.stop().clone()),
+        );
+        tasks.spawn("hand edits", hand_edits::adopt(store.clone(), tasks.stop().clone()));
+        tasks.spawn(
+            "compaction",
+            compaction::compact(store.clone(), compaction, tasks.stop().clone()),
         );
         let denied = Arc::new(Denials::default());
         tasks.spawn(

@@ -238,6 +238,22 @@ mod tests {
         }
 
         #[test]
+        fn merged_changes_lead_from_every_revision_to_every_later_one(writes in writes()) {
+            let mut history = History::new();
+            let mut state = history.state(0, &Options::default());
+            for writes in &writes {
+                let Event::Advance { delta, .. } = history.write(writes) else { unreachable!() };
+                state = state.advance(delta, &Options::default()).unwrap();
+                let (last, earlier) = history.revisions.split_last().unwrap();
+                for (from, revision) in earlier.iter().enumerate() {
+                    let mut items = revision.items.clone();
+                    apply(&mut items, &state.since(from as u64).unwrap().changes);
+                    prop_assert_eq!(&items, &last.items, "from {}", from);
+                }
+            }
+        }
+
+        #[test]
         fn a_state_advanced_is_the_state_sent_whole(writes in writes(), whole: prop::sample::Index) {
             let start = whole.index(writes.len());
             let mut history = history(&writes[..start]);

@@ -344,6 +344,7 @@ pub fn options(database: &Database) -> server::Options {
             ..store::Settings::new(database.config.clone())
         },
         feed: store::feed::Options::default(),
+        compaction: server::Compaction::default(),
         watch: halyard::watch::Options {
             drain_window: Duration::from_millis(200),
             ..halyard::watch::Options::default()

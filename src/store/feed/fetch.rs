@@ -198,7 +198,7 @@ async fn whole(pool: &Pool, options: Arc<Options>, wish: Wish, broken: bool) -> 
             let first = timeout(options.query_timeout, first).await;
             let (transaction, seen) = first.map_err(|_| Error::TimedOut)??;
             let fetched = match seen {
-                Some((head, seen)) => read_whole(&transaction, &options, wish, head, seen, broken).await?,
+                Some(found) => read_whole(&transaction, &options, wish, found, broken).await?,
                 None => Fetched::Gone,
             };
             transaction.commit().await?;
@@ -212,10 +212,14 @@ async fn read_whole(
     transaction: &Transaction<'_>,
     options: &Options,
     wish: Wish,
-    head: Head,
-    seen: Seen,
+    found: Looked,
     broken: bool,
 ) -> Result<Fetched, Error> {
+    let Looked {
+        head,
+        seen,
+        hand_edited,
+    } = found;
     let verdict = wish.applied.map(|applied| chain::judge(applied, seen, broken));
     match verdict {
         Some(Verdict::Current) => return Ok(Fetched::Current),
@@ -223,10 +227,11 @@ async fn read_whole(
         Some(Verdict::Diverged) => return Ok(Fetched::Diverged),
         Some(Verdict::Reload) | None => {}
     }
-    let mut items = definitions(transaction, wish.environment).await?;
-    items.extend(configurations(transaction, wish.environment).await?);
-    items.extend(segments(transaction, wish.environment).await?);
-    items.extend(lists(transaction, wish.environment).await?);
+    let items = if hand_edited {
+        logged(transaction, wish.environment, head.revision).await?
+    } else {
+        rows(transaction, wish.environment).await?
+    };
     let recent = if wish.recent {
         recent(transaction, options, wish.environment, seen.head).await?
     } else {
@@ -240,12 +245,25 @@ async fn read_whole(
     })
 }
 
+/// What is found before anything is read.
+struct Looked {
+    head: Head,
+    seen: Seen,
+    /// Rows were edited by hand and are not in the log yet, so that they are not what the head says.
+    hand_edited: bool,
+}
+
 /// Where the environment stands, and what the log says of where it was left. `None`: it does not exist.
-async fn look(transaction: &Transaction<'_>, wish: Wish) -> Result<Option<(Head, Seen)>, Error> {
+async fn look(transaction: &Transaction<'_>, wish: Wish) -> Result<Option<Looked>, Error> {
     let sql = "
         select head.revision, head.digest, head.committed_at, pg_is_in_recovery() as standby,
                past.digest as past_digest,
-               exists (select from changes where environment_id = $1 and revision = $2 + 1) as has_next
+               exists (select from changes where environment_id = $1 and revision = $2 + 1) as has_next,
+               exists (
+                   select from hand_edits edit
+                   join environments environment on environment.project_id = edit.project_id
+                   where environment.id = $1 and coalesce(edit.environment_id, $1) = $1
+               ) as hand_edited
         from environment_heads head
         left join changes past on past.environment_id = $1 and past.revision = $2
         where head.environment_id = $1";
@@ -268,7 +286,47 @@ async fn look(transaction: &Transaction<'_>, wish: Wish) -> Result<Option<(Head,
         past,
         has_next: row.try_get("has_next")?,
     };
-    Ok(Some((head, seen)))
+    Ok(Some(Looked {
+        head,
+        seen,
+        hand_edited: row.try_get("hand_edited")?,
+    }))
+}
+
+/// Every item as its row has it.
+async fn rows(transaction: &Transaction<'_>, environment: EnvironmentId) -> Result<Vec<StoredItem>, Error> {
+    let mut items = definitions(transaction, environment).await?;
+    items.extend(configurations(transaction, environment).await?);
+    items.extend(segments(transaction, environment).await?);
+    items.extend(lists(transaction, environment).await?);
+    Ok(items)
+}
+
+/// Every item as the log has it at a revision. It is the same, but takes longer where the history is long.
+async fn logged(
+    transaction: &Transaction<'_>,
+    environment: EnvironmentId,
+    revision: u64,
+) -> Result<Vec<StoredItem>, Error> {
+    let sql = "
+        select item.kind, item.key, item.version, item.form
+        from (
+            select distinct on (kind, key) * from change_items
+            where environment_id = $1 and revision <= $2
+            order by kind, key, revision desc
+        ) item
+        where item.form is not null and item.kind = any($3)";
+    let (revision, kinds) = (signed(revision)?, Kind::ALL.map(Kind::name));
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&environment.0, Type::INT8),
+        (&revision, Type::INT8),
+        (&kinds.as_slice(), Type::TEXT_ARRAY),
+    ];
+    let rows = transaction.query_typed_raw(sql, parameters).await?;
+    rows.map_err(Error::from)
+        .and_then(|row| ready(rows::item_of_any_kind(&row)))
+        .try_collect()
+        .await
 }
 
 async fn definitions(transaction: &Transaction<'_>, environment: EnvironmentId) -> Result<Vec<StoredItem>, Error> {

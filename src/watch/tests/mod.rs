@@ -8,6 +8,7 @@ mod departures;
 mod heartbeats;
 mod histories;
 mod holding;
+mod replicas;
 mod runtimes;
 mod stalled;
 mod streams;
