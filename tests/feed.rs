@@ -8,6 +8,8 @@ mod cluster;
 mod follower;
 #[path = "feed/proxy.rs"]
 mod proxy;
+#[path = "feed/unreadable.rs"]
+mod unreadable;
 #[path = "feed/world.rs"]
 mod world;
 

@@ -1,6 +1,6 @@
 //! What a hub would know from the events of a feed; it holds every event against what a source promises.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub struct Seen {
     pub environments: HashMap<EnvironmentId, Environment>,
     pub removed: Vec<EnvironmentId>,
     pub complete: bool,
+    /// What is old, whatever is confirmed.
+    pub behind: BTreeSet<EnvironmentId>,
     pub quality: Option<Quality>,
     pub confirmed_at: Option<Instant>,
     /// What came, in a word each.
@@ -213,9 +215,18 @@ impl Seen {
                 self.log.push(format!("removed {}", environment.0));
                 self.environments.remove(&environment).expect("the unknown was removed");
                 self.stale.retain(|stale| *stale != environment);
+                self.behind.remove(&environment);
                 self.removed.push(environment);
             }
             Event::Superseded(environment) => panic!("{environment:?} was superseded: PostgreSQL has no such thing"),
+            Event::Behind(environment) => {
+                assert!(self.behind.insert(environment), "{environment:?} fell behind twice");
+                self.log.push(format!("behind {}", environment.0));
+            }
+            Event::CaughtUp(environment) => {
+                assert!(self.behind.remove(&environment), "{environment:?} was not behind");
+                self.log.push(format!("caught up {}", environment.0));
+            }
             Event::Complete => {
                 assert!(!self.complete, "complete twice");
                 self.log.push("complete".into());
