@@ -9,6 +9,7 @@ use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
+use super::tuning::{self, Tuning};
 use super::values;
 use crate::auth::jwt::SigningKey;
 use crate::auth::openid::Expectations;
@@ -70,6 +71,8 @@ pub struct Service {
     pub database_pool_size: NonZeroUsize,
     /// How it streams.
     pub streams: Streams,
+    /// What is right for nearly everybody.
+    pub tuning: Tuning,
     /// How it stops.
     pub shutdown: Shutdown,
 }
@@ -79,6 +82,8 @@ pub struct Service {
 pub struct Streams {
     /// How often a client that does not say gets a heartbeat.
     pub heartbeat: Duration,
+    /// The shortest and the longest interval of heartbeats that a client may ask for.
+    pub heartbeat_bounds: (Duration, Duration),
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
     /// How many may be open.
@@ -330,6 +335,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let streams = streams(reader);
+    let tuning = tuning::serve(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
@@ -339,6 +345,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         streams: streams?,
+        tuning: tuning?,
         shutdown: shutdown?,
     })
 }
@@ -349,15 +356,14 @@ pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, No
 }
 
 pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
-    let heartbeat = reader.required(
-        HEARTBEAT,
-        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
-    );
+    let heartbeat = tuning::heartbeat(reader);
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
+    let (heartbeat, heartbeat_bounds) = heartbeat?;
     Ok(Streams {
-        heartbeat: heartbeat?,
+        heartbeat,
+        heartbeat_bounds,
         rotation: rotation?,
         most: most?,
         most_of_key: most_of_key?,

@@ -15,6 +15,7 @@ use super::service::{
     WORKER_THREADS,
 };
 use super::setting::Setting;
+use super::tuning::{self, SidecarTuning};
 use super::values;
 use crate::auth::keys;
 use crate::domain::access::{AcceptedKey, KeyKind};
@@ -44,6 +45,8 @@ pub struct Sidecar {
     pub worker_threads: NonZeroUsize,
     /// How it streams.
     pub streams: Streams,
+    /// What is right for nearly everybody.
+    pub tuning: SidecarTuning,
     /// How it stops.
     pub shutdown: Shutdown,
 }
@@ -127,6 +130,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
     let streams = service::streams(reader);
+    let tuning = tuning::sidecar(reader);
     let shutdown = service::shutdown(reader, SERVE_GRACE, SERVE_DRAIN);
     let (key, own) = key?;
     let key_id = own.id.to_string();
@@ -144,6 +148,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,
         streams: streams?,
+        tuning: tuning?,
         shutdown: shutdown?,
     })
 }

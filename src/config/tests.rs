@@ -10,6 +10,7 @@ use crate::domain::limits;
 
 mod audit;
 mod client;
+mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const URL: &str = "postgres://halyard:hunter2@db/halyard";
@@ -61,6 +62,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         worker_threads: _,
         database_pool_size,
         streams,
+        tuning: _,
         shutdown,
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
@@ -210,7 +212,7 @@ fn everything_wrong_is_said_at_once() {
             "--log-format is none of auto, text and json: \"xml\"",
             "--log is not a filter",
             "--signing-key is too short",
-            "HALYARD_HEARTBEAT must lie between 1s and 1m: \"100ms\"",
+            "--heartbeat must lie between --heartbeat-least and --heartbeat-most",
             "HALYARD_STREAM_ROTATION is not a duration",
             "HALYARD_DATABASE_POOL_SIZE is not a whole number between 1 and 1000: \"many\"",
             "--database-url and --embedded are both missing",

@@ -267,7 +267,10 @@ impl Engine {
         if !self.environments.finish(environment, how) {
             return Ok(());
         }
-        tracing::info!(environment = environment.0, "the environment is read again, and the newest");
+        tracing::info!(
+            environment = environment.0,
+            "the environment is read again, and the newest"
+        );
         self.send(Event::CaughtUp(environment)).await
     }
 
@@ -320,9 +323,17 @@ impl Engine {
         let text = chain(error);
         // One line until it can be read again; the attempts in between say nothing new.
         if is_news {
-            tracing::warn!(environment = environment.0, error = text, "could not read an environment");
+            tracing::warn!(
+                environment = environment.0,
+                error = text,
+                "could not read an environment"
+            );
         } else {
-            tracing::debug!(environment = environment.0, error = text, "an environment still cannot be read");
+            tracing::debug!(
+                environment = environment.0,
+                error = text,
+                "an environment still cannot be read"
+            );
         }
         if !error.is_malformed() {
             // It may be the database, which answers polls or does not.
