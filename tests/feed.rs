@@ -4,6 +4,8 @@
 
 #[path = "feed/cluster.rs"]
 mod cluster;
+#[path = "feed/contract.rs"]
+mod contract;
 #[path = "feed/follower.rs"]
 mod follower;
 #[path = "feed/proxy.rs"]

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::world::World;
 
 /// Generous: a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A feed and what it has said.
 pub struct Follower {
@@ -42,6 +42,8 @@ pub struct Seen {
     /// What is old, whatever is confirmed.
     pub behind: BTreeSet<EnvironmentId>,
     pub quality: Option<Quality>,
+    /// Every quality that was told, in order.
+    pub qualities: Vec<Quality>,
     pub confirmed_at: Option<Instant>,
     /// What came, in a word each.
     pub log: Vec<String>,
@@ -123,6 +125,16 @@ impl Follower {
             seen.confirmed_at.is_some_and(|at| at >= now)
         })
         .await;
+    }
+
+    /// Terminates the listener's session, and takes events until that was noticed.
+    pub async fn break_listener(&mut self, world: &World, listener: i32) {
+        let disconnects = |feed: &Feed| feed.counters().disconnects.load(std::sync::atomic::Ordering::Relaxed);
+        let (feed, before) = (self.feed.clone(), disconnects(&self.feed));
+        let sql = "select pg_terminate_backend($1)";
+        world.client.execute(sql, &[&listener]).await.unwrap();
+        self.until("the end of the session", |_| disconnects(&feed) > before)
+            .await;
     }
 
     /// Cancels the feed; every task of it must end.
@@ -235,6 +247,7 @@ impl Seen {
             Event::Status { quality, confirmed_at } => {
                 assert!(confirmed_at >= self.confirmed_at, "certainty went back");
                 (self.quality, self.confirmed_at) = (Some(quality), confirmed_at);
+                self.qualities.push(quality);
             }
         }
     }

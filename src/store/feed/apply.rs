@@ -277,8 +277,7 @@ impl Engine {
     /// The primary does not have what was sent: a restored copy, or a failover that lost commits.
     fn diverged(&mut self, environment: EnvironmentId) {
         // Should raising the generation fail, the next poll brings it up again.
-        self.environments
-            .finish(environment, Finished::Failed(Parked::UntilPoll));
+        self.environments.finish(environment, Finished::Failed(Parked::Poll));
         let Some(known) = self.identity else {
             return;
         };

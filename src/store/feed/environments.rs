@@ -19,8 +19,8 @@ pub(super) struct Environments {
     queue: VecDeque<EnvironmentId>,
     /// The same of those whose last read failed.
     retries: VecDeque<EnvironmentId>,
-    /// How many of those are being read.
-    retrying: usize,
+    /// Those of them that are being read.
+    retrying: HashSet<EnvironmentId>,
 }
 
 #[derive(Debug, Default)]
@@ -39,8 +39,6 @@ struct Tracked {
     parked: Option<Parked>,
     /// The reads that have failed since the last that did not.
     failures: Option<Failures>,
-    /// Whether the running read counts among [`Environments::retrying`].
-    retrying: bool,
     /// Nothing waits for it any more, and the hub knows.
     behind: Option<Behind>,
 }
@@ -58,11 +56,11 @@ enum Behind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parked {
     /// The database failed: until it answers a poll.
-    UntilPoll,
+    Poll,
     /// It failed again although the database answers: until a poll after this.
-    UntilPollAfter(Instant),
+    PollAfter(Instant),
     /// Its rows cannot be understood: until they are all looked at again.
-    UntilScan,
+    Scan,
 }
 
 /// What must be sent before a polled head counts as sent.
@@ -147,7 +145,7 @@ impl Environments {
         loop {
             let environment = match self.queue.pop_front() {
                 Some(environment) => environment,
-                None if self.retrying < retries => self.retries.pop_front()?,
+                None if self.retrying.len() < retries => self.retries.pop_front()?,
                 None => return None,
             };
             let Some(tracked) = self.tracked.get_mut(&environment) else {
@@ -155,8 +153,9 @@ impl Environments {
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
-            tracked.retrying = tracked.failures.is_some();
-            self.retrying += usize::from(tracked.retrying);
+            if tracked.failures.is_some() {
+                self.retrying.insert(environment);
+            }
             return Some(Wish {
                 environment,
                 applied: tracked.applied,
@@ -171,7 +170,7 @@ impl Environments {
             return false;
         };
         let running = tracked.running.take();
-        self.retrying -= usize::from(std::mem::take(&mut tracked.retrying));
+        self.retrying.remove(&environment);
         // What was wanted before the read began is answered by it, unless it says that there is more.
         let unanswered = match how {
             Finished::Advanced { to, more } => {
@@ -212,9 +211,9 @@ impl Environments {
         let failures = tracked.failures.get_or_insert_with(|| Failures::new(pauses));
         let pause = failures.add(fault, now);
         let parked = match (fault, pause) {
-            (Fault::Rows, _) => Parked::UntilScan,
-            (Fault::Read | Fault::Connection, None) => Parked::UntilPoll,
-            (Fault::Read | Fault::Connection, Some(pause)) => Parked::UntilPollAfter(now + pause),
+            (Fault::Rows, _) => Parked::Scan,
+            (Fault::Read | Fault::Connection, None) => Parked::Poll,
+            (Fault::Read | Fault::Connection, Some(pause)) => Parked::PollAfter(now + pause),
         };
         self.finish(environment, Finished::Failed(parked));
         is_news
@@ -246,7 +245,7 @@ impl Environments {
         let Some(tracked) = self.tracked.remove(&environment) else {
             return false;
         };
-        self.retrying -= usize::from(tracked.retrying);
+        self.retrying.remove(&environment);
         if let Some(revision) = tracked.want {
             // Something was heard of it while it was being read.
             self.want(environment, revision);
@@ -260,9 +259,9 @@ impl Environments {
         for (&environment, tracked) in &mut self.tracked {
             let is_due = match tracked.parked {
                 None => false,
-                Some(Parked::UntilPoll) => true,
-                Some(Parked::UntilPollAfter(pause)) => now >= pause,
-                Some(Parked::UntilScan) => scanned,
+                Some(Parked::Poll) => true,
+                Some(Parked::PollAfter(pause)) => now >= pause,
+                Some(Parked::Scan) => scanned,
             };
             if is_due {
                 tracked.parked = None;

@@ -105,12 +105,14 @@ mod tests {
     #[test]
     fn nobody_is_at_fault_while_the_database_has_not_answered_since() {
         for fault in [Fault::Read, Fault::Connection] {
-            let (failures, now) = failures(&[fault, fault]);
-            assert!(!failures.are_its_own(now - SECOND));
-            assert!(failures.are_its_own(now));
+            let (mut failures, before) = failures(&[fault]);
+            failures.add(fault, before + SECOND);
+            assert!(!failures.are_its_own(before));
+            assert!(failures.are_its_own(before + SECOND));
         }
-        let (failures, now) = failures(&[Fault::Rows]);
-        assert!(failures.are_its_own(now - SECOND));
+        let (mut failures, before) = failures(&[]);
+        failures.add(Fault::Rows, before + SECOND);
+        assert!(failures.are_its_own(before));
     }
 
     #[test]

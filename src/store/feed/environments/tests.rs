@@ -97,7 +97,7 @@ fn a_newer_polled_head_is_unexpected_only_without_a_hint() {
 
 #[test]
 fn what_failed_waits_for_a_poll_and_what_is_malformed_for_a_scan() {
-    for (parked, unparked_by_poll) in [(Parked::UntilPoll, true), (Parked::UntilScan, false)] {
+    for (parked, unparked_by_poll) in [(Parked::Poll, true), (Parked::Scan, false)] {
         let mut environments = sent(5);
         environments.hint(ONE, 6);
         environments.start(1).unwrap();
@@ -309,7 +309,7 @@ proptest! {
 
 fn finish(environments: &mut Environments, wish: Wish, origin: u64, n: u64) {
     let how = match (wish.applied, n) {
-        (_, 3) => Finished::Failed(Parked::UntilPoll),
+        (_, 3) => Finished::Failed(Parked::Poll),
         (None, _) => Finished::Replaced(at(origin)),
         (Some(applied), _) if applied.revision >= origin => Finished::Current,
         (Some(applied), _) => Finished::Advanced {
