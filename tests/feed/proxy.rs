@@ -2,6 +2,7 @@
 //! remembers what was said.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,8 +35,9 @@ struct Said {
 }
 
 /// A statement as it was asked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Statement {
+    pub at: Instant,
     pub sql: String,
     /// Where the driver sends them as text.
     pub parameters: Vec<String>,
@@ -121,11 +123,12 @@ async fn pass_questions(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, said: &
     let length = from.read_u32().await.ok()?;
     to.write_u32(length).await.ok()?;
     to.write_all(&read_body(&mut from, length).await?).await.ok()?;
+    let mut latest = None;
     loop {
         let kind = from.read_u8().await.ok()?;
         let length = from.read_u32().await.ok()?;
         let body = read_body(&mut from, length).await?;
-        note(kind, &body, said);
+        note(kind, &body, said, &mut latest);
         to.write_u8(kind).await.ok()?;
         to.write_u32(length).await.ok()?;
         to.write_all(&body).await.ok()?;
@@ -138,25 +141,28 @@ async fn read_body(from: &mut OwnedReadHalf, length: u32) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// Simple queries, and the Parse and Bind of others.
-fn note(kind: u8, body: &[u8], said: &Said) {
+/// Simple queries, and the Parse and Bind of others. `latest` is the place of the connection's latest.
+fn note(kind: u8, body: &[u8], said: &Said, latest: &mut Option<usize>) {
     let mut statements = said.statements.lock().unwrap();
     let mut texts = body.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    match kind {
-        b'Q' => statements.push(Statement {
-            sql: texts.next().unwrap_or_default().into_owned(),
-            ..Statement::default()
-        }),
-        b'P' => statements.push(Statement {
-            sql: texts.nth(1).unwrap_or_default().into_owned(),
-            ..Statement::default()
-        }),
+    let sql = match kind {
+        b'Q' => texts.next(),
+        b'P' => texts.nth(1),
         b'B' => {
-            if let Some(statement) = statements.last_mut() {
+            if let Some(statement) = latest.and_then(|latest| statements.get_mut(latest)) {
                 statement.parameters = parameters(body).unwrap_or_default();
             }
+            None
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some(sql) = sql {
+        *latest = Some(statements.len());
+        statements.push(Statement {
+            at: Instant::now(),
+            sql: sql.into_owned(),
+            parameters: Vec::new(),
+        });
     }
 }
 

@@ -116,7 +116,8 @@ async fn answers(
             swallowed.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let _ended_with_the_proxy = mode.clone().wait_for(|mode| *mode != Mode::Hold).await;
+        let mut held = mode.clone();
+        drop(held.wait_for(|mode| *mode != Mode::Hold).await);
         let mut message = vec![kind];
         message.extend(length.to_be_bytes());
         message.extend(body);
