@@ -108,9 +108,9 @@ async fn is_sent_everything_when_the_database_was_restored() {
     let server = serve(&database).await;
     let channel = connect(&server).await;
     let mut follower = Follower::resume(&channel, &keys.server, lost.clone()).await.unwrap();
-    let begun = follower.message().await.unwrap();
-    let Some(pb::watch_response::Message::Begin(begin)) = begun else {
-        panic!("{begun:?}");
+    let first = follower.message().await.unwrap();
+    let Some(pb::watch_response::Message::Begin(begin)) = first else {
+        panic!("{first:?}");
     };
     assert_eq!(begin.intent(), pb::Intent::Snapshot);
     assert_eq!(begin.reason(), pb::SnapshotReason::Diverged);
