@@ -4,12 +4,16 @@
 
 #[path = "feed/cluster.rs"]
 mod cluster;
+#[path = "feed/contract.rs"]
+mod contract;
 #[path = "feed/follower.rs"]
 mod follower;
 #[path = "feed/pooler.rs"]
 mod pooler;
 #[path = "feed/proxy.rs"]
 mod proxy;
+#[path = "feed/unreadable.rs"]
+mod unreadable;
 #[path = "feed/world.rs"]
 mod world;
 

@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::database::Opened;
+use super::tuning;
 use crate::auth::jwt::{SigningKey, Tokens};
 use crate::config::{Serve, Service, Shutdown, Streams};
 use crate::rpc::admin::accounts::{self, SignUp};
@@ -69,12 +70,13 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         streams:
             Streams {
                 heartbeat,
+                heartbeat_bounds: (shortest, longest),
                 rotation,
-                stall,
                 snapshot_bytes,
                 most,
                 most_of_key,
             },
+        tuning,
         shutdown: Shutdown { grace, drain_window },
     } = *service;
     let mut settings = store::Settings::new(database.config.clone());
@@ -83,7 +85,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         listen,
         metrics: metrics_listen,
         store: settings,
-        feed: store::feed::Options::default(),
+        feed: tuning::feed(&tuning),
         compaction: server::Compaction {
             kept: Kept {
                 revisions: history.horizon_revisions.get() as u64,
@@ -94,14 +96,15 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         },
         watch: watch::Options {
             heartbeat,
+            heartbeat_bounds: shortest..=longest,
             rotation,
-            stall,
             snapshot_bytes: snapshot_bytes.get(),
             drain_window,
             streams: most.get(),
             key_streams: most_of_key.get(),
-            ..watch::Options::default()
+            ..tuning::streams(&tuning.streams)
         },
+        keepalive: tuning::keepalive(tuning.keepalive),
         tokens: Tokens::new(signing_key, previous_signing_keys),
         accounts: accounts::Options {
             sign_up: if sign_up { SignUp::On } else { SignUp::Off },

@@ -1,18 +1,13 @@
 //! `halyard sidecar`: serves what another server holds.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
 use super::serve::unless_stopped;
+use super::tuning;
 use crate::config::{Listen, Shutdown, Sidecar as Configuration, Streams};
 use crate::server::{Address, Sidecar, SidecarOptions};
-use crate::upstream::{Callers, Options, Timing};
+use crate::upstream::{Callers, Options};
 use crate::watch;
-
-/// How long a client that is ahead of this sidecar waits for it: what it asks for comes with the upstream's heartbeats, which may
-/// come with those of another upstream.
-const AHEAD_WAIT: Duration = Duration::from_secs(8);
 
 /// Serves until asked to stop.
 pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -46,12 +41,13 @@ fn options(configuration: Configuration) -> SidecarOptions {
         streams:
             Streams {
                 heartbeat,
+                heartbeat_bounds: (shortest, longest),
                 rotation,
-                stall,
                 snapshot_bytes,
                 most,
                 most_of_key,
             },
+        tuning,
         shutdown: Shutdown { grace, drain_window },
     } = configuration;
     SidecarOptions {
@@ -69,20 +65,20 @@ fn options(configuration: Configuration) -> SidecarOptions {
                 anonymous,
             },
             state_file,
-            timing: Timing::default(),
+            timing: tuning::upstream(tuning.upstream),
         },
         staleness,
         watch: watch::Options {
             heartbeat,
+            heartbeat_bounds: shortest..=longest,
             rotation,
-            stall,
             snapshot_bytes: snapshot_bytes.get(),
             streams: most.get(),
             key_streams: most_of_key.get(),
             drain_window,
-            ahead_wait: AHEAD_WAIT,
-            ..watch::Options::default()
+            ..tuning::streams(&tuning.streams)
         },
+        keepalive: tuning::keepalive(tuning.keepalive),
         workers: worker_threads.get(),
         drain_window,
         grace: grace.saturating_sub(drain_window),

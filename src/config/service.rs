@@ -9,6 +9,7 @@ use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
+use super::tuning::{self, Tuning};
 use super::values;
 use crate::auth::jwt::SigningKey;
 use crate::auth::openid::Expectations;
@@ -74,6 +75,8 @@ pub struct Service {
     pub history: History,
     /// How it streams.
     pub streams: Streams,
+    /// What is right for nearly everybody.
+    pub tuning: Tuning,
     /// How it stops.
     pub shutdown: Shutdown,
 }
@@ -96,10 +99,10 @@ pub struct History {
 pub struct Streams {
     /// How often a client that does not say gets a heartbeat.
     pub heartbeat: Duration,
+    /// The shortest and the longest interval of heartbeats that a client may ask for.
+    pub heartbeat_bounds: (Duration, Duration),
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
-    /// How long a client may leave what it was sent unread before its stream is taken away.
-    pub stall: Duration,
     /// How many bytes of snapshots may be on their way at a time.
     pub snapshot_bytes: NonZeroUsize,
     /// How many may be open.
@@ -203,12 +206,6 @@ pub(super) const STREAM_ROTATION: Setting = Setting::value(
     "After how long streams are asked to reconnect, give or take a fifth",
 )
 .default("30m");
-pub(super) const STREAM_STALL: Setting = Setting::value(
-    "stream-stall",
-    "DURATION",
-    "How long a stream's client may leave what it was sent unread before the stream ends",
-)
-.default("30s");
 
 pub(super) const MAX_SNAPSHOT_BYTES: Setting = Setting::value(
     "max-snapshot-bytes",
@@ -248,7 +245,6 @@ pub(super) const SERVE: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
-    STREAM_STALL,
     MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
@@ -276,7 +272,6 @@ pub(super) const DEV: &[Setting] = &[
     DEV_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
-    STREAM_STALL,
     MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
@@ -411,6 +406,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let history = history(reader);
     let streams = streams(reader);
+    let tuning = tuning::serve(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
@@ -422,6 +418,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         database_pool_size: database_pool_size?,
         history: history?,
         streams: streams?,
+        tuning: tuning?,
         shutdown: shutdown?,
     })
 }
@@ -466,19 +463,16 @@ fn history(reader: &mut Reader<'_>) -> Result<History, Noted> {
 }
 
 pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
-    let heartbeat = reader.required(
-        HEARTBEAT,
-        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
-    );
+    let heartbeat = tuning::heartbeat(reader);
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
-    let stall = reader.required(STREAM_STALL, values::duration(Duration::from_secs(1)..=HOUR));
     let snapshot_bytes = reader.required(MAX_SNAPSHOT_BYTES, values::count(MOST_SNAPSHOT_BYTES));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
+    let (heartbeat, heartbeat_bounds) = heartbeat?;
     Ok(Streams {
-        heartbeat: heartbeat?,
+        heartbeat,
+        heartbeat_bounds,
         rotation: rotation?,
-        stall: stall?,
         snapshot_bytes: snapshot_bytes?,
         most: most?,
         most_of_key: most_of_key?,

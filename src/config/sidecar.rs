@@ -12,9 +12,10 @@ use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
     self, HEARTBEAT, MAX_KEY_STREAMS, MAX_SNAPSHOT_BYTES, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE,
-    STREAM_ROTATION, STREAM_STALL, Shutdown, Streams, WORKER_THREADS,
+    STREAM_ROTATION, Shutdown, Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
+use super::tuning::{self, SidecarTuning};
 use super::values;
 use crate::auth::keys;
 use crate::domain::access::{AcceptedKey, KeyKind};
@@ -46,6 +47,8 @@ pub struct Sidecar {
     pub worker_threads: NonZeroUsize,
     /// How it streams.
     pub streams: Streams,
+    /// What is right for nearly everybody.
+    pub tuning: SidecarTuning,
     /// How it stops.
     pub shutdown: Shutdown,
 }
@@ -113,7 +116,6 @@ pub(super) const SIDECAR: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
-    STREAM_STALL,
     MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
@@ -137,6 +139,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
     let streams = service::streams(reader);
+    let tuning = tuning::sidecar(reader);
     let shutdown = service::shutdown(reader, SERVE_GRACE, SERVE_DRAIN);
     let (key, own) = key?;
     let key_id = own.id.to_string();
@@ -155,6 +158,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,
         streams: streams?,
+        tuning: tuning?,
         shutdown: shutdown?,
     })
 }

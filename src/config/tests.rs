@@ -10,6 +10,7 @@ use crate::domain::limits;
 
 mod audit;
 mod client;
+mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const URL: &str = "postgres://halyard:hunter2@db/halyard";
@@ -63,6 +64,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         database_pool_size,
         history,
         streams,
+        tuning: _,
         shutdown,
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
@@ -74,7 +76,6 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(history.interval, Duration::from_mins(10));
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
-    assert_eq!(streams.stall, Duration::from_secs(30));
     assert_eq!(streams.snapshot_bytes.get(), 128 * 1024 * 1024);
     let most = (streams.most.get(), streams.most_of_key.get());
     assert_eq!(most, (limits::STREAMS, limits::KEY_STREAMS));
@@ -107,7 +108,6 @@ fn every_option_has_a_variable() {
         ("HALYARD_DRAIN_WINDOW", "5s"),
         ("HALYARD_HEARTBEAT", "2s"),
         ("HALYARD_STREAM_ROTATION", "7m"),
-        ("HALYARD_STREAM_STALL", "9s"),
         ("HALYARD_MAX_SNAPSHOT_BYTES", "65536"),
         ("HALYARD_MAX_STREAMS", "9"),
         ("HALYARD_MAX_KEY_STREAMS", "8"),
@@ -142,7 +142,6 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));
     assert_eq!(serve.service.streams.heartbeat, Duration::from_secs(2));
     assert_eq!(serve.service.streams.rotation, Duration::from_mins(7));
-    assert_eq!(serve.service.streams.stall, Duration::from_secs(9));
     assert_eq!(serve.service.streams.snapshot_bytes.get(), 65_536);
     assert_eq!(serve.service.streams.most.get(), 9);
     assert_eq!(serve.service.streams.most_of_key.get(), 8);
@@ -258,7 +257,7 @@ fn everything_wrong_is_said_at_once() {
             "--log-format is none of auto, text and json: \"xml\"",
             "--log is not a filter",
             "--signing-key is too short",
-            "HALYARD_HEARTBEAT must lie between 1s and 1m: \"100ms\"",
+            "--heartbeat must lie between --heartbeat-least and --heartbeat-most",
             "HALYARD_STREAM_ROTATION is not a duration",
             "HALYARD_DATABASE_POOL_SIZE is not a whole number between 1 and 1000: \"many\"",
             "--database-url and --embedded are both missing",

@@ -53,6 +53,7 @@ use workers::Workers;
 pub use compaction::Compaction;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
+pub use workers::Keepalive;
 
 /// How often old request records and uploads are deleted.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
@@ -71,6 +72,8 @@ pub struct Options {
     pub compaction: Compaction,
     /// How to stream.
     pub watch: crate::watch::Options,
+    /// How to notice that a connection is gone.
+    pub keepalive: Keepalive,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
     /// How people come in.
@@ -142,6 +145,7 @@ impl Server {
             feed,
             compaction,
             watch,
+            keepalive,
             tokens,
             accounts,
             openid,
@@ -219,7 +223,7 @@ impl Server {
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
 
-        let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {

@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use super::ending::Ending;
 use super::listen::Address;
 use super::metrics::Metrics;
-use super::workers::Workers;
+use super::workers::{Keepalive, Workers};
 use super::{Error, bind, compressed};
 use crate::domain::limits;
 use crate::domain::staleness::Limits;
@@ -43,6 +43,8 @@ pub struct Options {
     pub staleness: Limits,
     /// How to stream.
     pub watch: watch::Options,
+    /// How to notice that a connection is gone.
+    pub keepalive: Keepalive,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the sidecar stops.
@@ -75,6 +77,7 @@ impl Sidecar {
             upstream,
             staleness,
             watch,
+            keepalive,
             workers,
             drain_window,
             grace,
@@ -110,7 +113,7 @@ impl Sidecar {
         let routes = routes(&hub)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
-        let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {
             address,

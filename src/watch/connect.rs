@@ -233,6 +233,7 @@ mod tests {
                 environment: EnvironmentId(environment.min(7)),
                 revision,
                 digest,
+                sealed: false,
             }
         }
     }

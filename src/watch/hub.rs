@@ -3,6 +3,7 @@
 //! One task writes ([`Hub::run`]); readers never wait for it, since whatever they read is an immutable value behind an atomic
 //! swap. What is written is visible before anyone is told of it, so that who looks after being told misses nothing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Hub {
     elsewhere: Elsewhere,
     /// The age that streams were last told to look at.
     age_told: Mutex<Age>,
+    /// What the source cannot read, and when all was last certain before that: some of it may not be held yet.
+    behind: Mutex<HashMap<EnvironmentId, Option<std::time::Instant>>>,
 }
 
 /// How well the replica is informed.
@@ -61,7 +64,7 @@ pub struct Hub {
 pub struct Status {
     /// How the source learns of changes.
     pub quality: Quality,
-    /// How long ago it was last certain that this replica held the newest of everything. `None`: never yet.
+    /// How long ago it was last certain that this replica held the newest of everything that it can read. `None`: never yet.
     pub staleness: Option<Duration>,
 }
 
@@ -95,6 +98,7 @@ impl Hub {
             open: Arc::default(),
             elsewhere: Elsewhere::default(),
             age_told: Mutex::default(),
+            behind: Mutex::default(),
         })
     }
 
@@ -311,6 +315,8 @@ impl Hub {
             Event::Advance { environment, delta } => self.advance(environment, delta),
             Event::Removed(environment) => self.take_out(environment, Environment::remove),
             Event::Superseded(environment) => self.take_out(environment, Environment::supersede),
+            Event::Behind(environment) => self.fall_behind(environment),
+            Event::CaughtUp(environment) => self.catch_up(environment),
             Event::Access(directory) => {
                 self.directory.store(directory);
                 self.directories.fetch_add(1, Ordering::Release);
@@ -362,7 +368,11 @@ impl Hub {
         } else {
             let state = State::whole(position, items, recent, None, &self.options);
             let mut environments = OrdMap::clone(&self.environments.load());
-            environments.insert(id, Environment::new(id, state));
+            let environment = Environment::new(id, state);
+            if let Some(certain_at) = self.lock_behind().get(&id) {
+                environment.fall_behind(*certain_at);
+            }
+            environments.insert(id, environment);
             self.environments.store(Arc::new(environments));
             self.environment_added.send_replace(());
         }
@@ -404,7 +414,27 @@ impl Hub {
         }
     }
 
+    fn fall_behind(&self, id: EnvironmentId) {
+        let confirmed_at = self.confirmed().at;
+        self.lock_behind().entry(id).or_insert(confirmed_at);
+        if let Some(environment) = self.environment(id) {
+            environment.fall_behind(confirmed_at);
+        }
+    }
+
+    fn catch_up(&self, id: EnvironmentId) {
+        self.lock_behind().remove(&id);
+        if let Some(environment) = self.environment(id) {
+            environment.catch_up();
+        }
+    }
+
+    fn lock_behind(&self) -> std::sync::MutexGuard<'_, HashMap<EnvironmentId, Option<std::time::Instant>>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_out(&self, id: EnvironmentId, mark: fn(&Environment)) {
+        self.lock_behind().remove(&id);
         let mut environments = OrdMap::clone(&self.environments.load());
         let taken = environments.remove(&id);
         self.environments.store(Arc::new(environments));

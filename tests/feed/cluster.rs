@@ -127,6 +127,16 @@ impl Cluster {
         self.copy("backup", "data");
     }
 
+    /// A copy of a server that is down, which is down as well.
+    pub fn twin(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("hf").tempdir_in("/tmp").unwrap();
+        if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        self.copy("data", folder.path().join("data").to_str().unwrap());
+        Self { folder, server: None }
+    }
+
     fn copy(&self, from: &str, to: &str) {
         let mut copy = Command::new("cp");
         let copied = copy

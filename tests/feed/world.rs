@@ -34,8 +34,7 @@ impl World {
     }
 
     pub fn pool(&self) -> Pool {
-        let manager = Manager::new(self.cluster.config(), NoTls);
-        Pool::builder(manager).max_size(6).build().unwrap()
+        pool_of(self.cluster.config())
     }
 
     /// Connects again, after the server was away.
@@ -205,6 +204,13 @@ impl World {
         let rows = self.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+}
+
+/// A pool as a feed has one.
+pub fn pool_of(mut config: tokio_postgres::Config) -> Pool {
+    config.application_name("follower");
+    let manager = Manager::new(config, NoTls);
+    Pool::builder(manager).max_size(6).build().unwrap()
 }
 
 fn item(kind: Kind, key: &str) -> ItemId {

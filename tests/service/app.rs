@@ -358,6 +358,7 @@ pub fn options(database: &Database) -> server::Options {
             ..accounts::Options::default()
         },
         openid: None,
+        keepalive: halyard::server::Keepalive::default(),
         workers: 2,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

@@ -25,6 +25,7 @@ mod words;
 
 mod accounted;
 mod accounts;
+mod ahead;
 mod answers;
 mod at_once;
 mod audit;

@@ -32,6 +32,7 @@ impl Collector for Numbers {
             resets,
             broken_chains,
             fetch_failures,
+            left_behind,
             malformed,
             divergences,
             generations_raised,
@@ -84,6 +85,11 @@ impl Collector for Numbers {
                 fetch_failures,
                 "fetch_failures",
                 "Reads of environments or of what access depends on that failed or took too long",
+            ),
+            (
+                left_behind,
+                "left_behind",
+                "Environments that could not be read, or not quickly enough, while the database answered; they alone are old",
             ),
             (
                 malformed,
