@@ -158,7 +158,9 @@ impl Relay {
         seats.closed = true;
         let waiting: Vec<_> = seats.waiting.iter_mut().filter_map(Option::take).collect();
         drop(seats);
-        waiting.into_iter().for_each(|waiting| waiting.waker.wake());
+        for waiting in waiting {
+            waiting.waker.wake();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {
