@@ -22,9 +22,13 @@ mod run;
 mod table;
 
 mod backends;
+mod answers;
+mod clients;
+mod keys;
 mod notifications;
 mod postgres;
 mod replicas;
+mod tokens;
 
 table::faults! {
     postgres::killed_under_writes: Back, busy;
@@ -36,6 +40,19 @@ table::faults! {
     notifications::delayed: HintLost, one_writes;
     notifications::doubled: HintArrives, one_writes;
     replicas::killed_and_replaced: Back;
+    replicas::frozen: Back, late_heartbeats;
+    replicas::drained: Back, draining;
+    replicas::rolled: Back, draining;
+    replicas::rotated: HintLost, rotating;
+    clients::reset_within_steps: HintLost;
+    clients::silent: Back, slow_roads;
+    clients::slow: Back, slow_roads;
+    clients::flood: HintLost;
+    tokens::fuzzed: HintLost;
+    keys::ended: HintLost;
+    keys::revoked_out_of_reach: Back;
+    answers::pushed: Back;
+    answers::never_more_than_is_known: Back, cut_off;
 }
 
 /// Every fault for longer, with several seeds: `make test-faults`.
