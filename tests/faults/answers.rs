@@ -27,10 +27,12 @@ pub async fn pushed(world: &mut World) {
         }
     }
     let mut rounds = world.rounds(Duration::from_millis(200));
-    let mut ended = 0;
-    while rounds.next().await {
-        if world.rng.u8(..3) == 0 {
-            let victim = world.rng.usize(..world.replicas.len());
+    let (mut ended, mut round) = (0, 0);
+    // Each replica at least once, so that every listener loses its stream.
+    while rounds.next().await || round < 4 {
+        round += 1;
+        if round < 3 || (round > 3 && world.rng.u8(..3) == 0) {
+            let victim = round % world.replicas.len();
             world.replicas[victim].kill();
             world.writes(5).await;
             world.start_replica(victim).await;
@@ -45,9 +47,16 @@ pub async fn pushed(world: &mut World) {
         let (generation, revision) = world.head(environment).await;
         within("the newest answers", listener.holds(generation, revision)).await;
     }
-    assert!(healed.elapsed() < Promise::Back.bound(), "the newest answers took {:?}", healed.elapsed());
+    assert!(
+        healed.elapsed() < Promise::Back.bound(),
+        "the newest answers took {:?}",
+        healed.elapsed()
+    );
     for (environment, listener) in listeners {
-        assert!(listener.streams() > 1, "a listener of {environment} never lost its stream");
+        assert!(
+            listener.streams() > 1,
+            "a listener of {environment} never lost its stream"
+        );
         world.keep_answers(listener.stop().await);
     }
 }
@@ -108,15 +117,24 @@ pub async fn never_more_than_is_known(world: &mut World) {
     world.forget_the_dead().await;
     let before = claims.len();
     while claims.len() == before {
-        assert!(Instant::now() < deadline, "it is never told that a revision is everywhere");
+        assert!(
+            Instant::now() < deadline,
+            "it is never told that a revision is everywhere"
+        );
         world.go_on(Duration::from_millis(100)).await;
         ask(world, &mut claims).await;
     }
     world.resume_writers();
-    println!("propagation: {} times it was told that a revision was everywhere", claims.len());
+    println!(
+        "propagation: {} times it was told that a revision was everywhere",
+        claims.len()
+    );
     let recordings = world.recordings();
     for claim in &claims {
-        for recording in recordings.iter().filter(|recording| recording.environment == claim.environment) {
+        for recording in recordings
+            .iter()
+            .filter(|recording| recording.environment == claim.environment)
+        {
             hold(claim, recording);
         }
     }
@@ -163,7 +181,9 @@ fn hold(claim: &Claim, recording: &Recording) {
         return;
     }
     let holds = before().filter_map(|seen| match seen.what {
-        What::Commit { generation, revision, .. } => Some((generation, revision)),
+        What::Commit {
+            generation, revision, ..
+        } => Some((generation, revision)),
         _ => None,
     });
     let holds = holds.last();

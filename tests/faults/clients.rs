@@ -18,6 +18,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What the slow road carries a second, and what may be on its way on one stream.
 const SLOW: u32 = 1024;
 const WINDOW: u32 = 1024;
+const NARROW: u32 = 300;
 
 /// Recorders of every environment that take a road.
 fn travellers(world: &mut World, count: usize, doors: &Doors) -> Vec<String> {
@@ -40,7 +41,8 @@ fn of(world: &World, names: &[String]) -> Vec<Recording> {
 
 /// Connections of clients are reset after some bytes, wherever that is, again and again.
 pub async fn reset_within_steps(world: &mut World) {
-    let (roads, doors) = world.roads(None).await;
+    // So little is on its way at once that no step comes in one piece.
+    let (roads, doors) = world.roads(Some(NARROW)).await;
     for road in &roads {
         road.set(Traffic::Short(4 * 1024));
     }
@@ -50,16 +52,22 @@ pub async fn reset_within_steps(world: &mut World) {
         world.writes(5).await;
         roads[world.rng.usize(..roads.len())].reset();
     }
-    let resets: usize = roads.iter().map(crate::harness::road::Road::resets).sum();
     let within = |recording: &Recording| {
         let ended = |pair: &&[crate::evidence::Seen]| {
-            let is_in_step = matches!(pair[0].what, What::Begin { .. } | What::Put { .. } | What::Delete { .. });
+            let is_in_step = matches!(
+                pair[0].what,
+                What::Begin { .. } | What::Put { .. } | What::Delete { .. }
+            );
             is_in_step && matches!(pair[1].what, What::Ended(_))
         };
         recording.seen.windows(2).filter(ended).count()
     };
-    let torn: usize = of(world, &names).iter().map(within).sum();
-    assert!(resets > 5 && torn > 0, "{resets} connections were reset, {torn} within a step");
+    eventually("connections that are reset within a step", async || {
+        let resets: usize = roads.iter().map(crate::harness::road::Road::resets).sum();
+        let torn: usize = of(world, &names).iter().map(within).sum();
+        (resets > 5 && torn > 0).then_some(())
+    })
+    .await;
     for road in &roads {
         road.set(Traffic::Free);
     }
@@ -72,7 +80,11 @@ pub async fn silent(world: &mut World) {
     let (roads, doors) = world.roads(None).await;
     let names = travellers(world, 3, &doors);
     world.catch_up().await;
-    let before: Vec<_> = world.replicas.iter().map(crate::harness::replica::Replica::open_files).collect();
+    let before: Vec<_> = world
+        .replicas
+        .iter()
+        .map(crate::harness::replica::Replica::open_files)
+        .collect();
     for road in &roads[..1] {
         road.set(Traffic::Silent);
     }
@@ -89,7 +101,11 @@ pub async fn silent(world: &mut World) {
         let deadline = tokio::time::Instant::now() + 2 * KEEPALIVE;
         while world.replicas[0].open_files() > before[0] {
             let files = world.replicas[0].open_files();
-            assert!(tokio::time::Instant::now() < deadline, "{files} files are open, {} before", before[0]);
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{files} files are open, {} before",
+                before[0]
+            );
             world.go_on(Duration::from_millis(200)).await;
         }
     }
@@ -138,8 +154,8 @@ pub async fn flood(world: &mut World) {
     let mut rounds = world.rounds(Duration::from_millis(1));
     let mut caught_up = tokio::time::Instant::now();
     while rounds.next().await {
-        let right = (0..50).map(|_| evaluate_all(channel.clone(), &environment.server_key));
-        let wrong = (0..50).map(|_| evaluate_all(channel.clone(), "halyard_server_0000000000000000"));
+        let right = (0..20).map(|_| evaluate_all(channel.clone(), &environment.server_key));
+        let wrong = (0..20).map(|_| evaluate_all(channel.clone(), "halyard_server_0000000000000000"));
         let open = async || {
             let mut client = WatchServiceClient::new(with(channel.clone(), &environment.server_key));
             // Dropped as soon as it stands.
@@ -154,8 +170,8 @@ pub async fn flood(world: &mut World) {
         let (right, wrong, open, _) = tokio::join!(
             futures_util::future::join_all(right),
             futures_util::future::join_all(wrong),
-            futures_util::future::join_all((0..30).map(|_| open())),
-            futures_util::future::join_all((0..30).map(|_| forget())),
+            futures_util::future::join_all((0..10).map(|_| open())),
+            futures_util::future::join_all((0..10).map(|_| forget())),
         );
         answered += right.iter().filter(|answer| answer.is_ok()).count();
         refused += wrong.iter().filter(|answer| answer.is_err()).count();
@@ -167,5 +183,8 @@ pub async fn flood(world: &mut World) {
         }
     }
     println!("flood: {answered} answered, {refused} refused, {opened} streams opened and reset");
-    assert!(answered > 50 && refused > 50 && opened > 10, "{answered}, {refused}, {opened}: no flood");
+    assert!(
+        answered > 20 && refused > 20 && opened > 10,
+        "{answered}, {refused}, {opened}: no flood"
+    );
 }

@@ -91,11 +91,17 @@ pub async fn revoked_out_of_reach(world: &mut World) {
     while rounds.next().await {
         let key = create(world, &environment, false).await;
         let mut readings = open(world, &environment, &key.secret).await;
-        let (cut, _) = (0, world.wires[0].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold)));
+        let (cut, _) = (
+            0,
+            world.wires[0].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold)),
+        );
         let cut_at = Instant::now();
         revoke_at(world, 1, &environment, &key.key.unwrap_or_default().id).await;
         let revoked = Instant::now();
-        let there = readings.iter().position(|reading| reading.replica != cut).expect("a stream at the other");
+        let there = readings
+            .iter()
+            .position(|reading| reading.replica != cut)
+            .expect("a stream at the other");
         ends_after(readings.remove(there), revoked, End::Revoked).await;
         world.go_on(Duration::from_millis(500)).await;
         let lives = !readings[0].task.is_finished();
@@ -104,7 +110,11 @@ pub async fn revoked_out_of_reach(world: &mut World) {
         assert!(lives, "a stream ended that nobody could know anything about");
         let ended = within("the end of a stream", readings.remove(0).task).await.unwrap();
         let quiet_from = cut_at + Duration::from_secs(1);
-        assert!(ended.at.duration_since(cut_at) < BOUND, "it lived on for {:?}", ended.at - cut_at);
+        assert!(
+            ended.at.duration_since(cut_at) < BOUND,
+            "it lived on for {:?}",
+            ended.at - cut_at
+        );
         let items_meanwhile = ended.last_item.is_some_and(|at| at > quiet_from && at < revoked);
         assert!(!items_meanwhile, "a replica had news that could not reach it");
         assert_eq!(ended.status.map(|status| status.code()), Some(Code::Unauthenticated));
@@ -114,9 +124,14 @@ pub async fn revoked_out_of_reach(world: &mut World) {
 /// Returns how long after the key's end its stream ended.
 async fn ends_after(reading: Reading, over: Instant, end: End) -> Duration {
     let ended = tokio::time::timeout_at((over + BOUND).into(), reading.task).await;
-    let ended = ended.unwrap_or_else(|_| panic!("{end:?}: a stream lives on at {}", reading.replica)).unwrap();
+    let ended = ended
+        .unwrap_or_else(|_| panic!("{end:?}: a stream lives on at {}", reading.replica))
+        .unwrap();
     let early = over.saturating_duration_since(ended.at);
-    assert!(early < Duration::from_millis(500), "{end:?}: a stream ended {early:?} before its key");
+    assert!(
+        early < Duration::from_millis(500),
+        "{end:?}: a stream ended {early:?} before its key"
+    );
     let code = ended.status.as_ref().map(Status::code);
     assert_eq!(code, Some(Code::Unauthenticated), "{end:?}: {:?}", ended.status);
     ended.at.saturating_duration_since(over)
@@ -180,14 +195,20 @@ async fn open(world: &World, environment: &Environment, secret: &str) -> Vec<Rea
 
 async fn read(replica: usize, channel: Channel, secret: &str) -> Reading {
     let mut client = WatchServiceClient::new(with(channel, secret));
-    let mut stream = client.watch(pb::WatchRequest::default()).await.expect("a stream").into_inner();
+    let mut stream = client
+        .watch(pb::WatchRequest::default())
+        .await
+        .expect("a stream")
+        .into_inner();
     let first = within("the first word", stream.message()).await;
     assert!(first.is_ok_and(|first| first.is_some()), "a stream that says nothing");
     let task = tokio::spawn(async move {
         let mut last_item = None;
         let status = loop {
             match stream.message().await {
-                Ok(Some(pb::WatchResponse { message: Some(Message::Item(_)) })) => last_item = Some(Instant::now()),
+                Ok(Some(pb::WatchResponse {
+                    message: Some(Message::Item(_)),
+                })) => last_item = Some(Instant::now()),
                 Ok(Some(_)) => {}
                 Ok(None) => break None,
                 Err(status) => break Some(status),

@@ -21,13 +21,15 @@ mod nemesis;
 mod run;
 mod table;
 
-mod backends;
 mod answers;
+mod backends;
 mod clients;
+mod crowds;
 mod keys;
 mod notifications;
 mod postgres;
 mod replicas;
+mod sidecars;
 mod tokens;
 
 table::faults! {
@@ -44,13 +46,21 @@ table::faults! {
     replicas::drained: Back, draining;
     replicas::rolled: Back, draining;
     replicas::rotated: HintLost, rotating;
+    replicas::ahead_of_one_that_is_cut_off: Back, wandering;
     clients::reset_within_steps: HintLost;
     clients::silent: Back, slow_roads;
     clients::slow: Back, slow_roads;
     clients::flood: HintLost;
+    crowds::with_tokens: Back, quiet;
+    crowds::without_tokens: Back, quiet;
+    crowds::with_old_tokens: Back, quiet;
+    crowds::unread: Back, impatient;
     tokens::fuzzed: HintLost;
     keys::ended: HintLost;
     keys::revoked_out_of_reach: Back;
+    sidecars::upstream_replaced: Back, one_environment;
+    sidecars::upstream_frozen: Back, one_environment;
+    sidecars::killed_while_writing: Back, one_environment;
     answers::pushed: Back;
     answers::never_more_than_is_known: Back, cut_off;
 }

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use halyard::pb::evaluation::v1::Intent;
+use tonic::Code;
 
 use crate::evidence::{Recording, What};
 use crate::harness::balanced::Balanced;
+use crate::harness::probe::probe;
+use crate::harness::wire::Flow;
 use crate::harness::world::{Setup, World};
 
 /// What [`draining`] says.
@@ -65,11 +68,13 @@ pub fn draining() -> Setup {
 pub async fn drained(world: &mut World) {
     let clients = balanced(world);
     let mut rounds = world.rounds(Duration::from_millis(500));
+    let mut victim = world.rng.usize(..world.replicas.len());
     while rounds.next().await {
-        let victim = world.rng.usize(..world.replicas.len());
         drain(world, victim).await;
         world.start_replica(victim).await;
         healthy(&clients).await;
+        // Where all clients are now.
+        victim = (victim + 1) % world.replicas.len();
     }
     unharmed(clients).await;
 }
@@ -162,7 +167,56 @@ pub async fn rotated(world: &mut World) {
     let goodbyes = world.saw(|seen| seen.what == What::Goodbye);
     assert!(goodbyes >= recorders, "only {goodbyes} streams were rotated");
     let again = |seen: &crate::evidence::Seen| {
-        seen.connection > 1 && matches!(seen.what, What::Begin { intent: Intent::Snapshot, .. })
+        seen.connection > 1
+            && matches!(
+                seen.what,
+                What::Begin {
+                    intent: Intent::Snapshot,
+                    ..
+                }
+            )
     };
     assert_eq!(world.saw(again), 0, "clients were sent everything again");
+}
+
+/// Streams live for a second, so that clients go from replica to replica all the time.
+pub fn wandering() -> Setup {
+    Setup {
+        write_through: Some(1),
+        heartbeat_tolerance: Duration::from_secs(2),
+        ..rotating()
+    }
+}
+
+/// Clients go between a replica that is cut off from PostgreSQL and one that is not. Who has seen more than the one that is cut off
+/// knows is told to come again, and never that it is up to date.
+pub async fn ahead_of_one_that_is_cut_off(world: &mut World) {
+    let environment = world.first_environment();
+    let (mut rounds, mut asked) = (world.rounds(Duration::from_millis(100)), 0);
+    world.wires[0].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold));
+    world.writes(10).await;
+    while asked < 2 || rounds.next().await {
+        let look = async |world: &World, replica: usize, token: Vec<u8>| {
+            let channel = world.doors.own(replica).expect("a replica");
+            probe(channel, &environment.server_key, &environment.key, token).await
+        };
+        let ahead = look(world, 1, Vec::new()).await.expect("a snapshot");
+        match look(world, 0, ahead.commit.resume_token.clone()).await {
+            Ok(step) => panic!("who is at {} was told {:?}", ahead.commit.revision, step.begin),
+            Err(status) => assert!(
+                matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded),
+                "who is ahead was told {status:?}"
+            ),
+        }
+        let back = look(world, 1, ahead.commit.resume_token).await.expect("a step");
+        assert_ne!(back.begin.intent(), Intent::Snapshot, "its token was lost on the way");
+        asked += 1;
+    }
+    let turned_away = |what: &What| matches!(what, What::Ended(words) if words.contains("Unavailable"));
+    assert!(
+        world.saw(|seen| turned_away(&seen.what)) > 0,
+        "no client met the replica that was cut off"
+    );
+    world.wires[0].heal();
+    world.catch_up().await;
 }

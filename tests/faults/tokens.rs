@@ -8,8 +8,8 @@ use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::watch_service_client::WatchServiceClient;
 use halyard::watch::{Shown, Token};
 use pb::{Intent, SnapshotReason as Reason};
-use tonic::{Code, Status};
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::harness::calls::with;
 use crate::harness::listener::{Listener, who};
@@ -50,7 +50,12 @@ const WRONG: [Wrong; 11] = [
 
 /// Wrong tokens are shown to both replicas all the time, of every kind.
 pub async fn fuzzed(world: &mut World) {
-    let [here, there] = world.furniture.environments.clone().try_into().expect("two environments");
+    let [here, there] = world
+        .furniture
+        .environments
+        .clone()
+        .try_into()
+        .expect("two environments");
     let channels: Vec<_> = (0..2).map(|replica| world.doors.own(replica).unwrap()).collect();
     let mut answers = Listener::start(&here, who("ada"), world.doors.clone(), 0, world.rng.u64(..));
     within("answers", answers.holds(1, 1)).await;
@@ -153,12 +158,19 @@ fn judge(wrong: Wrong, answer: &Result<Probe, Status>) {
     match answer {
         Ok(probe) => {
             let (intent, reason) = (probe.begin.intent(), probe.begin.reason());
-            assert_eq!(intent, Intent::Snapshot, "{wrong:?} was taken for what the client holds");
+            assert_eq!(
+                intent,
+                Intent::Snapshot,
+                "{wrong:?} was taken for what the client holds"
+            );
             assert!(reasons.contains(&reason), "{wrong:?} was answered with {reason:?}");
         }
         Err(status) => {
             let may_wait = matches!(wrong, Wrong::Ahead | Wrong::LaterGeneration);
-            assert!(may_wait && status.code() == Code::Unavailable, "{wrong:?} was answered with {status:?}");
+            assert!(
+                may_wait && status.code() == Code::Unavailable,
+                "{wrong:?} was answered with {status:?}"
+            );
         }
     }
 }
@@ -190,6 +202,14 @@ async fn other_questions(channel: &Channel, environment: &Environment, mut token
     let Some(pb::watch_evaluations_response::Message::Batch(batch)) = first else {
         panic!("{first:?} came first");
     };
-    assert_eq!(batch.intent(), Intent::Snapshot, "answers to another question were taken for these");
-    assert!(reasons.contains(&batch.reason()), "{:?} instead of {reasons:?}", batch.reason());
+    assert_eq!(
+        batch.intent(),
+        Intent::Snapshot,
+        "answers to another question were taken for these"
+    );
+    assert!(
+        reasons.contains(&batch.reason()),
+        "{:?} instead of {reasons:?}",
+        batch.reason()
+    );
 }

@@ -117,7 +117,13 @@ async fn call(healthy: &Healthy, key: &str, rng: &mut fastrand::Rng) -> Result<(
         match answer {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(status)) if attempt < ATTEMPTS && is_unavailable(&status) => {}
-            Ok(Err(status)) => return Err(format!("{:?} at attempt {attempt}: {}", status.code(), status.message())),
+            Ok(Err(status)) => {
+                return Err(format!(
+                    "{:?} at attempt {attempt}: {}",
+                    status.code(),
+                    status.message()
+                ));
+            }
             Err(_) => return Err("no answer in time".to_owned()),
         }
         tokio::time::sleep(pause.mul_f64(rng.f64())).await;

@@ -52,13 +52,18 @@ impl Doors {
 
     /// The connection that is shared.
     pub fn shared(&self, replica: usize) -> Option<Channel> {
-        self.doors.lock().unwrap()[replica].as_ref().map(|door| door.shared.clone())
+        self.doors.lock().unwrap()[replica]
+            .as_ref()
+            .map(|door| door.shared.clone())
     }
 
     /// A connection of the caller's own.
     pub fn own(&self, replica: usize) -> Option<Channel> {
         let address = self.address(replica)?;
-        Some(self.window.map_or_else(|| connect(address), |window| connect_narrow(address, window)))
+        Some(
+            self.window
+                .map_or_else(|| connect(address), |window| connect_narrow(address, window)),
+        )
     }
 }
 

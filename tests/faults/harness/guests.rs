@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::doors::Doors;
 use super::evaluator::Evaluator;
 use super::road::Road;
+use super::sidecar::Sidecar;
 use super::spans::Spans;
 use super::template::Environment;
 use super::world::World;
@@ -22,7 +23,9 @@ impl World {
 
     pub fn environment(&self, key: &str) -> &Environment {
         let mut environments = self.furniture.environments.iter();
-        environments.find(|found| found.key == key).expect("an environment of this world")
+        environments
+            .find(|found| found.key == key)
+            .expect("an environment of this world")
     }
 
     /// The environment that the load is in whatever the setup.
@@ -86,6 +89,27 @@ impl World {
     /// Keeps roads open until everything is over.
     pub fn keep_roads(&mut self, roads: Vec<Road>) {
         self.load.roads.extend(roads);
+    }
+
+    /// Keeps sidecars until everything is over, and the road to their upstream.
+    pub fn keep_sidecars(&mut self, road: Road, sidecars: Vec<Sidecar>) {
+        self.load.roads.push(road);
+        self.load.sidecars.extend(sidecars);
+    }
+
+    /// Keeps the road from a sidecar to the one that it follows.
+    pub fn keep_sidecar_road(&mut self, road: Road) {
+        self.load.sidecar_roads.push(road);
+    }
+
+    /// The road from a sidecar to the one that it follows.
+    pub fn sidecar_road(&self) -> &Road {
+        self.load.sidecar_roads.last().expect("a road")
+    }
+
+    /// Where those log who belong to this world.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder.path
     }
 
     /// The newest revision of an environment, with its generation.

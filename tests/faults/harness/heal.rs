@@ -92,6 +92,10 @@ impl World {
         for recorder in std::mem::take(&mut self.load.recorders) {
             evidence.recordings.push(recorder.stop().await);
         }
+        // They are clients too.
+        for sidecar in &mut self.load.sidecars {
+            sidecar.kill();
+        }
         let streams_left = self.streams_left().await;
         self.load.stop_evaluating.cancel();
         for evaluator in std::mem::take(&mut self.load.evaluators) {

@@ -75,9 +75,16 @@ impl Listener {
         };
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            stopped.run_until_cancelled(listening.run(fastrand::Rng::with_seed(seed))).await;
+            stopped
+                .run_until_cancelled(listening.run(fastrand::Rng::with_seed(seed)))
+                .await;
         });
-        Self { noted, order: orders, stop, task }
+        Self {
+            noted,
+            order: orders,
+            stop,
+            task,
+        }
     }
 
     /// Returns once it holds this revision or a later one.
@@ -167,14 +174,19 @@ impl Listening {
     fn arrive(&mut self, order: (u64, u64)) {
         let before = self.order.send_replace(order);
         let now = Instant::now();
-        let flags = self.held.iter().map(|(flag, (rule, variant))| (flag.clone(), rule.clone(), variant.clone()));
+        let flags = self
+            .held
+            .iter()
+            .map(|(flag, (rule, variant))| (flag.clone(), rule.clone(), variant.clone()));
         let answers = Answers {
             revision: order.1,
             flags: flags.collect(),
         };
         let mut noted = self.noted.lock().unwrap();
         if before > order {
-            noted.broken.push(format!("answers went back from {before:?} to {order:?}"));
+            noted
+                .broken
+                .push(format!("answers went back from {before:?} to {order:?}"));
         }
         noted.answers.push(Answer {
             environment: self.environment.key.clone(),

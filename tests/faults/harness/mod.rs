@@ -2,6 +2,7 @@
 
 pub mod balanced;
 pub mod calls;
+pub mod crowd;
 pub mod doors;
 pub mod evaluator;
 pub mod guests;
@@ -14,6 +15,7 @@ pub mod recorder;
 pub mod replica;
 pub mod road;
 pub mod rounds;
+pub mod sidecar;
 pub mod spans;
 pub mod template;
 pub mod wire;

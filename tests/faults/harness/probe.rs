@@ -60,7 +60,10 @@ async fn look(channel: Channel, key: &str, environment: &str, token: Vec<u8>) ->
             }
             Some(Message::Item(pb::Item { change })) => match change {
                 Some(pb::item::Change::Put(put)) => {
-                    let (name, form_hash) = ((put.kind, put.key), Digest::from_slice(&put.form_hash).unwrap_or_default());
+                    let (name, form_hash) = (
+                        (put.kind, put.key),
+                        Digest::from_slice(&put.form_hash).unwrap_or_default(),
+                    );
                     mirror.change(name.clone(), Some(form_hash));
                     note(What::Put { name, form_hash });
                 }
@@ -84,7 +87,11 @@ async fn look(channel: Channel, key: &str, environment: &str, token: Vec<u8>) ->
                     environment: environment.to_owned(),
                     seen,
                 });
-                return Ok(Probe { begin, commit, recording });
+                return Ok(Probe {
+                    begin,
+                    commit,
+                    recording,
+                });
             }
             // What is said instead of a step is said before one.
             Some(Message::Heartbeat(_) | Message::Goodbye(_)) | None => {

@@ -51,7 +51,12 @@ impl Road {
             epoch: 0,
         });
         let resets = Arc::default();
-        tokio::spawn(accept(listener, ways, Arc::clone(&resets), fastrand::Rng::with_seed(seed)));
+        tokio::spawn(accept(
+            listener,
+            ways,
+            Arc::clone(&resets),
+            fastrand::Rng::with_seed(seed),
+        ));
         Self {
             address: here,
             way,
@@ -166,6 +171,8 @@ async fn down(
                 let left = left.get_or_insert_with(|| rng.usize(..most as usize));
                 if *left < length {
                     to.write_all(&piece[..*left]).await?;
+                    // A reset takes what the client has not read yet with it.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     return Ok(true);
                 }
                 *left -= length;

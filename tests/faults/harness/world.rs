@@ -17,6 +17,7 @@ use super::recorder::{Habits, Recorder};
 use super::replica::Replica;
 use super::road::Road;
 use super::rounds::Rounds;
+use super::sidecar::Sidecar;
 use super::spans::Spans;
 use super::template::{ENVIRONMENTS, FLAGS, Furniture, TEMPLATE};
 use super::wire::Wire;
@@ -98,6 +99,9 @@ pub(super) struct Load {
     pub evaluators: Vec<JoinHandle<()>>,
     /// That clients use to the end.
     pub roads: Vec<Road>,
+    /// Sidecars, and the roads between them, to the end.
+    pub sidecars: Vec<Sidecar>,
+    pub sidecar_roads: Vec<Road>,
     /// Of clients that the fault itself has been, and that are gone.
     pub recordings: Vec<Recording>,
     /// When others than the replicas could not answer, by the number that they answer under.
@@ -322,6 +326,8 @@ impl Load {
             writers: Vec::new(),
             evaluators: Vec::new(),
             roads: Vec::new(),
+            sidecars: Vec::new(),
+            sidecar_roads: Vec::new(),
             recordings: Vec::new(),
             absences: Vec::new(),
             stop_writing: CancellationToken::new(),
