@@ -180,11 +180,14 @@ fn hold(claim: &Claim, recording: &Recording) {
     if of_connection().any(|seen| matches!(seen.what, What::Ended(_) | What::Goodbye)) {
         return;
     }
-    let holds = before().filter_map(|seen| match seen.what {
-        What::Commit {
+    let holds = before().filter_map(|seen| {
+        let What::Commit {
             generation, revision, ..
-        } => Some((generation, revision)),
-        _ => None,
+        } = seen.what
+        else {
+            return None;
+        };
+        Some((generation, revision))
     });
     let holds = holds.last();
     assert!(

@@ -133,9 +133,9 @@ pub async fn slow(world: &mut World) {
     let names = travellers(world, 1, &doors);
     let mut rounds = world.rounds(Duration::from_millis(500));
     while rounds.next().await {}
-    let is_merged = |what: &What| match *what {
-        What::Begin { intent, from, to, .. } => intent == pb::Intent::Delta && to > from + 1,
-        _ => false,
+    let is_merged = |what: &What| {
+        let grows = |intent, from, to| intent == pb::Intent::Delta && to > from + 1;
+        matches!(*what, What::Begin { intent, from, to, .. } if grows(intent, from, to))
     };
     eventually("merged steps for everybody whose road is slow", async || {
         let merged = |recording: Recording| recording.seen.iter().any(|seen| is_merged(&seen.what));

@@ -152,8 +152,11 @@ fn judge(wrong: Wrong, answer: &Result<Probe, Status>) {
         Wrong::OtherEnvironment | Wrong::OtherStore => &[Reason::DifferentStore],
         Wrong::OfAnswers => &[Reason::FormatChanged],
         // A revision that came meanwhile shows that the digest is not its own.
-        Wrong::Ahead | Wrong::OtherDigest | Wrong::DigestOfAnotherRevision => &[Reason::Diverged],
-        Wrong::LaterGeneration | Wrong::EarlierGeneration => &[Reason::Diverged],
+        Wrong::Ahead
+        | Wrong::OtherDigest
+        | Wrong::DigestOfAnotherRevision
+        | Wrong::LaterGeneration
+        | Wrong::EarlierGeneration => &[Reason::Diverged],
     };
     match answer {
         Ok(probe) => {

@@ -164,7 +164,7 @@ async fn down(
         }
         match traffic {
             Traffic::Slow(rate) => {
-                let time = Duration::from_secs(1).mul_f64(length as f64 / f64::from(rate));
+                let time = Duration::from_secs(1) * u32::try_from(length).unwrap() / rate;
                 tokio::time::sleep(time).await;
             }
             Traffic::Short(most) => {
