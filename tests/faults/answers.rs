@@ -170,7 +170,7 @@ async fn ask(world: &World, claims: &mut Vec<Claim>) {
 /// A client whose stream was open for a while when that was told holds it.
 fn hold(claim: &Claim, recording: &Recording) {
     let before = || recording.seen.iter().filter(|seen| seen.at <= claim.told);
-    let Some(last) = before().last() else { return };
+    let Some(last) = before().next_back() else { return };
     let connection = last.connection;
     let of_connection = || before().filter(move |seen| seen.connection == connection);
     let opened = of_connection().find(|seen| matches!(seen.what, What::Opened { .. }));
@@ -180,7 +180,7 @@ fn hold(claim: &Claim, recording: &Recording) {
     if of_connection().any(|seen| matches!(seen.what, What::Ended(_) | What::Goodbye)) {
         return;
     }
-    let holds = before().filter_map(|seen| {
+    let mut holds = before().filter_map(|seen| {
         let What::Commit {
             generation, revision, ..
         } = seen.what
@@ -189,7 +189,7 @@ fn hold(claim: &Claim, recording: &Recording) {
         };
         Some((generation, revision))
     });
-    let holds = holds.last();
+    let holds = holds.next_back();
     assert!(
         holds >= Some(claim.order),
         "{:?} of {} was told to be everywhere, {} holds {holds:?}; its stream was opened {:?} before at {:?}",

@@ -115,7 +115,7 @@ async fn crowd_returns(world: &mut World, crowd: &mut Crowd, shows: &Shows) {
     crowd.come(address, &environment.server_key, shows).await;
     live(crowd).await;
     let (took, peak) = (began.elapsed(), world.replicas[1].most_resident_kib());
-    let processor = world.replicas[1].processor_time() - processor;
+    let processor = world.replicas[1].processor_time().saturating_sub(processor);
     let transactions = self::transactions(world).await - transactions;
     println!(
         "crowd: {size} live again after {:.2} s, {} streams had to try again; the server took {:.2} s of a processor and {} MiB, {} before; \

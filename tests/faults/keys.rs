@@ -91,10 +91,8 @@ pub async fn revoked_out_of_reach(world: &mut World) {
     while rounds.next().await {
         let key = create(world, &environment, false).await;
         let mut readings = open(world, &key.secret).await;
-        let (cut, _) = (
-            0,
-            world.wires[0].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold)),
-        );
+        let cut = 0;
+        world.wires[cut].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold));
         let cut_at = Instant::now();
         revoke_at(world, 1, &environment, &key.key.unwrap_or_default().id).await;
         let revoked = Instant::now();

@@ -95,7 +95,7 @@ pub async fn rolled(world: &mut World) {
 
 fn balanced(world: &mut World) -> Vec<Balanced> {
     let key = world.first_environment().server_key;
-    let start = |_| Balanced::start(world.doors.clone(), key.clone(), world.rng.u64(..));
+    let start = |_| Balanced::start(&world.doors, key.clone(), world.rng.u64(..));
     (0..2).map(start).collect()
 }
 

@@ -29,7 +29,7 @@ pub async fn upstream_replaced(world: &mut World) {
     let mut rounds = world.rounds(Duration::from_millis(300));
     let mut round = world.rng.usize(..2);
     while rounds.next().await {
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             world.replicas[0].kill();
             world.writes(5).await;
             world.start_replica(0).await;

@@ -109,7 +109,9 @@ async fn fresh(channel: Channel, environment: Environment) -> Probe {
 fn read(probe: &Probe) -> Token {
     match Shown::read(&probe.commit.resume_token) {
         Shown::Token(token) => token,
-        shown => panic!("a token that a server gave is read as {shown:?}"),
+        shown @ (Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion(_)) => {
+            panic!("a token that a server gave is read as {shown:?}")
+        }
     }
 }
 

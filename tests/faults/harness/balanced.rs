@@ -47,7 +47,7 @@ pub struct Balanced {
 type Healthy = Arc<Mutex<Vec<Option<Channel>>>>;
 
 impl Balanced {
-    pub fn start(doors: Doors, key: String, seed: u64) -> Self {
+    pub fn start(doors: &Doors, key: String, seed: u64) -> Self {
         let (stop, calls) = (CancellationToken::new(), Arc::<Mutex<Calls>>::default());
         let healthy: Healthy = Arc::new(Mutex::new(vec![None; doors.count()]));
         let mut tasks = JoinSet::new();
