@@ -41,14 +41,24 @@ pub enum Services {
     Evaluation,
 }
 
-/// Keeps the reporter up to date until `stop`; says NOT_SERVING as soon as the server is `draining`.
-pub async fn report(
-    reporter: HealthReporter,
-    hub: Arc<Hub>,
-    services: Services,
-    draining: CancellationToken,
-    stop: CancellationToken,
-) {
+/// When what is said.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// From then on NOT_SERVING.
+    pub draining: CancellationToken,
+    /// Nothing more is said, and whoever watches is let go: a watch that went on would hold its connection until the grace is over.
+    pub leaving: CancellationToken,
+    /// Nobody asks any more.
+    pub stop: CancellationToken,
+}
+
+/// Keeps the reporter up to date until `stop`.
+pub async fn report(mut reporter: HealthReporter, hub: Arc<Hub>, services: Services, ends: Ends) {
+    let Ends {
+        draining,
+        leaving,
+        stop,
+    } = ends;
     let administration = match services {
         Services::All => ADMINISTRATION,
         Services::Evaluation => &[],
@@ -64,16 +74,20 @@ pub async fn report(
         }
         tokio::select! {
             biased;
-            () = stop.cancelled() => {
-                set(&reporter, EVALUATION, false).await;
-                set(&reporter, administration, false).await;
-                return;
-            }
+            () = leaving.cancelled() => break,
+            () = stop.cancelled() => break,
             () = draining.cancelled(), if !draining.is_cancelled() => {}
             () = hub.ready(), if shown.is_some_and(|shown| !shown.evaluation) && !draining.is_cancelled() => {}
             _ = ticks.tick() => {}
         }
     }
+    for services in [EVALUATION, administration] {
+        set(&reporter, services, false).await;
+        for service in services {
+            reporter.clear_service_status(service).await;
+        }
+    }
+    stop.cancelled().await;
 }
 
 async fn set(reporter: &HealthReporter, services: &[&str], serving: bool) {

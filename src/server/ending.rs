@@ -20,6 +20,7 @@ pub(super) struct Ending {
     pub hub: Arc<Hub>,
     pub workers: Workers,
     pub draining: CancellationToken,
+    pub leaving: CancellationToken,
     pub tasks: Tasks,
     pub drain_window: Duration,
     pub grace: Duration,
@@ -41,6 +42,7 @@ impl Ending {
                 "streams are still open after the drain window"
             );
         }
+        self.leaving.cancel();
         self.workers.stop(deadline).await;
         self.tasks.stop().cancel();
         self.tasks.finish(TASKS_END).await

@@ -128,6 +128,7 @@ pub struct Server {
     accounts: Arc<Accounts>,
     workers: Workers,
     draining: CancellationToken,
+    leaving: CancellationToken,
     tasks: Tasks,
     /// Ends the tasks when the server is dropped.
     _running: DropGuard,
@@ -165,7 +166,7 @@ impl Server {
         };
         let metrics = metrics.map(Metrics::bind).transpose()?;
 
-        let (draining, tasks) = (CancellationToken::new(), Tasks::new());
+        let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let hints = Hints::new();
@@ -193,8 +194,11 @@ impl Server {
                 reporter,
                 hub.clone(),
                 health::Services::All,
-                draining.clone(),
-                tasks.stop().clone(),
+                health::Ends {
+                    draining: draining.clone(),
+                    leaving: leaving.clone(),
+                    stop: tasks.stop().clone(),
+                },
             ),
         );
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
@@ -234,6 +238,7 @@ impl Server {
             accounts,
             workers,
             draining,
+            leaving,
             tasks,
             _running: running,
             drain_window,
@@ -287,6 +292,7 @@ impl Server {
             accounts: _,
             workers,
             draining,
+            leaving,
             tasks,
             _running: _,
             drain_window,
@@ -296,6 +302,7 @@ impl Server {
             hub,
             workers,
             draining,
+            leaving,
             tasks,
             drain_window,
             grace,

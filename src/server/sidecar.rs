@@ -61,6 +61,7 @@ pub struct Sidecar {
     upstream: Arc<Upstream>,
     workers: Workers,
     draining: CancellationToken,
+    leaving: CancellationToken,
     tasks: Tasks,
     /// Ends the tasks when the sidecar is dropped.
     _running: DropGuard,
@@ -84,7 +85,7 @@ impl Sidecar {
         } = options;
         let (listener, address) = bind(&listen)?;
         let metrics = metrics.map(Metrics::bind).transpose()?;
-        let (draining, tasks) = (CancellationToken::new(), Tasks::new());
+        let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
@@ -108,7 +109,12 @@ impl Sidecar {
 
         let (reporter, health) = tonic_health::server::health_reporter();
         let services = health::Services::Evaluation;
-        let report = health::report(reporter, hub.clone(), services, draining.clone(), tasks.stop().clone());
+        let ends = health::Ends {
+            draining: draining.clone(),
+            leaving: leaving.clone(),
+            stop: tasks.stop().clone(),
+        };
+        let report = health::report(reporter, hub.clone(), services, ends);
         tasks.spawn("health", report);
         let routes = routes(&hub)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
@@ -122,6 +128,7 @@ impl Sidecar {
             upstream,
             workers,
             draining,
+            leaving,
             tasks,
             _running: running,
             drain_window,
@@ -168,6 +175,7 @@ impl Sidecar {
             upstream: _,
             workers,
             draining,
+            leaving,
             tasks,
             _running,
             drain_window,
@@ -177,6 +185,7 @@ impl Sidecar {
             hub,
             workers,
             draining,
+            leaving,
             tasks,
             drain_window,
             grace,

@@ -21,10 +21,16 @@ mod nemesis;
 mod run;
 mod table;
 
+mod answers;
 mod backends;
+mod clients;
+mod crowds;
+mod keys;
 mod notifications;
 mod postgres;
 mod replicas;
+mod sidecars;
+mod tokens;
 
 table::faults! {
     postgres::killed_under_writes: Back, busy;
@@ -36,6 +42,27 @@ table::faults! {
     notifications::delayed: HintLost, one_writes;
     notifications::doubled: HintArrives, one_writes;
     replicas::killed_and_replaced: Back;
+    replicas::frozen: Back, late_heartbeats;
+    replicas::drained: Back, draining;
+    replicas::rolled: Back, draining;
+    replicas::rotated: HintLost, rotating;
+    replicas::ahead_of_one_that_is_cut_off: Back, wandering;
+    clients::reset_within_steps: HintLost;
+    clients::silent: Back, slow_roads;
+    clients::slow: Back, slow_roads;
+    clients::flood: HintLost;
+    crowds::with_tokens: Back, quiet;
+    crowds::without_tokens: Back, quiet;
+    crowds::with_old_tokens: Back, quiet;
+    crowds::unread: Back, impatient;
+    tokens::fuzzed: HintLost;
+    keys::ended: HintLost;
+    keys::revoked_out_of_reach: Back;
+    sidecars::upstream_replaced: Back, one_environment;
+    sidecars::upstream_frozen: Back, one_environment;
+    sidecars::killed_while_writing: Back, one_environment;
+    answers::pushed: Back;
+    answers::never_more_than_is_known: Back, cut_off;
 }
 
 /// Every fault for longer, with several seeds: `make test-faults`.

@@ -32,7 +32,7 @@ async fn strike(world: &mut World) {
     while rounds.next().await {
         let number = world.rng.usize(..world.replicas.len());
         let wire = &world.wires[number];
-        match world.rng.u32(..12) {
+        match world.rng.u32(..14) {
             0 => wire.set(|way| way.notifications = Notifications::Drop),
             1 => wire.set(|way| way.notifications = Notifications::Delay(Duration::from_millis(700))),
             2 => wire.set(|way| way.notifications = Notifications::Twice),
@@ -59,6 +59,19 @@ async fn strike(world: &mut World) {
                 }
                 // PostgreSQL starts anew by itself when a process of it dies so.
                 world.postgres.answers().await;
+            }
+            11 => {
+                world.replicas[number].freeze();
+                let time = Duration::from_millis(world.rng.u64(100..2_000));
+                world.go_on(time).await;
+                world.replicas[number].thaw();
+            }
+            12 => {
+                world.replicas[number].stop().await;
+                for wire in &world.wires {
+                    wire.heal();
+                }
+                world.start_replica(number).await;
             }
             _ => world.wires.iter().for_each(crate::harness::wire::Wire::heal),
         }

@@ -8,7 +8,11 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Every replica's address, and a connection that all share who do not want their own. A replica that comes back has another.
 #[derive(Clone)]
-pub struct Doors(Arc<Mutex<Vec<Option<Door>>>>);
+pub struct Doors {
+    doors: Arc<Mutex<Vec<Option<Door>>>>,
+    /// How many bytes may be on their way on each stream of a connection of a caller's own. `None`: as usual.
+    window: Option<u32>,
+}
 
 #[derive(Clone)]
 struct Door {
@@ -18,36 +22,62 @@ struct Door {
 
 impl Doors {
     pub fn new(replicas: usize) -> Self {
-        Self(Arc::new(Mutex::new(vec![None; replicas])))
+        Self {
+            doors: Arc::new(Mutex::new(vec![None; replicas])),
+            window: None,
+        }
+    }
+
+    /// The same for callers on whose streams no more than so many bytes are ever on their way.
+    pub fn narrow(replicas: usize, window: u32) -> Self {
+        Self {
+            window: Some(window),
+            ..Self::new(replicas)
+        }
     }
 
     /// The replica is there.
     pub fn open(&self, replica: usize, address: SocketAddr) {
         let shared = connect(address);
-        self.0.lock().unwrap()[replica] = Some(Door { address, shared });
+        self.doors.lock().unwrap()[replica] = Some(Door { address, shared });
     }
 
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.doors.lock().unwrap().len()
     }
 
     pub fn address(&self, replica: usize) -> Option<SocketAddr> {
-        self.0.lock().unwrap()[replica].as_ref().map(|door| door.address)
+        self.doors.lock().unwrap()[replica].as_ref().map(|door| door.address)
     }
 
     /// The connection that is shared.
     pub fn shared(&self, replica: usize) -> Option<Channel> {
-        self.0.lock().unwrap()[replica].as_ref().map(|door| door.shared.clone())
+        self.doors.lock().unwrap()[replica]
+            .as_ref()
+            .map(|door| door.shared.clone())
     }
 
     /// A connection of the caller's own.
     pub fn own(&self, replica: usize) -> Option<Channel> {
-        self.address(replica).map(connect)
+        let address = self.address(replica)?;
+        Some(
+            self.window
+                .map_or_else(|| connect(address), |window| connect_narrow(address, window)),
+        )
     }
 }
 
 /// Connects at the first call, and again when it must.
 pub fn connect(address: SocketAddr) -> Channel {
+    endpoint(address).connect_lazy()
+}
+
+/// The same, with so many bytes on their way on each stream at most.
+pub fn connect_narrow(address: SocketAddr, window: u32) -> Channel {
+    endpoint(address).initial_stream_window_size(window).connect_lazy()
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    endpoint.connect_timeout(Duration::from_secs(2)).connect_lazy()
+    endpoint.connect_timeout(Duration::from_secs(2))
 }

@@ -88,8 +88,13 @@ impl World {
             unfinished,
             ..Evidence::default()
         };
+        evidence.recordings.append(&mut self.load.recordings);
         for recorder in std::mem::take(&mut self.load.recorders) {
             evidence.recordings.push(recorder.stop().await);
+        }
+        // They are clients too.
+        for sidecar in &mut self.load.sidecars {
+            sidecar.kill();
         }
         let streams_left = self.streams_left().await;
         self.load.stop_evaluating.cancel();
@@ -101,6 +106,10 @@ impl World {
         for replica in &self.replicas {
             let absences = replica.absences.all().into_iter();
             evidence.absences.extend(absences.map(|span| (replica.number, span)));
+        }
+        for (number, absences) in &self.load.absences {
+            let absences = absences.all().into_iter();
+            evidence.absences.extend(absences.map(|span| (*number, span)));
         }
         Healed {
             evidence,
@@ -197,7 +206,8 @@ impl World {
         }
     }
 
-    async fn streams(&self) -> Result<u32, tonic::Status> {
+    /// How many streams replica 0 says that there are.
+    pub async fn streams(&self) -> Result<u32, tonic::Status> {
         let channel = self.doors.shared(0).expect("a replica");
         let mut client = EnvironmentServiceClient::new(with(channel, &self.furniture.token));
         let mut streams = 0;
@@ -213,7 +223,7 @@ impl World {
     }
 
     /// What a replica that was killed told of its streams lasts for half a minute.
-    async fn forget_the_dead(&self) {
+    pub async fn forget_the_dead(&self) {
         let spans = self.replicas.iter().flat_map(|replica| replica.absences.all());
         let Some(death) = spans.map(|span| span.from).max() else {
             return;

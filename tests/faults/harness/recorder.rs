@@ -10,6 +10,7 @@ use halyard::pb::evaluation::v1::watch_service_client::WatchServiceClient;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::calls::with;
@@ -68,6 +69,7 @@ impl Recorder {
             standing,
             mirror: Mirror::default(),
             token: Vec::new(),
+            stream: None,
             connection: 0,
             rng: fastrand::Rng::with_seed(seed),
         };
@@ -95,6 +97,11 @@ impl Recorder {
         standing.expect("it stands somewhere")
     }
 
+    /// What it saw so far.
+    pub fn so_far(&self) -> Recording {
+        self.recording.lock().unwrap().clone()
+    }
+
     /// What it saw.
     pub async fn stop(self) -> Recording {
         self.stop.cancel();
@@ -112,6 +119,8 @@ struct Watching {
     standing: watch::Sender<Option<Standing>>,
     mirror: Mirror,
     token: Vec<u8>,
+    /// Where the stream can be acknowledged, and its name. `None`: not open.
+    stream: Option<(Channel, String)>,
     connection: u32,
     rng: fastrand::Rng,
 }
@@ -144,6 +153,7 @@ impl Watching {
             self.doors.own(replica)
         };
         let channel = channel.ok_or("nobody is there")?;
+        let shown = channel.clone();
         let request = pb::WatchRequest {
             resume_token: self.token.clone(),
             heartbeat: Some(prost_types::Duration {
@@ -160,7 +170,10 @@ impl Watching {
         // A replica may wait for the primary before it answers.
         let opening = tokio::time::timeout(PATIENCE + SILENCE, client.watch(request));
         match opening.await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                self.stream = Some((shown, String::new()));
+                Ok(response.into_inner())
+            }
             Ok(Err(status)) => Err(words(&status)),
             Err(_) => Err("did not open in time".to_owned()),
         }
@@ -184,6 +197,9 @@ impl Watching {
     fn take(&mut self, message: Message) {
         match message {
             Message::Begin(begin) => {
+                if let Some((_, name)) = &mut self.stream {
+                    name.clone_from(&begin.stream);
+                }
                 self.mirror.begin(begin.intent() == pb::Intent::Snapshot);
                 self.note(What::Begin {
                     intent: begin.intent(),
@@ -233,9 +249,26 @@ impl Watching {
                     staleness: staleness.try_into().unwrap_or_default(),
                 });
                 self.token = heartbeat.resume_token;
+                self.acknowledge(heartbeat.generation, heartbeat.head_revision);
             }
             Message::Goodbye(_) => drop(self.note(What::Goodbye)),
         }
+    }
+
+    /// Says what it holds, without waiting for an answer.
+    fn acknowledge(&self, generation: u64, revision: u64) {
+        let Some((channel, stream)) = self.stream.clone() else {
+            return;
+        };
+        let mut client = WatchServiceClient::new(with(channel, &self.key));
+        let request = pb::AcknowledgeRequest {
+            stream,
+            revision,
+            generation,
+        };
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PATIENCE, client.acknowledge(request)).await;
+        });
     }
 
     fn note(&self, what: What) -> Instant {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -52,15 +52,11 @@ impl Replica {
         self.lives += 1;
         let mut command = clean(Command::new("setpriv"));
         command.args(["--pdeathsig=KILL", env!("CARGO_BIN_EXE_halyard"), "serve"]);
-        command.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--worker-threads",
-            "2",
-            "--drain-window",
-            "200ms",
-        ]);
+        command.args(["--listen", "127.0.0.1:0", "--worker-threads", "2"]);
         command.args(["--log-format", "json", "--shutdown-grace", "5s"]);
+        if !self.arguments.iter().any(|argument| argument == "--drain-window") {
+            command.args(["--drain-window", "200ms"]);
+        }
         command.args(&self.arguments);
         command.envs([("HALYARD_SIGNING_KEY", SIGNING_KEY), ("DATABASE_URL", &self.url)]);
         command
@@ -129,14 +125,13 @@ impl Replica {
         }
     }
 
-    /// Asks it to stop, and waits until it has.
-    pub async fn stop(&mut self) {
+    /// Asks it to stop, and waits until it has. Returns how it ended and how long that took.
+    pub async fn stop(&mut self) -> (ExitStatus, Duration) {
         self.absences.open();
-        let Some(mut process) = self.process.take() else {
-            return;
-        };
+        let (asked, mut process) = (Instant::now(), self.process.take().expect("it was not launched"));
         signal(process.id(), Signal::TERM);
-        eventually("the end of a replica", async || process.try_wait().unwrap()).await;
+        let status = eventually("the end of a replica", async || process.try_wait().unwrap()).await;
+        (status, asked.elapsed())
     }
 
     /// Stops it where it is.
@@ -158,10 +153,34 @@ impl Replica {
 
     /// How much memory it has resident, in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// How much it ever had, in KiB.
+    pub fn most_resident_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
         number.unwrap_or_default()
+    }
+
+    /// How much time of a processor it has used.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process())).unwrap_or_default();
+        // Behind the name, which may hold anything: the 12th and the 13th, in ticks of 10 ms.
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        Duration::from_millis(10 * ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
+    }
+
+    /// How many files and connections it has open.
+    pub fn open_files(&self) -> usize {
+        let listed = std::fs::read_dir(format!("/proc/{}/fd", self.process()));
+        listed.map_or(0, Iterator::count)
     }
 }
 

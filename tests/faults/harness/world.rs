@@ -15,11 +15,14 @@ use super::evaluator::Evaluator;
 use super::postgres::Postgres;
 use super::recorder::{Habits, Recorder};
 use super::replica::Replica;
+use super::road::Road;
 use super::rounds::Rounds;
+use super::sidecar::Sidecar;
+use super::spans::Spans;
 use super::template::{ENVIRONMENTS, FLAGS, Furniture, TEMPLATE};
 use super::wire::Wire;
 use super::writer::{Ledger, Writer};
-use crate::evidence::{Answer, Era};
+use crate::evidence::{Answer, Era, Recording};
 use crate::support::cluster::Folder;
 use crate::support::within;
 use crate::table::Entry;
@@ -80,9 +83,11 @@ pub struct World {
     fault: &'static str,
     /// How long clients may take until they hold what the history holds.
     pub(super) patience: Duration,
+    /// How long the fault goes on.
+    pub(super) time: Duration,
     end: tokio::time::Instant,
     /// Where the replicas log.
-    folder: Folder,
+    pub(super) folder: Folder,
 }
 
 /// Who uses the world.
@@ -92,6 +97,15 @@ pub(super) struct Load {
     pub answers: Arc<Mutex<Vec<Answer>>>,
     pub writers: Vec<JoinHandle<()>>,
     pub evaluators: Vec<JoinHandle<()>>,
+    /// That clients use to the end.
+    pub roads: Vec<Road>,
+    /// Sidecars, and the roads between them, to the end.
+    pub sidecars: Vec<Sidecar>,
+    pub sidecar_roads: Vec<Road>,
+    /// Of clients that the fault itself has been, and that are gone.
+    pub recordings: Vec<Recording>,
+    /// When others than the replicas could not answer, by the number that they answer under.
+    pub absences: Vec<(usize, Spans)>,
     pub stop_writing: CancellationToken,
     pub stop_evaluating: CancellationToken,
     pub eras: Vec<Era>,
@@ -141,6 +155,7 @@ impl World {
             load: Load::none(),
             fault: entry.name,
             patience: entry.promise.bound(),
+            time,
             end: tokio::time::Instant::now(),
             folder,
         };
@@ -194,11 +209,13 @@ impl World {
 
     /// One more client that records, of this environment.
     pub fn record(&mut self, client: &str, environment: &str, habits: Habits) {
-        let environments = &self.furniture.environments;
-        let found = environments.iter().find(|found| found.key == environment);
-        let key = found.expect("an environment of this world").server_key.clone();
-        let (client, environment) = (client.to_owned(), environment.to_owned());
-        let (doors, seed) = (self.doors.clone(), self.rng.u64(..));
+        self.record_at(client, environment, habits, self.doors.clone());
+    }
+
+    /// The same, through other doors.
+    pub fn record_at(&mut self, client: &str, environment: &str, habits: Habits, doors: Doors) {
+        let key = self.environment(environment).server_key.clone();
+        let (client, environment, seed) = (client.to_owned(), environment.to_owned(), self.rng.u64(..));
         let recorder = Recorder::start(client, environment, key, doors, habits, seed);
         self.load.recorders.push(recorder);
     }
@@ -308,6 +325,11 @@ impl Load {
             answers: Arc::default(),
             writers: Vec::new(),
             evaluators: Vec::new(),
+            roads: Vec::new(),
+            sidecars: Vec::new(),
+            sidecar_roads: Vec::new(),
+            recordings: Vec::new(),
+            absences: Vec::new(),
             stop_writing: CancellationToken::new(),
             stop_evaluating: CancellationToken::new(),
             eras: Vec::new(),
