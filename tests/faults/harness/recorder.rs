@@ -95,6 +95,11 @@ impl Recorder {
         standing.expect("it stands somewhere")
     }
 
+    /// Whether it has seen something of this kind.
+    pub fn saw(&self, what: impl Fn(&What) -> bool) -> bool {
+        self.recording.lock().unwrap().seen.iter().any(|seen| what(&seen.what))
+    }
+
     /// What it saw.
     pub async fn stop(self) -> Recording {
         self.stop.cancel();
