@@ -51,7 +51,7 @@ impl Engine {
         if !self.polling.answered {
             tracing::info!("the database answers");
         }
-        self.polling.answered = true;
+        (self.polling.answered, self.polling.standby) = (true, false);
         if !self.is_same_history(&heads).await? {
             return Ok(());
         }
@@ -157,6 +157,11 @@ impl Engine {
                 error = chain(error),
                 "the database does not answer polls; the last state is served on"
             );
+        }
+        let is_standby = matches!(error, Error::Standby);
+        // The first poll after a failover may fail otherwise; what an operator must know is said whenever it comes out.
+        if is_standby && !std::mem::replace(&mut self.polling.standby, is_standby) {
+            tracing::error!("the database is a standby, not the primary; the last state is served on");
         }
         self.polling.answered = false;
         self.polling.next = Scope::All;

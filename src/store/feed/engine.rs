@@ -64,6 +64,8 @@ pub(super) struct Polling {
     pub(super) scanned_at: Instant,
     /// Whether the last poll was answered.
     pub(super) answered: bool,
+    /// Whether a standby was found where the primary should be, since a poll was last answered.
+    pub(super) standby: bool,
 }
 
 /// What a poll asks for.
@@ -122,6 +124,7 @@ impl Engine {
                 next: Scope::All,
                 scanned_at: Instant::now(),
                 answered: false,
+                standby: false,
             },
             confirmations: Confirmations::default(),
             raising: false,
