@@ -49,20 +49,18 @@ pub async fn shut_down_and_started(world: &mut World) {
     }
 }
 
-/// There is no room for the next file of the log: PostgreSQL cannot commit, and ends by itself, until there is room again.
+/// There is no room for the next file of the log: PostgreSQL cannot commit, dies, and dies again as it recovers, until there is room.
 pub async fn disk_full(world: &mut World) {
     let mut rounds = world.rounds(Duration::from_millis(300));
     while rounds.next().await {
         world.writes(10).await;
         let room = world.postgres.fill_disk(&world.sql().await).await;
-        world.postgres.ends().await;
-        let away = Duration::from_millis(world.rng.u64(0..500));
-        world.go_on(away).await;
         assert!(
-            world.postgres.has_said("No space left on device"),
-            "it ended for another reason"
+            world.postgres.has_said("PANIC") && world.postgres.has_said("No space left on device"),
+            "it died of something else"
         );
-        room.make();
-        world.postgres.start().await;
+        let away = Duration::from_millis(world.rng.u64(500..2_500));
+        world.go_on(away).await;
+        world.postgres.make_room(room).await;
     }
 }

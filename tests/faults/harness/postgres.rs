@@ -145,13 +145,6 @@ impl Postgres {
         }
     }
 
-    /// Returns once it has ended by itself, which it must be about to do.
-    pub async fn ends(&mut self) {
-        let mut server = self.server.take().expect("it was not started");
-        eventually("the end of PostgreSQL", async || server.try_wait().unwrap()).await;
-        self.outages.open();
-    }
-
     /// Leaves no room on the disk for the log to go on: where its next file must lie is a device that is always full. That needs no
     /// rights that a test may lack, and is found out as it would be on a full disk.
     pub async fn fill_disk(&self, client: &Client) -> Room {
@@ -174,9 +167,17 @@ impl Postgres {
                 .query_one("select pg_walfile_name(pg_current_wal_insert_lsn())", &[])
                 .await;
             if next.is_err() {
+                self.outages.open();
                 return Room(file);
             }
         }
+    }
+
+    /// Gives it room again, and returns once it answers.
+    pub async fn make_room(&self, Room(file): Room) {
+        self.outages.close(Instant::now());
+        std::fs::remove_file(file).unwrap();
+        self.answers().await;
     }
 
     /// Whether its log has these words.
@@ -269,13 +270,6 @@ impl Drop for Postgres {
 /// What fills the disk.
 #[must_use]
 pub struct Room(PathBuf);
-
-impl Room {
-    /// There is room again.
-    pub fn make(self) {
-        std::fs::remove_file(self.0).unwrap();
-    }
-}
 
 /// Sends a signal to one process, which may be gone.
 pub fn signal(process: u32, signal: Signal) {
