@@ -15,17 +15,15 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
-
 use halyard::pb::evaluation::v1 as pb;
 use prost::Message as _;
 
 use support::floor::Shape;
 use support::load::{self, Load, Outcome, Until};
 use support::numbers::median;
-use support::process::{CLIENT, Process, SERVER, SHARED};
+use support::process::{CLIENT, SERVER, SHARED};
 use support::world::{Replica, World, floor, question};
-use support::{Result, arguments, floor as bare, seconds, setting, table};
+use support::{Result, arguments, floor as bare, observe, seconds, setting, table};
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -187,18 +185,9 @@ fn print(title: &str, contenders: &[Contender]) {
 fn count_instructions() -> Result<()> {
     const TURNS: u32 = 5;
     let (world, key, answer) = prepare()?;
-    let observed = |name: &str| {
-        let out = format!("--callgrind-out-file={}", profile(name));
-        [
-            "valgrind".to_owned(),
-            "-q".to_owned(),
-            "--tool=callgrind".to_owned(),
-            out,
-        ]
-    };
     let (bare, ours) = ("floor", "halyard");
-    let floor = floor(SERVER, Shape::PerCore(1), &answer, &observed(bare))?;
-    let halyard = world.serve(SERVER, 1, &observed(ours))?;
+    let floor = floor(SERVER, Shape::PerCore(1), &answer, &observe::callgrind(bare))?;
+    let halyard = world.serve(SERVER, 1, &observe::callgrind(ours))?;
     let contenders = [Contender::new(bare, floor, &key), Contender::new(ours, halyard, &key)];
     let mut counts = [Vec::new(), Vec::new()];
     for turn in 1..=TURNS {
@@ -220,38 +209,15 @@ fn count_instructions() -> Result<()> {
     Ok(())
 }
 
-fn profile(name: &str) -> String {
-    format!("target/callgrind.{name}")
-}
-
 /// Counts between two dumps, so that neither the start nor the first requests count.
 fn per_request(contender: &Contender, turn: u32) -> Result<f64> {
     const WARM_UP: u64 = 1_000;
     const REQUESTS: u32 = 5_000;
     let process = &contender.replica.process;
     contender.load(APART, Until::Requests(WARM_UP)).send(CLIENT, process)?;
-    control(process, "--zero")?;
+    observe::zero(process)?;
     contender
         .load(APART, Until::Requests(REQUESTS.into()))
         .send(CLIENT, process)?;
-    control(process, "--dump")?;
-    let dump = std::fs::read_to_string(format!("{}.{turn}", profile(contender.name)))?;
-    let total = dump
-        .lines()
-        .find_map(|line| line.strip_prefix("totals: "))
-        .ok_or("a dump without totals")?;
-    Ok(total.trim().parse::<f64>()? / f64::from(REQUESTS))
-}
-
-fn control(process: &Process, what: &str) -> Result<()> {
-    let status = Command::new("callgrind_control")
-        .stdout(Stdio::null())
-        .arg(what)
-        .arg(process.id().to_string())
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err("callgrind_control failed".into())
-    }
+    Ok(observe::instructions(process, contender.name, turn)? / f64::from(REQUESTS))
 }

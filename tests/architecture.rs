@@ -91,6 +91,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth"]),
     ("argon2", &["auth"]),
     ("reqwest", &["issuer"]),
+    ("prometheus_client", &["server"]),
+    ("hyper", &["server"]),
     ("prost", &["rpc", "pb"]),
     ("prost_types", &["rpc", "pb", "upstream", "cli"]),
     ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),

@@ -4,16 +4,22 @@
 
 #[path = "feed/cluster.rs"]
 mod cluster;
+#[path = "feed/contract.rs"]
+mod contract;
 #[path = "feed/follower.rs"]
 mod follower;
+#[path = "feed/pooler.rs"]
+mod pooler;
 #[path = "feed/proxy.rs"]
 mod proxy;
+#[path = "feed/unreadable.rs"]
+mod unreadable;
 #[path = "feed/world.rs"]
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halyard::domain::access::Role;
 use halyard::domain::change::EnvironmentId;
@@ -24,6 +30,7 @@ use tokio_postgres::Config;
 
 use cluster::signal_process;
 use follower::Follower;
+use pooler::Pooler;
 use proxy::Proxy;
 use world::World;
 
@@ -333,6 +340,51 @@ async fn a_path_that_swallows_notifications_is_polled_until_it_carries_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_transaction_pooler_it_polls_until_the_path_is_direct() {
+    let mut world = World::new().await;
+    let environment = world.environment("one").await;
+    let mut pooler = Pooler::before(&world.cluster).await;
+    let options = Options {
+        scan_interval: NEVER,
+        ..quick()
+    };
+    let mut follower = Follower::start_with(pooler.config(), pooler.pool(), options);
+    follower.until("everything", |seen| seen.complete).await;
+    let attempts = |follower: &Follower| count(&follower.feed.counters().disconnects);
+    // It never passes for live, whichever connection of the pooler an attempt meets.
+    while attempts(&follower) < 5 {
+        follower.until_confirmed().await;
+        assert_eq!(follower.seen.quality, Some(Quality::Polling));
+    }
+    assert_eq!(count(&follower.feed.counters().connects), 0);
+    for n in 0..20 {
+        let revision = world.write(environment, &n.to_string()).await;
+        let written_at = Instant::now();
+        // Told as another replica would tell it.
+        world.notify(environment, revision).await;
+        follower.until_at(environment, revision).await;
+        assert!(
+            written_at.elapsed() < 10 * quick().poll_interval,
+            "{:?}",
+            written_at.elapsed()
+        );
+        assert_eq!(follower.seen.quality, Some(Quality::Polling));
+    }
+
+    pooler.step_aside();
+    follower.until("live", |seen| seen.quality == Some(Quality::Live)).await;
+    let heard = |follower: &Follower| count(&follower.feed.counters().notifications);
+    let before = heard(&follower);
+    let revision = world.write(environment, "direct").await;
+    world.notify(environment, revision).await;
+    follower.until_at(environment, revision).await;
+    follower.until_confirmed().await;
+    assert_eq!(heard(&follower), before + 1);
+    assert_eq!(follower.seen.environments[&environment].resets, 1);
+    follower.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_does_not_lead_on_is_replaced_by_the_whole_state() {
     let mut world = World::new().await;
     let environment = world.environment("one").await;
@@ -355,6 +407,25 @@ async fn a_log_that_does_not_lead_on_is_replaced_by_the_whole_state() {
     }
     assert_eq!(follower.seen.identity.unwrap().generation, 1);
     assert!(count(&follower.feed.counters().broken_chains) >= 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_edited_by_hand_are_not_taken_for_the_head() {
+    let mut world = World::new().await;
+    let (one, two) = (world.environment("one").await, world.environment("two").await);
+    for environment in [one, two] {
+        world.write(environment, "before").await;
+        world.write(environment, "written").await;
+    }
+    let hand = world.cluster.client().await;
+    let edit = "update flag_configurations set form = 'by hand'";
+    hand.batch_execute(edit).await.unwrap();
+    let only_one = "delete from hand_edits where environment_id <> $1";
+    hand.execute(only_one, &[&one.0]).await.unwrap();
+    // What the log says at the head, while there is a note of the edit; without one the rows are it.
+    let follower = Follower::ready(&world, quick()).await;
+    assert_eq!(follower.seen.configuration(one).unwrap(), "written");
+    assert_eq!(follower.seen.configuration(two).unwrap(), "by hand");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

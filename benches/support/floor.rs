@@ -152,7 +152,7 @@ impl WatchService for Bare {
         let steps = stream::once(async {}).chain(steps);
         let frames = steps.flat_map(move |()| {
             let messages = messages.clone();
-            stream::iter((0..messages.len()).map(move |n| Ok(Frame(messages[n].clone()))))
+            stream::iter((0..messages.len()).map(move |n| Ok(Frame::Whole(messages[n].clone()))))
         });
         Ok(Response::new(frames.boxed()))
     }

@@ -12,16 +12,20 @@ pub mod floor;
 pub mod guesses;
 pub mod load;
 pub mod numbers;
+pub mod observe;
 pub mod process;
 pub mod streams;
 pub mod table;
+pub mod toggles;
 pub mod world;
 
 use std::env;
 use std::time::Duration;
 
 /// What goes wrong in a benchmark ends it.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+/// What a benchmark does.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// The arguments, without those that `cargo bench` adds.
 pub fn arguments() -> Vec<String> {

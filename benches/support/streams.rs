@@ -61,6 +61,18 @@ impl Streams {
         Ok((streams, first))
     }
 
+    /// Waits until a step has arrived on any stream.
+    pub async fn next(&mut self) -> Result<()> {
+        tokio::select! {
+            biased;
+            arrival = self.arrivals.recv() => arrival.map(drop).ok_or_else(|| "no stream is left".into()),
+            Some(ended) = self.tasks.join_next() => {
+                ended??;
+                Err("a stream ended".into())
+            }
+        }
+    }
+
     /// Waits until a step has arrived on every stream.
     pub async fn step(&mut self) -> Result<Step> {
         let mut step = Step {

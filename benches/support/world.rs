@@ -111,6 +111,11 @@ impl World {
         Ok(Replica { process, address })
     }
 
+    /// How to connect to the database.
+    pub fn config(&self) -> Result<tokio_postgres::Config> {
+        Ok(self.cluster.as_ref().ok_or("stopped")?.config())
+    }
+
     /// Lets the administrator in.
     pub fn administrator(&self, replica: &Replica) -> Result<Administrator> {
         self.runtime.block_on(Administrator::log_in(replica.address))
@@ -172,44 +177,72 @@ impl Administrator {
         request
     }
 
+    /// The same one at another server, or over another connection.
+    pub async fn again(&self, server: SocketAddr) -> Result<Self> {
+        let channel = Endpoint::from_shared(format!("http://{server}"))?.connect().await?;
+        let token = self.token.clone();
+        Ok(Self { channel, token })
+    }
+
     async fn furnish(&self) -> Result<String> {
+        self.project(PROJECT).await?;
+        let key = self.environment(PROJECT, ENVIRONMENT).await?;
+        for key in [FLAG, TOGGLED] {
+            self.flag(PROJECT, key).await?;
+            self.configure(key).await?;
+        }
+        Ok(key)
+    }
+
+    /// Makes a project.
+    pub async fn project(&self, key: &str) -> Result<()> {
         let project = admin::CreateProjectRequest {
             project: Some(admin::Project {
-                key: PROJECT.into(),
+                key: key.into(),
                 ..admin::Project::default()
             }),
             ..admin::CreateProjectRequest::default()
         };
         let mut projects = ProjectServiceClient::new(self.channel.clone());
         projects.create_project(self.request(project)).await?;
+        Ok(())
+    }
+
+    /// Makes an environment, and returns its server key.
+    pub async fn environment(&self, project: &str, key: &str) -> Result<String> {
         let environment = admin::CreateEnvironmentRequest {
             environment: Some(admin::Environment {
-                project: PROJECT.into(),
-                key: ENVIRONMENT.into(),
+                project: project.into(),
+                key: key.into(),
                 ..admin::Environment::default()
             }),
             ..admin::CreateEnvironmentRequest::default()
         };
         let mut environments = EnvironmentServiceClient::new(self.channel.clone());
         let created = environments.create_environment(self.request(environment)).await?;
-        for key in [FLAG, TOGGLED] {
-            self.flag(key).await?;
-        }
         let mut keys = created.into_inner().keys.into_iter();
         let server = keys.find(|key| key.key.as_ref().is_some_and(|key| key.kind() == admin::KeyKind::Server));
         Ok(server.ok_or("no server key")?.secret)
     }
 
-    async fn flag(&self, key: &str) -> Result<()> {
+    /// Makes a flag.
+    pub async fn flag(&self, project: &str, key: &str) -> Result<()> {
         let flag = admin::CreateFlagRequest {
             flag: Some(admin::Flag {
-                project: PROJECT.into(),
+                project: project.into(),
                 key: key.into(),
                 r#type: pb::ValueType::Bool.into(),
                 ..admin::Flag::default()
             }),
             ..admin::CreateFlagRequest::default()
         };
+        let mut flags = FlagServiceClient::new(self.channel.clone());
+        flags.create_flag(self.request(flag)).await?;
+        Ok(())
+    }
+
+    /// Gives a flag its rules.
+    async fn configure(&self, key: &str) -> Result<()> {
         let configuration = admin::UpdateFlagConfigurationRequest {
             configuration: Some(admin::FlagConfiguration {
                 project: PROJECT.into(),
@@ -222,20 +255,26 @@ impl Administrator {
             ..admin::UpdateFlagConfigurationRequest::default()
         };
         let mut flags = FlagServiceClient::new(self.channel.clone());
-        flags.create_flag(self.request(flag)).await?;
         flags.update_flag_configuration(self.request(configuration)).await?;
         Ok(())
     }
 
     /// Turns [`TOGGLED`] on or off, and returns the revision.
     pub async fn toggle(&self, enabled: bool) -> Result<u64> {
+        self.toggle_at(PROJECT, ENVIRONMENT, &[TOGGLED.to_owned()], enabled)
+            .await
+    }
+
+    /// Turns flags of an environment on or off, and returns the revision.
+    pub async fn toggle_at(&self, project: &str, environment: &str, flags: &[String], enabled: bool) -> Result<u64> {
+        let toggles = flags.iter().map(|flag| admin::Toggle {
+            flag: flag.clone(),
+            enabled,
+        });
         let toggle = admin::ToggleFlagsRequest {
-            project: PROJECT.into(),
-            environment: ENVIRONMENT.into(),
-            toggles: vec![admin::Toggle {
-                flag: TOGGLED.into(),
-                enabled,
-            }],
+            project: project.into(),
+            environment: environment.into(),
+            toggles: toggles.collect(),
             ..admin::ToggleFlagsRequest::default()
         };
         let toggled = FlagServiceClient::new(self.channel.clone())

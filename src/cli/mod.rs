@@ -24,6 +24,7 @@ pub mod prompt;
 pub mod serve;
 pub mod sidecar;
 mod toggle;
+mod tuning;
 mod watch;
 
 use std::io::Write;

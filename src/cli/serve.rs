@@ -3,10 +3,12 @@
 use tokio_util::sync::CancellationToken;
 
 use super::database::Opened;
+use super::tuning;
 use crate::auth::jwt::{SigningKey, Tokens};
 use crate::config::{Serve, Service, Shutdown, Streams};
 use crate::rpc::admin::accounts::{self, SignUp};
-use crate::server::{Options, Server};
+use crate::server::{self, Options, Server};
+use crate::store::compaction::Kept;
 use crate::{store, watch};
 
 /// Serves until asked to stop.
@@ -24,7 +26,8 @@ pub async fn run(serve: Serve, stop: &CancellationToken) -> anyhow::Result<()> {
         let Some(server) = unless_stopped(stop, starting).await? else {
             return Ok(());
         };
-        tracing::info!(address = %server.address(), "listening");
+        let metrics = server.metrics_address().map(tracing::field::display);
+        tracing::info!(address = %server.address(), metrics, "listening");
         until_stopped(server, stop).await
     };
     let served = served.await;
@@ -60,33 +63,48 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         sign_up,
         ref openid,
         listen,
+        metrics_listen,
         worker_threads,
         database_pool_size,
+        history,
         streams:
             Streams {
                 heartbeat,
+                heartbeat_bounds: (shortest, longest),
                 rotation,
-                stall,
+                snapshot_bytes,
                 most,
                 most_of_key,
             },
+        tuning,
         shutdown: Shutdown { grace, drain_window },
     } = *service;
     let mut settings = store::Settings::new(database.config.clone());
     settings.pool_size = database_pool_size.get();
     Options {
         listen,
+        metrics: metrics_listen,
         store: settings,
-        feed: store::feed::Options::default(),
+        feed: tuning::feed(&tuning),
+        compaction: server::Compaction {
+            kept: Kept {
+                revisions: history.horizon_revisions.get() as u64,
+                age: history.horizon_age,
+                history: history.retention,
+            },
+            interval: history.interval,
+        },
         watch: watch::Options {
             heartbeat,
+            heartbeat_bounds: shortest..=longest,
             rotation,
-            stall,
+            snapshot_bytes: snapshot_bytes.get(),
             drain_window,
             streams: most.get(),
             key_streams: most_of_key.get(),
-            ..watch::Options::default()
+            ..tuning::streams(&tuning.streams)
         },
+        keepalive: tuning::keepalive(tuning.keepalive),
         tokens: Tokens::new(signing_key, previous_signing_keys),
         accounts: accounts::Options {
             sign_up: if sign_up { SignUp::On } else { SignUp::Off },

@@ -1,18 +1,13 @@
 //! `halyard sidecar`: serves what another server holds.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
 use super::serve::unless_stopped;
+use super::tuning;
 use crate::config::{Listen, Shutdown, Sidecar as Configuration, Streams};
 use crate::server::{Address, Sidecar, SidecarOptions};
-use crate::upstream::{Callers, Options, Timing};
+use crate::upstream::{Callers, Options};
 use crate::watch;
-
-/// How long a client that is ahead of this sidecar waits for it: what it asks for comes with the upstream's heartbeats, which may
-/// come with those of another upstream.
-const AHEAD_WAIT: Duration = Duration::from_secs(8);
 
 /// Serves until asked to stop.
 pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -21,7 +16,8 @@ pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyh
     let Some(sidecar) = unless_stopped(stop, starting).await? else {
         return Ok(());
     };
-    tracing::info!(address = %sidecar.address(), %upstream, "listening");
+    let metrics = sidecar.metrics_address().map(tracing::field::display);
+    tracing::info!(address = %sidecar.address(), metrics, %upstream, "listening");
     tokio::select! {
         () = stop.cancelled() => {}
         () = sidecar.failed() => {}
@@ -38,17 +34,20 @@ fn options(configuration: Configuration) -> SidecarOptions {
         callers,
         anonymous,
         listen,
+        metrics_listen,
         state_file,
         staleness,
         worker_threads,
         streams:
             Streams {
                 heartbeat,
+                heartbeat_bounds: (shortest, longest),
                 rotation,
-                stall,
+                snapshot_bytes,
                 most,
                 most_of_key,
             },
+        tuning,
         shutdown: Shutdown { grace, drain_window },
     } = configuration;
     SidecarOptions {
@@ -56,6 +55,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Listen::Tcp(address) => Address::Tcp(address),
             Listen::Unix { path, mode } => Address::Unix { path, mode },
         },
+        metrics: metrics_listen,
         upstream: Options {
             endpoint: upstream,
             key: key.into(),
@@ -65,19 +65,20 @@ fn options(configuration: Configuration) -> SidecarOptions {
                 anonymous,
             },
             state_file,
-            timing: Timing::default(),
+            timing: tuning::upstream(tuning.upstream),
         },
         staleness,
         watch: watch::Options {
             heartbeat,
+            heartbeat_bounds: shortest..=longest,
             rotation,
-            stall,
+            snapshot_bytes: snapshot_bytes.get(),
             streams: most.get(),
             key_streams: most_of_key.get(),
             drain_window,
-            ahead_wait: AHEAD_WAIT,
-            ..watch::Options::default()
+            ..tuning::streams(&tuning.streams)
         },
+        keepalive: tuning::keepalive(tuning.keepalive),
         workers: worker_threads.get(),
         drain_window,
         grace: grace.saturating_sub(drain_window),

@@ -22,6 +22,7 @@ mod service;
 mod setting;
 mod sidecar;
 mod subcommand;
+mod tuning;
 mod values;
 mod who;
 
@@ -37,8 +38,9 @@ pub use client::{
 };
 pub use environment::Environment;
 pub use secret::Secret;
-pub use service::{Database, Dev, Embedded, Serve, Service, Shutdown, Streams};
+pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};
+pub use tuning::{Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
 
 use clap::error::ErrorKind;
 

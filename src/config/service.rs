@@ -9,6 +9,7 @@ use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
+use super::tuning::{self, Tuning};
 use super::values;
 use crate::auth::jwt::SigningKey;
 use crate::auth::openid::Expectations;
@@ -64,14 +65,33 @@ pub struct Service {
     pub openid: Option<Expectations>,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it serves metrics. `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
     pub database_pool_size: NonZeroUsize,
+    /// What is kept of the past.
+    pub history: History,
     /// How it streams.
     pub streams: Streams,
+    /// What is right for nearly everybody.
+    pub tuning: Tuning,
     /// How it stops.
     pub shutdown: Shutdown,
+}
+
+/// What a server keeps of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// How many revisions streams may resume from, at least.
+    pub horizon_revisions: NonZeroUsize,
+    /// For how long a stream may resume from where it was, at least.
+    pub horizon_age: Duration,
+    /// How long history is kept, at least. `None`: for ever.
+    pub retention: Option<Duration>,
+    /// How often the rest is let go.
+    pub interval: Duration,
 }
 
 /// How a server streams.
@@ -79,10 +99,12 @@ pub struct Service {
 pub struct Streams {
     /// How often a client that does not say gets a heartbeat.
     pub heartbeat: Duration,
+    /// The shortest and the longest interval of heartbeats that a client may ask for.
+    pub heartbeat_bounds: (Duration, Duration),
     /// After how long a stream is asked to move on, so that clients spread over the servers.
     pub rotation: Duration,
-    /// How long a client may leave what it was sent unread before its stream is taken away.
-    pub stall: Duration,
+    /// How many bytes of snapshots may be on their way at a time.
+    pub snapshot_bytes: NonZeroUsize,
     /// How many may be open.
     pub most: NonZeroUsize,
     /// How many of them one environment key may have opened.
@@ -127,6 +149,11 @@ const PREVIOUS_SIGNING_KEY: Setting = Setting::secret(
 );
 const SIGN_UP: Setting = Setting::switch("sign-up", "Let anyone who can reach the server open an account");
 const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and port to listen on");
+pub(super) const METRICS_LISTEN: Setting = Setting::value(
+    "metrics-listen",
+    "ADDRESS",
+    "The address and port to serve metrics on, at /metrics over plain HTTP to everyone who reaches it; without it nowhere",
+);
 pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
     "COUNT",
@@ -138,6 +165,29 @@ const DATABASE_POOL_SIZE: Setting = Setting::value(
     "How many connections to PostgreSQL to keep for requests; four more follow the database",
 )
 .default("8");
+const HISTORY_RETENTION: Setting = Setting::value(
+    "history-retention",
+    "DURATION",
+    "How long past revisions of flags can be looked at and gone back to, such as 2160h; by default for ever",
+);
+const HORIZON_REVISIONS: Setting = Setting::value(
+    "horizon-revisions",
+    "COUNT",
+    "How many revisions of an environment count as recent, however old they are",
+)
+.default("10000");
+const HORIZON_AGE: Setting = Setting::value(
+    "horizon-age",
+    "DURATION",
+    "How long a revision counts as recent, however many there are",
+)
+.default("24h");
+const COMPACTION_INTERVAL: Setting = Setting::value(
+    "compaction-interval",
+    "DURATION",
+    "How often it is looked for revisions that are no longer recent, or beyond the retention",
+)
+.default("10m");
 const SHUTDOWN_GRACE: Setting = Setting::value("shutdown-grace", "DURATION", "How long stopping may take");
 const DRAIN_WINDOW: Setting = Setting::value(
     "drain-window",
@@ -156,13 +206,13 @@ pub(super) const STREAM_ROTATION: Setting = Setting::value(
     "After how long streams are asked to reconnect, give or take a fifth",
 )
 .default("30m");
-pub(super) const STREAM_STALL: Setting = Setting::value(
-    "stream-stall",
-    "DURATION",
-    "How long a stream's client may leave what it was sent unread before the stream ends",
-)
-.default("30s");
 
+pub(super) const MAX_SNAPSHOT_BYTES: Setting = Setting::value(
+    "max-snapshot-bytes",
+    "BYTES",
+    "How many bytes of whole states may be on their way to streams at a time; other streams wait for their turn",
+)
+.default("134217728");
 pub(super) const MAX_STREAMS: Setting =
     Setting::value("max-streams", "COUNT", "How many streams may be open").default("50000");
 pub(super) const MAX_KEY_STREAMS: Setting = Setting::value(
@@ -184,13 +234,18 @@ pub(super) const SERVE: &[Setting] = &[
     openid::ROLES_CLAIM,
     openid::ROLES,
     SERVE_LISTEN,
+    METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    HISTORY_RETENTION,
+    HORIZON_REVISIONS,
+    HORIZON_AGE,
+    COMPACTION_INTERVAL,
     SERVE_GRACE,
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
-    STREAM_STALL,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -206,13 +261,18 @@ pub(super) const DEV: &[Setting] = &[
     openid::ROLES_CLAIM,
     openid::ROLES,
     DEV_LISTEN,
+    METRICS_LISTEN,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    HISTORY_RETENTION,
+    HORIZON_REVISIONS,
+    HORIZON_AGE,
+    COMPACTION_INTERVAL,
     DEV_GRACE,
     DEV_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
-    STREAM_STALL,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -225,8 +285,12 @@ const DEV_DRAIN: Setting = DRAIN_WINDOW.default("0s");
 
 const MOST_WORKER_THREADS: usize = 1_024;
 const MOST_CONNECTIONS: usize = 1_000;
+const MOST_REVISIONS: usize = 1_000_000_000;
 const MOST_STREAMS: usize = 10_000_000;
+const MOST_SNAPSHOT_BYTES: usize = u32::MAX as usize;
 const HOUR: Duration = Duration::from_hours(1);
+/// Longer than anyone keeps anything, and short enough for PostgreSQL to count back.
+const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);
 
 pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Serve, Noted> {
     let database = database(reader);
@@ -337,20 +401,44 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let sign_up = reader.switch(SIGN_UP);
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
+    let metrics_listen = metrics_listen(reader, listen.ok());
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
+    let history = history(reader);
     let streams = streams(reader);
+    let tuning = tuning::serve(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
         previous_signing_keys: previous_signing_keys?,
         sign_up: sign_up?,
         openid: openid?,
         listen: listen?,
+        metrics_listen: metrics_listen?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
+        history: history?,
         streams: streams?,
+        tuning: tuning?,
         shutdown: shutdown?,
     })
+}
+
+/// Where metrics are served, which cannot be where everything else is. `listen`: where that is, if it is a port.
+pub(super) fn metrics_listen(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Result<Option<SocketAddr>, Noted> {
+    let Some(metrics) = reader.optional(METRICS_LISTEN, values::address)? else {
+        return Ok(None);
+    };
+    if listen.is_some_and(|listen| overlap(listen, metrics)) {
+        let description = "takes the port of --listen: metrics are served on one of their own";
+        return Err(reader.refuse(METRICS_LISTEN.argument(), description));
+    }
+    Ok(Some(metrics))
+}
+
+/// Whether two listeners would take the same port. Port 0 is any free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same_host && one.port() == other.port() && one.port() != 0
 }
 
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
@@ -358,19 +446,34 @@ pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, No
     Ok(given.unwrap_or_else(cores))
 }
 
-pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
-    let heartbeat = reader.required(
-        HEARTBEAT,
-        values::duration(Duration::from_secs(1)..=Duration::from_mins(1)),
+fn history(reader: &mut Reader<'_>) -> Result<History, Noted> {
+    let retention = reader.optional(HISTORY_RETENTION, values::duration(HOUR..=CENTURY));
+    let horizon_revisions = reader.required(HORIZON_REVISIONS, values::count(MOST_REVISIONS));
+    let horizon_age = reader.required(HORIZON_AGE, values::duration(Duration::ZERO..=CENTURY));
+    let interval = reader.required(
+        COMPACTION_INTERVAL,
+        values::duration(Duration::from_secs(1)..=24 * HOUR),
     );
+    Ok(History {
+        horizon_revisions: horizon_revisions?,
+        horizon_age: horizon_age?,
+        retention: retention?,
+        interval: interval?,
+    })
+}
+
+pub(super) fn streams(reader: &mut Reader<'_>) -> Result<Streams, Noted> {
+    let heartbeat = tuning::heartbeat(reader);
     let rotation = reader.required(STREAM_ROTATION, values::duration(Duration::from_secs(1)..=24 * HOUR));
-    let stall = reader.required(STREAM_STALL, values::duration(Duration::from_secs(1)..=HOUR));
+    let snapshot_bytes = reader.required(MAX_SNAPSHOT_BYTES, values::count(MOST_SNAPSHOT_BYTES));
     let most = reader.required(MAX_STREAMS, values::count(MOST_STREAMS));
     let most_of_key = reader.required(MAX_KEY_STREAMS, values::count(MOST_STREAMS));
+    let (heartbeat, heartbeat_bounds) = heartbeat?;
     Ok(Streams {
-        heartbeat: heartbeat?,
+        heartbeat,
+        heartbeat_bounds,
         rotation: rotation?,
-        stall: stall?,
+        snapshot_bytes: snapshot_bytes?,
         most: most?,
         most_of_key: most_of_key?,
     })

@@ -15,7 +15,11 @@ pub(super) struct Setting {
     pub default: Option<&'static str>,
     kind: Kind,
     variable: Variable,
+    is_fine: bool,
 }
+
+/// What the settings are under that nearly nobody needs.
+const FINE_TUNING: &str = "Fine tuning";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -50,6 +54,7 @@ impl Setting {
             default: None,
             kind: Kind::Value,
             variable: Variable::Own,
+            is_fine: false,
         }
     }
 
@@ -110,6 +115,17 @@ impl Setting {
         }
     }
 
+    /// Nearly nobody needs it: the short help leaves it out, and the long one has it under a heading of its own.
+    pub const fn fine(self) -> Self {
+        Self { is_fine: true, ..self }
+    }
+
+    /// What it says of itself.
+    #[cfg(test)]
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+
     /// The variables that it is read from, the first that is set.
     pub fn variables(&self) -> Vec<String> {
         let own = || format!("HALYARD_{}", self.name.to_uppercase().replace('-', "_"));
@@ -166,7 +182,10 @@ impl Setting {
             default.unwrap_or_default(),
             self.environment_help(&[""])
         );
-        let argument = option(self.name.to_owned()).value_name(self.value).help(help);
+        let mut argument = option(self.name.to_owned()).value_name(self.value).help(help);
+        if self.is_fine {
+            argument = argument.help_heading(FINE_TUNING).hide_short_help(true);
+        }
         match self.kind {
             Kind::Switch => argument
                 .num_args(0..=1)

@@ -11,10 +11,11 @@ use http::Uri;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
-    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_STREAMS, SERVE_DRAIN, SERVE_GRACE, STREAM_ROTATION, STREAM_STALL, Shutdown,
-    Streams, WORKER_THREADS,
+    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_SNAPSHOT_BYTES, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE,
+    STREAM_ROTATION, Shutdown, Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
+use super::tuning::{self, SidecarTuning};
 use super::values;
 use crate::auth::keys;
 use crate::domain::access::{AcceptedKey, KeyKind};
@@ -36,6 +37,8 @@ pub struct Sidecar {
     pub anonymous: Option<KeyKind>,
     /// Where it listens.
     pub listen: Listen,
+    /// Where it serves metrics. `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -44,6 +47,8 @@ pub struct Sidecar {
     pub worker_threads: NonZeroUsize,
     /// How it streams.
     pub streams: Streams,
+    /// What is right for nearly everybody.
+    pub tuning: SidecarTuning,
     /// How it stops.
     pub shutdown: Shutdown,
 }
@@ -103,6 +108,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     ANONYMOUS,
     LISTEN,
     SOCKET_MODE,
+    METRICS_LISTEN,
     STATE_FILE,
     MAX_STALENESS,
     WORKER_THREADS,
@@ -110,7 +116,7 @@ pub(super) const SIDECAR: &[Setting] = &[
     SERVE_DRAIN,
     HEARTBEAT,
     STREAM_ROTATION,
-    STREAM_STALL,
+    MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
 ];
@@ -123,11 +129,17 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let further = client_keys(reader);
     let address = address(reader);
     let anonymous = anonymous(reader, &address);
+    let port = match &address {
+        Ok(Listen::Tcp(address)) => Some(*address),
+        Ok(Listen::Unix { .. }) | Err(Noted) => None,
+    };
+    let metrics_listen = service::metrics_listen(reader, port);
     let listen = listen(reader, address);
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
     let streams = service::streams(reader);
+    let tuning = tuning::sidecar(reader);
     let shutdown = service::shutdown(reader, SERVE_GRACE, SERVE_DRAIN);
     let (key, own) = key?;
     let key_id = own.id.to_string();
@@ -141,10 +153,12 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         callers,
         anonymous: anonymous?,
         listen: listen?,
+        metrics_listen: metrics_listen?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,
         streams: streams?,
+        tuning: tuning?,
         shutdown: shutdown?,
     })
 }

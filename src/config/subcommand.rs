@@ -5,7 +5,7 @@ use clap::{Arg, ArgMatches};
 
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
-use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, client, service, sidecar};
+use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, client, service, sidecar, tuning};
 
 /// One subcommand.
 pub(super) struct Subcommand {
@@ -29,7 +29,7 @@ const ALL: [Subcommand; 11] = [
     Subcommand {
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
-        settings: &[service::DATABASE, service::SERVE],
+        settings: &[service::DATABASE, service::SERVE, tuning::SERVE],
         positional: || None,
         log: LOG,
         read: |reader| service::serve(reader).map(|serve| Command::Serve(Box::new(serve))),
@@ -37,7 +37,7 @@ const ALL: [Subcommand; 11] = [
     Subcommand {
         name: "dev",
         about: "Serve on your own machine, with a private PostgreSQL and a demo project",
-        settings: &[service::DEV],
+        settings: &[service::DEV, tuning::SERVE],
         positional: || None,
         log: DEV_LOG,
         read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
@@ -45,7 +45,7 @@ const ALL: [Subcommand; 11] = [
     Subcommand {
         name: "sidecar",
         about: "Serve what another server holds, beside an application, and go on when that server is away",
-        settings: &[sidecar::SIDECAR],
+        settings: &[sidecar::SIDECAR, tuning::SIDECAR],
         positional: || None,
         log: LOG,
         read: |reader| sidecar::sidecar(reader).map(|sidecar| Command::Sidecar(Box::new(sidecar))),

@@ -10,6 +10,7 @@ use crate::domain::limits;
 
 mod audit;
 mod client;
+mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const URL: &str = "postgres://halyard:hunter2@db/halyard";
@@ -58,17 +59,24 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         sign_up,
         openid,
         listen,
+        metrics_listen,
         worker_threads: _,
         database_pool_size,
+        history,
         streams,
+        tuning: _,
         shutdown,
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
+    assert_eq!(metrics_listen, None);
     assert_eq!(database_pool_size.get(), 8);
+    assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
+    assert_eq!(history.horizon_age, Duration::from_hours(24));
+    assert_eq!(history.interval, Duration::from_mins(10));
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
-    assert_eq!(streams.stall, Duration::from_secs(30));
+    assert_eq!(streams.snapshot_bytes.get(), 128 * 1024 * 1024);
     let most = (streams.most.get(), streams.most_of_key.get());
     assert_eq!(most, (limits::STREAMS, limits::KEY_STREAMS));
     assert_eq!(shutdown.grace, Duration::from_secs(30));
@@ -88,14 +96,19 @@ fn every_option_has_a_variable() {
         ("HALYARD_OIDC_AUDIENCE", "halyard"),
         ("HALYARD_OIDC_ROLES_CLAIM", "realm_access.roles"),
         ("HALYARD_OIDC_ROLES", "ops=administrator"),
+        ("HALYARD_HISTORY_RETENTION", "2160h"),
+        ("HALYARD_HORIZON_REVISIONS", "1"),
+        ("HALYARD_HORIZON_AGE", "0s"),
+        ("HALYARD_COMPACTION_INTERVAL", "1s"),
         ("HALYARD_LISTEN", "[::1]:1"),
+        ("HALYARD_METRICS_LISTEN", "[::1]:2"),
         ("HALYARD_WORKER_THREADS", "3"),
         ("HALYARD_DATABASE_POOL_SIZE", "4"),
         ("HALYARD_SHUTDOWN_GRACE", "6s"),
         ("HALYARD_DRAIN_WINDOW", "5s"),
         ("HALYARD_HEARTBEAT", "2s"),
         ("HALYARD_STREAM_ROTATION", "7m"),
-        ("HALYARD_STREAM_STALL", "9s"),
+        ("HALYARD_MAX_SNAPSHOT_BYTES", "65536"),
         ("HALYARD_MAX_STREAMS", "9"),
         ("HALYARD_MAX_KEY_STREAMS", "8"),
         ("HALYARD_LOG", "debug"),
@@ -115,13 +128,21 @@ fn every_option_has_a_variable() {
     assert_eq!(openid.roles_claim, ClaimPath::new("realm_access.roles").unwrap());
     assert_eq!(openid.roles, RoleMap::parse("ops=administrator").unwrap());
     assert_eq!(serve.service.listen.to_string(), "[::1]:1");
+    assert_eq!(serve.service.metrics_listen.unwrap().to_string(), "[::1]:2");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
+    let history = serve.service.history;
+    assert_eq!(
+        (history.horizon_revisions.get(), history.horizon_age),
+        (1, Duration::ZERO)
+    );
+    assert_eq!(history.retention, Some(Duration::from_hours(2160)));
+    assert_eq!(history.interval, Duration::from_secs(1));
     assert_eq!(serve.service.shutdown.grace, Duration::from_secs(6));
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));
     assert_eq!(serve.service.streams.heartbeat, Duration::from_secs(2));
     assert_eq!(serve.service.streams.rotation, Duration::from_mins(7));
-    assert_eq!(serve.service.streams.stall, Duration::from_secs(9));
+    assert_eq!(serve.service.streams.snapshot_bytes.get(), 65_536);
     assert_eq!(serve.service.streams.most.get(), 9);
     assert_eq!(serve.service.streams.most_of_key.get(), 8);
     let log = read("serve", &variables).unwrap().log;
@@ -163,6 +184,29 @@ fn everything_that_is_wrong_about_an_issuer_is_said_at_once() {
         "--oidc-roles-claim is not",
     ];
     refused(&wrong, &[("HALYARD_SIGNING_KEY", KEY)], &expected);
+}
+
+#[test]
+fn metrics_have_a_port_of_their_own() {
+    let variables = [("HALYARD_SIGNING_KEY", KEY)];
+    let with = |listen: &str, metrics: &str| format!("{SERVE} --listen {listen} --metrics-listen {metrics}");
+    for (listen, metrics) in [
+        ("0.0.0.0:7", "127.0.0.1:8"),
+        ("127.0.0.1:7", "127.0.0.2:7"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+    ] {
+        let service = serve(&with(listen, metrics), &variables).service;
+        assert_eq!(service.metrics_listen.unwrap().to_string(), metrics);
+    }
+    for (listen, metrics) in [
+        ("0.0.0.0:7", "127.0.0.1:7"),
+        ("127.0.0.1:7", "127.0.0.1:7"),
+        ("127.0.0.1:7", "[::]:7"),
+    ] {
+        refused(&with(listen, metrics), &variables, &["--metrics-listen takes the port"]);
+    }
+    let both = ["--listen is not", "--metrics-listen is not"];
+    refused(&with("here", "there"), &variables, &both);
 }
 
 #[test]
@@ -213,7 +257,7 @@ fn everything_wrong_is_said_at_once() {
             "--log-format is none of auto, text and json: \"xml\"",
             "--log is not a filter",
             "--signing-key is too short",
-            "HALYARD_HEARTBEAT must lie between 1s and 1m: \"100ms\"",
+            "--heartbeat must lie between --heartbeat-least and --heartbeat-most",
             "HALYARD_STREAM_ROTATION is not a duration",
             "HALYARD_DATABASE_POOL_SIZE is not a whole number between 1 and 1000: \"many\"",
             "--database-url and --embedded are both missing",

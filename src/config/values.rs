@@ -38,7 +38,8 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&str) -> Res
     }
 }
 
-fn plain(duration: Duration) -> String {
+/// A duration as people write it.
+pub(super) fn plain(duration: Duration) -> String {
     SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 

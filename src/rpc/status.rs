@@ -257,7 +257,7 @@ fn stored(error: store::Error) -> Status {
             "request_id",
             "was used for another request; a new request needs a new id",
         )),
-        Error::Conflict(_) => retry(
+        Error::Conflict(_) | Error::HandEdited => retry(
             Code::Aborted,
             "CONFLICT",
             "another change came in between; try again",

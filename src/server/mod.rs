@@ -3,10 +3,13 @@
 //! Connections live on one single-threaded runtime per core (see `docs/decisions/runtimes.md`); administration, the feed and the
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
+mod compaction;
 mod connection;
 mod denials;
 mod ending;
+mod hand_edits;
 mod listen;
+mod metrics;
 mod propagation;
 mod sidecar;
 mod uses;
@@ -44,10 +47,13 @@ use crate::upstream;
 use crate::watch::Hub;
 use ending::Ending;
 use listen::Listener;
+use metrics::Metrics;
 use workers::Workers;
 
+pub use compaction::Compaction;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
+pub use workers::Keepalive;
 
 /// How often old request records and uploads are deleted.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
@@ -56,12 +62,18 @@ const HOUSEKEEPING: Duration = Duration::from_hours(1);
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to serve metrics. `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// The database, and how to use it.
     pub store: store::Settings,
     /// How to follow the database.
     pub feed: store::feed::Options,
+    /// What is kept of the change log.
+    pub compaction: Compaction,
     /// How to stream.
     pub watch: crate::watch::Options,
+    /// How to notice that a connection is gone.
+    pub keepalive: Keepalive,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
     /// How people come in.
@@ -110,6 +122,7 @@ pub enum Error {
 /// A running server. Dropping it ends it without ceremony: connections are closed at once. [`Server::stop`] says goodbye.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     hub: Arc<Hub>,
     store: Store,
     accounts: Arc<Accounts>,
@@ -127,9 +140,12 @@ impl Server {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
             listen,
+            metrics,
             store: settings,
             feed,
+            compaction,
             watch,
+            keepalive,
             tokens,
             accounts,
             openid,
@@ -147,6 +163,7 @@ impl Server {
             Address::Tcp(address) => address,
             Address::Unix { .. } => listen,
         };
+        let metrics = metrics.map(Metrics::bind).transpose()?;
 
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
@@ -157,9 +174,16 @@ impl Server {
         let spawn = |name, task| tasks.spawn(name, task);
         let pool = store::connect::feed_pool(&settings, feed.load_timeout)?;
         let (feed, events) = Feed::start(config, pool, hints, feed, tasks.stop().clone(), spawn);
-        let hub = Hub::new(feed, watch);
+        let hub = Hub::new(feed.clone(), watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+        tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
+
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            let serving = metrics.of_server(hub.clone(), feed, tasks.stop().clone());
+            tasks.spawn("metrics", serving);
+        }
 
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -187,6 +211,11 @@ impl Server {
             "propagation",
             propagation::keep(store.clone(), hub.clone(), tasks.stop().clone()),
         );
+        tasks.spawn("hand edits", hand_edits::adopt(store.clone(), tasks.stop().clone()));
+        tasks.spawn(
+            "compaction",
+            compaction::compact(store.clone(), compaction, tasks.stop().clone()),
+        );
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",
@@ -194,11 +223,12 @@ impl Server {
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
 
-        let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {
             address,
+            metrics_address,
             hub,
             store,
             accounts,
@@ -214,6 +244,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves metrics. `None`: nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What it streams from.
@@ -246,6 +281,7 @@ impl Server {
     pub async fn stop(self) -> Result<(), Fault> {
         let Self {
             address: _,
+            metrics_address: _,
             hub,
             store,
             accounts: _,

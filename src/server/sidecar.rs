@@ -1,5 +1,6 @@
 //! The other composition: a server that is fed by another server's Watch, and has neither a database nor administration.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use tonic::service::Routes;
 
 use super::ending::Ending;
 use super::listen::Address;
-use super::workers::Workers;
+use super::metrics::Metrics;
+use super::workers::{Keepalive, Workers};
 use super::{Error, bind, compressed};
 use crate::domain::limits;
 use crate::domain::staleness::Limits;
@@ -33,12 +35,16 @@ const SERVICES: [&str; 3] = [
 pub struct Options {
     /// Where to listen.
     pub listen: Address,
+    /// Where to serve metrics. `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Whom to follow, and for whom.
     pub upstream: upstream::Options,
     /// How old the state may be that answers.
     pub staleness: Limits,
     /// How to stream.
     pub watch: watch::Options,
+    /// How to notice that a connection is gone.
+    pub keepalive: Keepalive,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the sidecar stops.
@@ -50,6 +56,7 @@ pub struct Options {
 /// A running sidecar. Dropping it ends it without ceremony: connections are closed at once. [`Sidecar::stop`] says goodbye.
 pub struct Sidecar {
     address: Address,
+    metrics_address: Option<SocketAddr>,
     hub: Arc<Hub>,
     upstream: Arc<Upstream>,
     workers: Workers,
@@ -66,14 +73,17 @@ impl Sidecar {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
             listen,
+            metrics,
             upstream,
             staleness,
             watch,
+            keepalive,
             workers,
             drain_window,
             grace,
         } = options;
         let (listener, address) = bind(&listen)?;
+        let metrics = metrics.map(Metrics::bind).transpose()?;
         let (draining, tasks) = (CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
@@ -88,6 +98,13 @@ impl Sidecar {
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("age", hub.clone().tell_age(tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
+        tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
+
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tasks.stop().clone());
+            tasks.spawn("metrics", serving);
+        }
 
         let (reporter, health) = tonic_health::server::health_reporter();
         let services = health::Services::Evaluation;
@@ -96,10 +113,11 @@ impl Sidecar {
         let routes = routes(&hub)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
-        let workers = Workers::start(workers, &routes, &front).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {
             address,
+            metrics_address,
             hub,
             upstream,
             workers,
@@ -114,6 +132,11 @@ impl Sidecar {
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Where it serves metrics. `None`: nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What it streams from.
@@ -140,6 +163,7 @@ impl Sidecar {
     pub async fn stop(self) -> Result<(), Fault> {
         let Self {
             address: _,
+            metrics_address: _,
             hub,
             upstream: _,
             workers,

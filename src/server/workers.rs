@@ -23,14 +23,30 @@ use crate::rpc::front::FrontLayer;
 const WAITING: usize = 1024;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one connection: sidecars and proxies carry many.
 const STREAMS_PER_CONNECTION: u32 = 2_000;
 /// Streams that a peer may open and reset before they are served (rapid reset).
 const PENDING_RESETS: usize = 50;
 /// What the headers of a request may take: the longest token, and as much again for everything else.
 const HEADER_BYTES: u32 = 2 * limits::OPENID_TOKEN_BYTES;
+
+/// How a connection that is gone is noticed: by asking it in its own protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// After so much silence it is asked whether it lives.
+    pub interval: Duration,
+    /// Within which it must answer.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(20),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
 
 /// The running workers. Dropping them closes every connection at once.
 pub struct Workers {
@@ -57,10 +73,18 @@ struct Seat {
 
 impl Workers {
     /// Starts `count` workers that serve `routes` behind `front`.
-    pub fn start(count: usize, routes: &Routes, front: &FrontLayer) -> io::Result<Self> {
+    pub fn start(count: usize, routes: &Routes, front: &FrontLayer, keepalive: Keepalive) -> io::Result<Self> {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let open = closing.clone().drop_guard();
-        let start = |n| Worker::start(n, routes.clone(), front.clone(), stopping.clone(), closing.clone());
+        let start = |n| {
+            let serving = Serving {
+                routes: routes.clone(),
+                front: front.clone(),
+                keepalive,
+                stopping: stopping.clone(),
+            };
+            Worker::start(n, serving, closing.clone())
+        };
         Ok(Self {
             all: (0..count.max(1)).map(start).collect::<io::Result<_>>()?,
             stopping,
@@ -131,13 +155,7 @@ fn place(seats: &[Seat], stream: Accepted) {
 }
 
 impl Worker {
-    fn start(
-        n: usize,
-        routes: Routes,
-        front: FrontLayer,
-        stopping: CancellationToken,
-        closing: CancellationToken,
-    ) -> io::Result<Self> {
+    fn start(n: usize, serving: Serving, closing: CancellationToken) -> io::Result<Self> {
         let (connections, accepted) = mpsc::channel(WAITING);
         let ended = CancellationToken::new();
         let ending = ended.clone().drop_guard();
@@ -146,7 +164,7 @@ impl Worker {
             let _ending = ending;
             let served = runtime.block_on(async {
                 tokio::select! {
-                    served = serve(accepted, routes, front, stopping) => served,
+                    served = serve(accepted, serving) => served,
                     () = closing.cancelled() => Ok(()),
                 }
             });
@@ -167,16 +185,25 @@ impl Worker {
     }
 }
 
-async fn serve(
-    accepted: mpsc::Receiver<(Accepted, Open)>,
+/// What a worker serves, and how.
+struct Serving {
     routes: Routes,
     front: FrontLayer,
+    keepalive: Keepalive,
     stopping: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+}
+
+async fn serve(accepted: mpsc::Receiver<(Accepted, Open)>, serving: Serving) -> Result<(), tonic::transport::Error> {
+    let Serving {
+        routes,
+        front,
+        keepalive: Keepalive { interval, timeout },
+        stopping,
+    } = serving;
     let connections = ReceiverStream::new(accepted).map(|(stream, open)| Connection::new(stream, open));
     Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_keepalive_interval(Some(interval))
+        .http2_keepalive_timeout(Some(timeout))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_max_header_list_size(HEADER_BYTES)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))

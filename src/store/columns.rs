@@ -1,7 +1,7 @@
 //! Definitions and configurations as columns, which people can read, constrain and edit.
 //!
-//! They are written in the statements that write the form, and nothing reads them in its place. One vector per column, as
-//! `unnest` takes them.
+//! They are written in the statements that write the form, and nothing reads them in its place, but for [`hand`](super::hand)
+//! where somebody edited them. One vector per column, as `unnest` takes them.
 
 use std::collections::BTreeSet;
 

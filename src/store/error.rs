@@ -141,6 +141,9 @@ pub enum Error {
     /// Another transaction was in the way: the same request may be tried again at once.
     #[error("another transaction was in the way")]
     Conflict(#[source] tokio_postgres::Error),
+    /// What was to be written was edited by hand in the database at the same moment: the same request may be tried again at once.
+    #[error("the rows were edited in the database at the same time")]
+    HandEdited,
     /// It took longer than a statement may: usually a lock that someone holds.
     #[error("a statement took too long")]
     Timeout(#[source] tokio_postgres::Error),
@@ -266,6 +269,8 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("credential_uses_pkey", Meaning::Impossible),
     ("credential_uses_kind_check", Meaning::Impossible),
     ("propagation_pkey", Meaning::Impossible),
+    ("hand_edits_pkey", Meaning::Impossible),
+    ("hand_edits_item_check", Meaning::Impossible),
     ("flags_pkey", Meaning::Impossible),
     ("flags_project_key_key", Meaning::Taken(Entity::Flag)),
     ("flags_project_id_key", Meaning::Impossible),
@@ -376,6 +381,7 @@ impl Error {
             | Self::Busy
             | Self::RequestIdReused
             | Self::Conflict(_)
+            | Self::HandEdited
             | Self::Timeout(_)
             | Self::Unavailable(_)
             | Self::Corrupt { .. }

@@ -5,7 +5,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
 use super::audit::{self, Record};
-use super::error::Error;
+use super::error::{Cause, Error};
 use super::lock::{Locked, LockedEnvironment};
 use super::mutation::{EnvironmentRevision, Mutation, Written};
 use super::{pipeline, rows};
@@ -43,7 +43,12 @@ const WRITE: &str = "
     ), access as (
         update access_head set revision = revision + 1 where $32 returning revision
     )
-    select (select revision from access) as access_revision";
+    select (select revision from access) as access_revision, exists (
+        select from hand_edits h
+        where (h.environment_id is null or h.environment_id = any($1::bigint[]))
+            and h.project_id = any(select e.project_id from environments e where e.id = any($1::bigint[]))
+            and (h.kind is null or (h.kind, h.key) in (select * from unnest($9::text[], $10::text[])))
+    ) as edited";
 
 /// One item of a change.
 #[derive(Debug, Clone)]
@@ -113,6 +118,11 @@ impl<'a> Journal<'a> {
             digest,
             items,
         });
+    }
+
+    /// Whether there is nothing to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.records.is_empty() && !self.access
     }
 
     /// Adds an audit entry.
@@ -194,10 +204,13 @@ impl<'a> Journal<'a> {
         let mut queries = writes.to_vec();
         queries.push((WRITE, &parameters));
         let answers = pipeline::run(transaction, &queries).await?;
-        let access_revision = match answers.last().and_then(|rows| rows.first()) {
-            Some(row) if access => Some(rows::number(row, "access_revision")?),
-            Some(_) | None => None,
-        };
+        let answer = answers.last().and_then(|rows| rows.first());
+        let answer = answer.ok_or(Error::Bug(Cause::NoRow))?;
+        // Somebody edited by hand what has just been written over, and committed since it was read: that would be lost.
+        if rows::get(answer, "edited")? {
+            return Err(Error::HandEdited);
+        }
+        let access_revision = access.then(|| rows::number(answer, "access_revision")).transpose()?;
         Ok(Written {
             warnings: Vec::new(),
             entity,

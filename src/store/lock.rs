@@ -10,39 +10,48 @@ use super::environments::{self, Environment};
 use super::error::{Entity, Error};
 use super::mutation::{Actor, Caller};
 use super::projects::{self, ProjectRow};
-use super::{pipeline, rows};
+use super::{hand, pipeline, rows};
 use crate::domain::access::{InstanceRole, Permission, Role, Standing};
 use crate::domain::change::Digest;
 use crate::domain::key;
 
 /// Never shared: see `docs/decisions/project-lock.md`.
-const PROJECT: &str = "
+pub(super) const PROJECT: &str = "
     select id, key, name, description, version, definition_changes, created_at, updated_at from projects where key = $1
     for update";
-const HEADS: &str = "
+pub(super) const HEADS: &str = "
     select h.environment_id from environment_heads h
     join environments e on e.id = h.environment_id
     join projects p on p.id = e.project_id
     where p.key = $1 and ($2::text is null or e.key = $2)
     order by h.environment_id
     for update of h";
-const AUDIT_HEAD: &str = "
+pub(super) const AUDIT_HEAD: &str = "
     select chain, sequence, hash from audit_heads
     where chain = (select id::text from projects where key = $1)
     for update";
+/// Says too that this is a transaction of ours, for the triggers that note edits by hand: see `docs/decisions/hand-edits.md`.
 const STANDING: &str = "
-    select clock_timestamp() as now, u.active, u.instance_role, m.role from (values (1)) one
+    select clock_timestamp() as now, set_config('halyard.journal', 'on', true),
+        exists (select from hand_edits h where h.project_id = p.id) as hand_edited,
+        u.active, u.instance_role, m.role
+    from (values (1)) one
     left join users u on u.id = $2
     left join projects p on p.key = $1
     left join members m on m.project_id = p.id and m.user_id = u.id";
 /// The same of a service token. Null: it has no role in the project, or no longer.
 const STANDING_OF_TOKEN: &str = "
-    select clock_timestamp() as now, t.role from (values (1)) one
+    select clock_timestamp() as now, set_config('halyard.journal', 'on', true),
+        exists (select from hand_edits h where h.project_id = p.id) as hand_edited, t.role
+    from (values (1)) one
     left join projects p on p.key = $1
     left join service_tokens t on t.project_id = p.id and t.id = $2
         and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())";
 
 const NOW: &str = "select clock_timestamp() as now";
+
+/// The time, for a transaction that only adopts what was edited by hand.
+pub(super) const BEGIN: &str = "select clock_timestamp() as now, set_config('halyard.journal', 'on', true)";
 
 /// What is locked.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +122,13 @@ pub(super) async fn acquire_for_anyone<const N: usize>(
         (environments::IN_PROJECT, &[&key, &environment]),
     ];
     let queries: Vec<_> = ground.into_iter().chain(reads).collect();
-    let mut answers = pipeline::run(transaction, &queries).await?.into_iter();
+    let mut answers = pipeline::run(transaction, &queries).await?;
+    if is_hand_edited(answers.get(STANDING_PLACE))? {
+        // What somebody else did is written down as theirs, before anything is built on it.
+        hand::adopt(transaction, project).await?;
+        answers = pipeline::run(transaction, &queries).await?;
+    }
+    let mut answers = answers.into_iter();
     let mut next = || answers.next().unwrap_or_default();
     let (projects, _, heads, standings, environments) = (next(), next(), next(), next(), next());
 
@@ -131,6 +146,15 @@ pub(super) async fn acquire_for_anyone<const N: usize>(
     Ok((locked, std::array::from_fn(|_| next())))
 }
 
+/// Where the standing is among what is asked first.
+const STANDING_PLACE: usize = 3;
+
+fn is_hand_edited(standing: Option<&Vec<Row>>) -> Result<bool, Error> {
+    standing
+        .and_then(|rows| rows.first())
+        .map_or(Ok(false), |row| rows::get(row, "hand_edited"))
+}
+
 /// The row; without one the caller hears of it only if it may.
 fn missing_or_denied<'a>(found: Option<&'a Row>, standing: Standing, project: &key::Project) -> Result<&'a Row, Error> {
     if let Some(row) = found {
@@ -143,7 +167,7 @@ fn missing_or_denied<'a>(found: Option<&'a Row>, standing: Standing, project: &k
     })
 }
 
-fn locked_environment(row: &Row) -> Result<LockedEnvironment, Error> {
+pub(super) fn locked_environment(row: &Row) -> Result<LockedEnvironment, Error> {
     Ok(LockedEnvironment {
         environment: environments::from_row(row)?,
         digest: rows::digest(row, "digest")?,
@@ -245,7 +269,7 @@ impl Who {
         match actor {
             Actor::User(id) => Self::User(Some(id)),
             Actor::ServiceToken(id) => Self::Token(id.to_string()),
-            Actor::CommandLine | Actor::System => Self::User(None),
+            Actor::CommandLine | Actor::System | Actor::Database => Self::User(None),
         }
     }
 
@@ -273,7 +297,7 @@ fn read_standing(caller: &Caller, row: Option<&Row>) -> Result<(jiff::Timestamp,
 /// `None`: there is no such user, or no active one.
 fn standing(actor: Actor, row: &Row) -> Result<Option<Standing>, Error> {
     Ok(Some(match actor {
-        Actor::CommandLine | Actor::System => Standing {
+        Actor::CommandLine | Actor::System | Actor::Database => Standing {
             instance: Some(InstanceRole::Administrator),
             ..Standing::default()
         },

@@ -32,7 +32,7 @@ impl Maker {
         let principal = match caller.actor {
             Actor::User(id) => Principal::User(id),
             Actor::ServiceToken(id) => Principal::ServiceToken(id),
-            Actor::CommandLine | Actor::System => return None,
+            Actor::CommandLine | Actor::System | Actor::Database => return None,
         };
         Some(Self {
             principal,

@@ -13,12 +13,14 @@
 
 pub mod audit;
 mod columns;
+pub mod compaction;
 pub mod configurations;
 pub mod connect;
 pub mod environments;
 pub mod error;
 pub mod feed;
 pub mod flags;
+mod hand;
 pub mod history;
 mod identities;
 pub mod invitations;

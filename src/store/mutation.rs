@@ -21,6 +21,8 @@ pub enum Actor {
     CommandLine,
     /// Halyard itself, which may do anything.
     System,
+    /// Someone with a connection to the database, who edited rows by hand.
+    Database,
 }
 
 impl From<Principal> for Actor {
@@ -33,13 +35,14 @@ impl From<Principal> for Actor {
 }
 
 impl fmt::Display for Actor {
-    /// As it is stored: `user:<id>`, `token:<id>`, `command-line`, `system`.
+    /// As it is stored: `user:<id>`, `token:<id>`, `command-line`, `system`, `database`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
             Self::ServiceToken(id) => write!(f, "token:{id}"),
             Self::CommandLine => f.write_str("command-line"),
             Self::System => f.write_str("system"),
+            Self::Database => f.write_str("database"),
         }
     }
 }

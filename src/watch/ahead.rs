@@ -45,7 +45,7 @@ async fn ask(hub: &Hub, environment: &Environment, token: &Token) -> Settled {
         if environment.is_removed() {
             return Settled::Gone;
         }
-        let confirmed_since = confirmations.borrow_and_update().at.is_some_and(|at| at >= asked_at);
+        let certain_at = environment.certain_at(confirmations.borrow_and_update().at);
         let here = environment.state().commit.position;
         if here.order() >= token.order() {
             return Settled::CaughtUp;
@@ -55,7 +55,7 @@ async fn ask(hub: &Hub, environment: &Environment, token: &Token) -> Settled {
         let disproved = if here.identity.generation == token.identity.generation {
             lacks(&head, token)
         } else {
-            confirmed_since && !environment.is_refused()
+            certain_at.is_some_and(|at| at >= asked_at)
         };
         if disproved {
             return Settled::Diverged;

@@ -76,6 +76,7 @@ mod tests {
     use super::*;
     use crate::domain::change::{Digest, EnvironmentId};
     use crate::watch::options::Options;
+    use crate::watch::source::Identity;
     use crate::watch::testing::History;
     use crate::watch::token::{Fingerprint, Holding};
 
@@ -190,6 +191,73 @@ mod tests {
             let here = token == token_at(&history, usize::from(revisions));
             let answer = decide(&Shown::Token(token), &history.state(100, &Options::default()));
             prop_assert_eq!(matches!(answer, Answer::None), here);
+        }
+    }
+
+    /// The answer as the contract has it, from the whole history instead of from what a replica keeps of it. `known`: how many
+    /// revisions before the head can be led on from.
+    fn specified(token: &Token, history: &History, known: usize) -> &'static str {
+        let here = (history.identity.generation, history.head().revision);
+        let there = (token.identity.generation, token.revision);
+        let is_ours = || {
+            let revision = usize::try_from(token.revision).ok();
+            let revision = revision.and_then(|revision| history.revisions.get(revision));
+            revision.is_some_and(|revision| revision.delta.head.digest == token.digest)
+        };
+        let is_known = || usize::try_from(here.1 - there.1).is_ok_and(|behind| behind <= known);
+        if token.identity.store != history.identity.store || token.environment != history.environment {
+            "different store"
+        } else if there > here {
+            "ahead"
+        } else if there.0 < here.0 {
+            "diverged"
+        } else if there == here {
+            if is_ours() { "none" } else { "diverged" }
+        } else if !is_known() {
+            "compacted"
+        } else if is_ours() {
+            "delta"
+        } else {
+            "diverged"
+        }
+    }
+
+    prop_compose! {
+        /// Whatever a token can say, near to what is true.
+        fn any_token(history: History)(
+            store in 0..3_u128, environment in 6..9_i64, generation in 1..4_u64, revision in 0..14_u64, of in 0..14_usize,
+        ) -> Token {
+            let digest = history.revisions.get(of).map_or(Digest([9; 32]), |revision| revision.delta.head.digest);
+            Token {
+                identity: Identity { store: uuid::Uuid::from_u128(store.max(1)), generation },
+                environment: EnvironmentId(environment.min(7)),
+                revision,
+                digest,
+                sealed: false,
+            }
+        }
+    }
+
+    fn generation_two(revisions: u8) -> History {
+        let mut history = History::new();
+        history.identity.generation = 2;
+        for revision in 0..revisions {
+            history.write(&[(revision % 5, Some(vec![revision]))]);
+        }
+        history
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn every_combination_is_answered_as_specified(
+            (history, token) in (0..12_u8).prop_map(generation_two).prop_flat_map(|it| (Just(it.clone()), any_token(it))),
+            kept in 0..14_usize, ring in 0..14_usize,
+        ) {
+            let state = history.state(kept, &Options { ring_revisions: ring, ..Options::default() });
+            let answer = decide(&Shown::Token(token), &state);
+            prop_assert_eq!(word(&answer), specified(&token, &history, kept.min(ring)));
         }
     }
 

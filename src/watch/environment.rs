@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use super::bell::Bell;
 use super::state::State;
 use crate::domain::change::EnvironmentId;
 
@@ -16,14 +17,22 @@ pub struct Environment {
     id: EnvironmentId,
     state: ArcSwap<State>,
     /// The one thing that its streams wait on. It says nothing but "look again": at the state, the directory, the drain.
-    wake: watch::Sender<()>,
-    /// `Some`: a revision did not continue the state.
-    refused: Mutex<Option<Stranded>>,
+    bell: Arc<Bell>,
+    doubts: Mutex<Doubts>,
     removed: AtomicBool,
     superseded: AtomicBool,
 }
 
-/// A state that cannot be continued.
+/// Why the state may not be the newest, whatever the source confirms.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubts {
+    /// A revision did not continue the state.
+    refused: Option<Stranded>,
+    /// The source cannot read the environment.
+    behind: Option<Stranded>,
+}
+
+/// A state that what the source confirms is not about.
 #[derive(Debug, Clone, Copy)]
 struct Stranded {
     /// When it was last certain to be the newest.
@@ -40,8 +49,8 @@ impl Environment {
         Arc::new(Self {
             id,
             state: ArcSwap::from_pointee(state),
-            wake: watch::Sender::new(()),
-            refused: Mutex::default(),
+            bell: Bell::new(),
+            doubts: Mutex::default(),
             removed: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
         })
@@ -79,7 +88,12 @@ impl Environment {
 
     /// Tells of everything that streams have to look at, from now on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.wake.subscribe()
+        self.bell.listen()
+    }
+
+    /// The same for streams, of which there may be thousands.
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     pub(super) fn publish(&self, state: State) {
@@ -88,35 +102,51 @@ impl Environment {
     }
 
     pub(super) fn wake(&self) {
-        self.wake.send_replace(());
+        self.bell.ring();
     }
 
     /// Marks the state as one that cannot be continued: only a whole state helps. `confirmed_at` is what the source had
     /// confirmed until now. Says whether the mark is new.
     pub(super) fn refuse(&self, confirmed_at: Option<Instant>) -> Refusal {
-        let mut refused = self.lock_refused();
-        if refused.is_some() {
+        let mut doubts = self.lock_doubts();
+        if doubts.refused.is_some() {
             return Refusal::Repeated;
         }
-        *refused = Some(Stranded {
+        doubts.refused = Some(Stranded {
             certain_at: confirmed_at,
         });
         Refusal::First
     }
 
     pub(super) fn accept(&self) {
-        *self.lock_refused() = None;
+        self.lock_doubts().refused = None;
     }
 
     /// Whether the state cannot be continued.
     pub(super) fn is_refused(&self) -> bool {
-        self.lock_refused().is_some()
+        self.lock_doubts().refused.is_some()
+    }
+
+    /// What the source confirms from now on is not about this environment. `confirmed_at` is what it had confirmed until now.
+    pub(super) fn fall_behind(&self, confirmed_at: Option<Instant>) {
+        let stranded = Stranded {
+            certain_at: confirmed_at,
+        };
+        self.lock_doubts().behind.get_or_insert(stranded);
+    }
+
+    /// It is about this environment again.
+    pub(super) fn catch_up(&self) {
+        self.lock_doubts().behind = None;
     }
 
     /// When the state was last certain to be the newest, given what the source confirms. Whatever it confirms after a
-    /// revision had to be refused is not about this state.
+    /// revision had to be refused, or after the environment fell behind, is not about this state.
     pub(super) fn certain_at(&self, confirmed_at: Option<Instant>) -> Option<Instant> {
-        self.lock_refused().map_or(confirmed_at, |stranded| stranded.certain_at)
+        let Doubts { refused, behind } = *self.lock_doubts();
+        let doubts = [refused, behind].into_iter().flatten();
+        // None is less than any moment: what was never certain is not.
+        doubts.fold(confirmed_at, |at, stranded| at.min(stranded.certain_at))
     }
 
     pub(super) fn remove(&self) {
@@ -138,8 +168,8 @@ impl Environment {
         self.superseded.load(Ordering::Acquire)
     }
 
-    fn lock_refused(&self) -> std::sync::MutexGuard<'_, Option<Stranded>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_doubts(&self) -> std::sync::MutexGuard<'_, Doubts> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

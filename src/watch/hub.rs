@@ -3,6 +3,7 @@
 //! One task writes ([`Hub::run`]); readers never wait for it, since whatever they read is an immutable value behind an atomic
 //! swap. What is written is visible before anyone is told of it, so that who looks after being told misses nothing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::age::Age;
+use super::counts::Counts;
 use super::environment::{Environment, Refusal};
+use super::gate::Gate;
 use super::open::{Client, OpenStreams, Stream};
 use super::options::Options;
 use super::propagation::Elsewhere;
@@ -48,9 +51,12 @@ pub struct Hub {
     draining_since: OnceLock<Instant>,
     streams: AtomicUsize,
     open: Arc<OpenStreams>,
+    gate: Arc<Gate>,
     elsewhere: Elsewhere,
     /// The age that streams were last told to look at.
     age_told: Mutex<Age>,
+    /// What the source cannot read, and when all was last certain before that: some of it may not be held yet.
+    behind: Mutex<HashMap<EnvironmentId, Option<std::time::Instant>>>,
 }
 
 /// How well the replica is informed.
@@ -58,7 +64,7 @@ pub struct Hub {
 pub struct Status {
     /// How the source learns of changes.
     pub quality: Quality,
-    /// How long ago it was last certain that this replica held the newest of everything. `None`: never yet.
+    /// How long ago it was last certain that this replica held the newest of everything that it can read. `None`: never yet.
     pub staleness: Option<Duration>,
 }
 
@@ -74,6 +80,7 @@ impl Hub {
     pub fn new(source: Arc<dyn Source>, options: Options) -> Arc<Self> {
         Arc::new(Self {
             source,
+            gate: Gate::new(options.snapshot_bytes),
             options,
             identity: ArcSwapOption::empty(),
             environments: ArcSwap::default(),
@@ -91,6 +98,7 @@ impl Hub {
             open: Arc::default(),
             elsewhere: Elsewhere::default(),
             age_told: Mutex::default(),
+            behind: Mutex::default(),
         })
     }
 
@@ -183,6 +191,21 @@ impl Hub {
         self.wake_all();
     }
 
+    /// Whether a shutdown has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining_since().is_some()
+    }
+
+    /// How many environments this replica holds.
+    pub fn environments(&self) -> usize {
+        self.environments.load().len()
+    }
+
+    /// What has been counted of the streams and of what they follow.
+    pub fn counts(&self) -> &Counts {
+        &self.open.counts
+    }
+
     /// How many streams there are.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
@@ -208,8 +231,10 @@ impl Hub {
         request: Request<'_>,
         client: Client,
     ) -> Result<Stream, Refused> {
-        let subscription = self.subscribe(environment, request)?;
-        self.open.open(environment, subscription, client, &self.options)
+        let subscription = self.subscribe(environment, request);
+        let opened =
+            subscription.and_then(|subscription| self.open.open(environment, subscription, client, &self.options));
+        opened.inspect_err(|refused| self.counts().refuse(*refused))
     }
 
     /// Takes away streams that are stuck, or whose credentials have ended while they are, until cancelled. See [`Options::stall`].
@@ -222,6 +247,22 @@ impl Hub {
                 tracing::info!(streams, "clients did not read for too long; their streams have ended");
             }
         }
+    }
+
+    /// Lets others come before streams whose clients do not read their snapshots, until cancelled. See
+    /// [`Options::snapshot_patience`].
+    pub async fn take_turns(self: Arc<Self>, cancel: CancellationToken) {
+        let patience = self.options.snapshot_patience;
+        let mut rounds = interval((patience / 10).max(SHORTEST_ROUND));
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while cancel.run_until_cancelled(rounds.tick()).await.is_some() {
+            self.gate.take_back(patience);
+        }
+    }
+
+    /// Where streams wait for their snapshots.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// How old what is held is, as far as that makes a difference to an answer.
@@ -274,6 +315,8 @@ impl Hub {
             Event::Advance { environment, delta } => self.advance(environment, delta),
             Event::Removed(environment) => self.take_out(environment, Environment::remove),
             Event::Superseded(environment) => self.take_out(environment, Environment::supersede),
+            Event::Behind(environment) => self.fall_behind(environment),
+            Event::CaughtUp(environment) => self.catch_up(environment),
             Event::Access(directory) => {
                 self.directory.store(directory);
                 self.directories.fetch_add(1, Ordering::Release);
@@ -314,13 +357,22 @@ impl Hub {
                     "the source went back; streams of the environment end and ask it again"
                 );
             }
+            // Of another history everything is old, and nothing late.
+            let is_newer = state.identity == previous.identity && state.head.revision > previous.head.revision;
+            if is_newer {
+                self.counts().applied.observe(head.committed_at);
+            }
             environment.publish(state);
             // Only now: until the new state is there, the old one is not what the source confirms.
             environment.accept();
         } else {
             let state = State::whole(position, items, recent, None, &self.options);
             let mut environments = OrdMap::clone(&self.environments.load());
-            environments.insert(id, Environment::new(id, state));
+            let environment = Environment::new(id, state);
+            if let Some(certain_at) = self.lock_behind().get(&id) {
+                environment.fall_behind(*certain_at);
+            }
+            environments.insert(id, environment);
             self.environments.store(Arc::new(environments));
             self.environment_added.send_replace(());
         }
@@ -344,7 +396,10 @@ impl Hub {
             Err(Discontinuous)
         };
         match next {
-            Ok(state) => environment.publish(state),
+            Ok(state) => {
+                self.counts().applied.observe(state.head.committed_at);
+                environment.publish(state);
+            }
             Err(error) => {
                 if environment.refuse(self.confirmed().at) == Refusal::First {
                     tracing::error!(
@@ -359,7 +414,27 @@ impl Hub {
         }
     }
 
+    fn fall_behind(&self, id: EnvironmentId) {
+        let confirmed_at = self.confirmed().at;
+        self.lock_behind().entry(id).or_insert(confirmed_at);
+        if let Some(environment) = self.environment(id) {
+            environment.fall_behind(confirmed_at);
+        }
+    }
+
+    fn catch_up(&self, id: EnvironmentId) {
+        self.lock_behind().remove(&id);
+        if let Some(environment) = self.environment(id) {
+            environment.catch_up();
+        }
+    }
+
+    fn lock_behind(&self) -> std::sync::MutexGuard<'_, HashMap<EnvironmentId, Option<std::time::Instant>>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_out(&self, id: EnvironmentId, mark: fn(&Environment)) {
+        self.lock_behind().remove(&id);
         let mut environments = OrdMap::clone(&self.environments.load());
         let taken = environments.remove(&id);
         self.environments.store(Arc::new(environments));

@@ -22,7 +22,7 @@ pub enum Message {
     /// The step is complete. The same for every stream that arrives at this revision.
     Commit(Arc<Commit>),
     /// Answers: a batch, or a part of one.
-    Answers(Part),
+    Answers(Box<Part>),
     /// The stream is alive.
     Heartbeat(Heartbeat),
     /// The stream is about to end; nothing follows.
@@ -30,7 +30,7 @@ pub enum Message {
 }
 
 /// A step begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Begin {
     /// What the step does with what the client holds.
     pub intent: Intent,
@@ -44,6 +44,8 @@ pub struct Begin {
     pub item_count: u32,
     /// Names the stream.
     pub stream: StreamId,
+    /// The message up to the stream's name, where other streams make the same step.
+    pub encoded: Option<Arc<Encoded>>,
 }
 
 /// What a step does with what the client holds.
@@ -93,6 +95,14 @@ impl StreamId {
     pub fn read(name: &str) -> Option<Self> {
         let digits = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         digits.then(|| u64::from_str_radix(name, 16).ok().map(Self)).flatten()
+    }
+
+    /// The name, as it is displayed.
+    pub fn digits(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        // There is room for all of them, so it cannot fail.
+        let _ = hex::encode_to_slice(self.0.to_be_bytes(), &mut digits);
+        digits
     }
 }
 

@@ -7,14 +7,16 @@
 //! | file | what |
 //! |---|---|
 //! | `source` | what feeds the hub |
-//! | `hub`, `environment` | what is held, and who is told when it changes |
+//! | `hub`, `environment`, `bell` | what is held, and how those are told who wait for it to change |
 //! | `state`, `item`, `ring` | a state as a value, and the revisions that led to it |
 //! | `token`, `connect` | where a client stands, and what it is answered: pure |
 //! | `answers`, `age` | what a stream of answers is sent, and whether what answers has become too old |
 //! | `ahead` | clients that know more than this replica |
 //! | `request`, `subscription`, `step`, `credential` | a stream |
+//! | `gate` | whose turn it is to be sent a snapshot |
 //! | `open` | the streams that there are, and those that got stuck |
 //! | `propagation` | how far the streams have come |
+//! | `counts`, `latency` | what is counted of all that |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -26,11 +28,15 @@
 mod age;
 mod ahead;
 mod answers;
+mod bell;
 mod connect;
+mod counts;
 mod credential;
 mod environment;
+mod gate;
 mod hub;
 mod item;
+mod latency;
 mod malformed;
 mod message;
 mod open;
@@ -50,10 +56,13 @@ mod token;
 
 pub use age::Age;
 pub use answers::{Part, Question};
+pub use counts::{Begun, Counts, EndedStreams, Kinds, RefusedStreams, Snapshots};
 pub use credential::StillValid;
 pub use environment::{Environment, NotReached};
+pub use gate::Gate;
 pub use hub::{Hub, Status};
 pub use item::{Change, Deletion, Encoded, Item};
+pub use latency::{BOUNDS as LATENCY_BOUNDS, Distribution, Latency, Sharded};
 pub use message::{
     Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
 };

@@ -14,7 +14,8 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::message::{Message, StreamId};
+use super::counts::{Counts, Kind};
+use super::message::{Commit, GoodbyeReason, Message, StreamId};
 use super::options::Options;
 use super::request::{End, Refused};
 use super::subscription::Subscription;
@@ -45,6 +46,7 @@ pub(super) struct Shell {
     pub(super) client: Client,
     pub(super) opened_at: Timestamp,
     question_bytes: usize,
+    kind: Kind,
     inner: Mutex<Inner>,
 }
 
@@ -52,6 +54,8 @@ struct Inner {
     /// `None`: it has ended.
     subscription: Option<Box<Subscription>>,
     end: End,
+    /// `Some`: it has said Goodbye.
+    goodbye: Option<GoodbyeReason>,
     /// When the transport was handed something that it has not come back from. `None`: it was told to wait.
     offered_at: Option<Instant>,
     /// Since when there is something to say that the transport has not come for. `None`: there was nothing when last looked.
@@ -86,7 +90,10 @@ pub(super) struct Standing {
 
 /// The streams that there are.
 #[derive(Default)]
-pub(super) struct OpenStreams(Mutex<Table>);
+pub(super) struct OpenStreams {
+    table: Mutex<Table>,
+    pub(super) counts: Counts,
+}
 
 #[derive(Default)]
 struct Table {
@@ -112,6 +119,7 @@ impl Stream {
     ///
     /// The credential is checked each time, so hand a message to the transport before asking for the next.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        let (counts, kind) = (&self.all.counts, self.shell.kind);
         let mut inner = self.shell.lock();
         let Some(subscription) = &mut inner.subscription else {
             return Poll::Ready(Err(inner.end));
@@ -125,20 +133,33 @@ impl Stream {
             inner.first_generation.get_or_insert(position.0);
         }
         match &polled {
-            Poll::Ready(Ok(message)) if completes(message) => inner.told = inner.sent,
-            Poll::Ready(Err(end)) => inner.finish(*end),
-            Poll::Ready(Ok(_)) | Poll::Pending => {}
+            Poll::Ready(Ok(message)) => {
+                if let Message::Goodbye(goodbye) = message {
+                    inner.goodbye = Some(goodbye.reason);
+                }
+                if let Some(commit) = completes(message) {
+                    let (before, now) = (inner.told, commit.position.order());
+                    if before.0 == now.0 && before.1 < now.1 {
+                        counts.sent.observe(commit.committed_at);
+                    }
+                    inner.told = now;
+                }
+            }
+            Poll::Ready(Err(end)) => inner.finish(*end, kind, counts),
+            Poll::Pending => {}
         }
         polled
     }
 }
 
-/// Whether the message completes something that its client applies.
-fn completes(message: &Message) -> bool {
+/// Where the client stands when it has applied the message, if that completes something.
+fn completes(message: &Message) -> Option<&Commit> {
     match message {
-        Message::Commit(_) => true,
-        Message::Answers(part) => part.resume_token.is_some(),
-        Message::Begin(_) | Message::Item(_) | Message::Heartbeat(_) | Message::Goodbye(_) => false,
+        Message::Commit(commit) => Some(commit),
+        Message::Answers(part) if part.resume_token.is_some() => Some(&part.state.commit),
+        Message::Begin(_) | Message::Item(_) | Message::Answers(_) | Message::Heartbeat(_) | Message::Goodbye(_) => {
+            None
+        }
     }
 }
 
@@ -146,13 +167,16 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.all.forget(&self.shell);
         // Whoever looks at the streams just now may keep the shell a moment longer.
-        self.shell.lock().finish(End::Finished);
+        self.shell
+            .lock()
+            .finish(End::Finished, self.shell.kind, &self.all.counts);
     }
 }
 
 impl Inner {
-    fn finish(&mut self, end: End) {
+    fn finish(&mut self, end: End, kind: Kind, counts: &Counts) {
         if self.subscription.take().is_some() {
+            counts.end(kind, end, self.goodbye);
             self.end = end;
             self.offered_at = None;
             self.wanted_since = None;
@@ -233,6 +257,7 @@ impl OpenStreams {
         limits: &Options,
     ) -> Result<Stream, Refused> {
         let question_bytes = subscription.question_bytes();
+        let kind = subscription.kind();
         let mut table = self.lock();
         if table.shells.len() >= limits.streams {
             return Err(Refused::TooMany);
@@ -255,9 +280,11 @@ impl OpenStreams {
             client,
             opened_at: Timestamp::now(),
             question_bytes,
+            kind,
             inner: Mutex::new(Inner {
                 subscription: Some(Box::new(subscription)),
                 end: End::Finished,
+                goodbye: None,
                 offered_at: Some(Instant::now()),
                 wanted_since: None,
                 sent: (0, 0),
@@ -267,6 +294,7 @@ impl OpenStreams {
             }),
         });
         table.shells.insert(shell.id, Arc::clone(&shell));
+        self.counts.open(kind);
         let all = Arc::clone(self);
         Ok(Stream { shell, all })
     }
@@ -303,7 +331,7 @@ impl OpenStreams {
         for shell in self.all() {
             let mut inner = shell.lock();
             if let Some(end) = inner.overdue(longest, now) {
-                inner.finish(end);
+                inner.finish(end, shell.kind, &self.counts);
                 drop(inner);
                 self.forget(&shell);
                 stalled += usize::from(end == End::Stalled);
@@ -313,6 +341,6 @@ impl OpenStreams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,6 +24,10 @@ pub struct Options {
     pub ahead_wait: Duration,
     /// How long a client may leave what it was sent unread before its stream is taken away.
     pub stall: Duration,
+    /// How many bytes of snapshots may be on their way to streams of items at a time; other streams wait for their turn.
+    pub snapshot_bytes: usize,
+    /// How long a client may leave what it was sent of a snapshot unread before others come before it, if any wait.
+    pub snapshot_patience: Duration,
     /// How many streams may be open.
     pub streams: usize,
     /// How many of them one key may have opened.
@@ -50,6 +54,8 @@ impl Default for Options {
             drain_window: Duration::from_secs(5),
             ahead_wait: Duration::from_secs(3),
             stall: Duration::from_secs(30),
+            snapshot_bytes: 128 * 1024 * 1024,
+            snapshot_patience: Duration::from_secs(1),
             streams: limits::STREAMS,
             key_streams: limits::KEY_STREAMS,
             question_bytes: limits::QUESTION_BYTES,

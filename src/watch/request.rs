@@ -21,9 +21,10 @@ pub struct Request<'a> {
 /// What a stream tells.
 #[derive(Debug, Clone)]
 pub enum View {
-    /// The items, in steps of [`Message::Begin`], [`Message::Item`] and [`Message::Commit`].
+    /// The items, in steps of [`Message::Begin`](super::Message::Begin), [`Message::Item`](super::Message::Item) and
+    /// [`Message::Commit`](super::Message::Commit).
     Items,
-    /// The answers to a question, in batches of [`Message::Answers`].
+    /// The answers to a question, in batches of [`Message::Answers`](super::Message::Answers).
     Answers(Arc<Question>),
 }
 

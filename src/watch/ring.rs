@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use imbl::Vector;
 
-use super::item::Change;
+use super::item::{Change, Encoded};
 use super::options::Options;
 use crate::domain::change::Digest;
 
@@ -23,6 +23,8 @@ pub(super) struct Delta {
     pub(super) changes: Arc<[Change]>,
     /// About what it takes to send, in bytes.
     pub(super) weight: usize,
+    /// The beginning of the step that it is.
+    begin: Arc<Encoded>,
 }
 
 /// What leads from one revision to another: the latest change of every item that changed between them.
@@ -32,12 +34,16 @@ pub(super) struct Merged {
     pub changes: Arc<[Change]>,
     /// About what they take to send, in bytes.
     pub(super) weight: usize,
+    /// The beginning of the step.
+    pub(super) begin: Arc<Encoded>,
 }
 
 /// The newest revisions, oldest first, without gaps.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ring {
     deltas: Vector<Arc<Delta>>,
+    /// The last of them, which is what nearly every stream asks for.
+    newest: Option<Arc<Delta>>,
     weight: usize,
 }
 
@@ -50,6 +56,7 @@ impl Delta {
             previous_digest,
             changes,
             weight,
+            begin: Arc::default(),
         }
     }
 }
@@ -59,7 +66,9 @@ impl Ring {
     /// many bytes it has: they are the state's own, and whoever stands before it is told what changed rather than everything.
     pub(super) fn push(&mut self, delta: Delta, limits: &Options) {
         self.weight += delta.weight;
-        self.deltas.push_back(Arc::new(delta));
+        let delta = Arc::new(delta);
+        self.newest = Some(Arc::clone(&delta));
+        self.deltas.push_back(delta);
         let beyond = |ring: &Self| {
             let revisions = ring.deltas.len();
             revisions > limits.ring_revisions || (revisions > 1 && ring.weight > limits.ring_bytes)
@@ -68,27 +77,43 @@ impl Ring {
             let Some(oldest) = self.deltas.pop_front() else { break };
             self.weight -= oldest.weight;
         }
+        if self.deltas.is_empty() {
+            self.newest = None;
+        }
     }
 
     /// The digest of a revision from which the newest can be reached. `None`: it is too old, not older than the newest, or within
     /// a merged step.
     pub(super) fn digest_at(&self, revision: u64) -> Option<Digest> {
+        if let Some(newest) = self.newest_after(revision) {
+            return Some(newest.previous_digest);
+        }
         Some(self.deltas.get(self.index_after(revision)?)?.previous_digest)
     }
 
     /// Everything since a revision, merged. `None`: it is too old, not older than the newest, or within a merged step.
     pub(super) fn since(&self, revision: u64) -> Option<Merged> {
-        let start = self.index_after(revision)?;
-        let first = self.deltas.get(start)?;
-        if start + 1 == self.deltas.len() {
+        if let Some(newest) = self.newest_after(revision) {
             return Some(Merged {
-                changes: Arc::clone(&first.changes),
-                weight: first.weight,
+                changes: Arc::clone(&newest.changes),
+                weight: newest.weight,
+                begin: Arc::clone(&newest.begin),
             });
         }
+        let start = self.index_after(revision)?;
         let changes = merge(self.deltas.iter().skip(start).flat_map(|delta| delta.changes.iter()));
         let weight = weight(&changes);
-        Some(Merged { changes, weight })
+        Some(Merged {
+            changes,
+            weight,
+            begin: Arc::default(),
+        })
+    }
+
+    /// The newest step, if it begins at this revision.
+    fn newest_after(&self, revision: u64) -> Option<&Delta> {
+        let newest = self.newest.as_deref();
+        newest.filter(|newest| newest.previous_revision == revision)
     }
 
     /// Where the step that begins at this revision is.
@@ -209,6 +234,22 @@ mod tests {
                 prop_assert_eq!(merged.weight, weight(&merged.changes));
                 let distinct: std::collections::BTreeSet<_> = merged.changes.iter().map(Change::id).collect();
                 prop_assert_eq!(distinct.len(), merged.changes.len());
+            }
+        }
+
+        #[test]
+        fn merged_changes_lead_from_every_revision_to_every_later_one(writes in writes()) {
+            let mut history = History::new();
+            let mut state = history.state(0, &Options::default());
+            for writes in &writes {
+                let Event::Advance { delta, .. } = history.write(writes) else { unreachable!() };
+                state = state.advance(delta, &Options::default()).unwrap();
+                let (last, earlier) = history.revisions.split_last().unwrap();
+                for (from, revision) in earlier.iter().enumerate() {
+                    let mut items = revision.items.clone();
+                    apply(&mut items, &state.since(from as u64).unwrap().changes);
+                    prop_assert_eq!(&items, &last.items, "from {}", from);
+                }
             }
         }
 

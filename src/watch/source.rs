@@ -7,7 +7,8 @@
 //!   PostgreSQL it is one revision; from another server it may be several, merged. Where the source cannot continue like that it
 //!   sends a `Reset` with the whole state.
 //! - Honesty: `Status` says when the source last knew that nothing newer existed. It is sent at least once a second while the
-//!   source can be asked, and whenever its quality changes.
+//!   source can be asked, and whenever its quality changes. An environment that the source cannot read, or not quickly enough, is
+//!   excepted by `Behind` first, and ages alone.
 //! - End: a source ends only when it is cancelled. While its origin is away it keeps trying.
 
 use std::future::Future;
@@ -120,13 +121,18 @@ pub enum Event {
     Superseded(EnvironmentId),
     /// What access depends on, in place of whatever was known.
     Access(Arc<Directory>),
-    /// Every environment was sent at least once: the replica can be ready.
+    /// Whatever `Status` says from now on, it is not about this environment, which may not have been sent at all: what was last sent
+    /// of it may not be the newest. Events of it may come nevertheless.
+    Behind(EnvironmentId),
+    /// `Status` is about the environment again, those included that came since `Behind`: all that was newest then was sent.
+    CaughtUp(EnvironmentId),
+    /// Every environment was sent at least once, or cannot be read while the origin answers: the replica can be ready.
     Complete,
     /// How well the source is doing.
     Status {
         /// How it learns of changes.
         quality: Quality,
-        /// When it last knew for certain that everything sent was the newest. `None`: never yet.
+        /// When it last knew for certain that everything sent was the newest, save what is behind. `None`: never yet.
         confirmed_at: Option<Instant>,
     },
 }

@@ -6,6 +6,7 @@ use std::vec;
 
 use imbl::OrdMap;
 
+use super::gate::{Hold, Permit, Turn};
 use super::item::{Change, Item};
 use super::message::Commit;
 use crate::domain::form::ItemId;
@@ -18,6 +19,8 @@ const BATCH: usize = 32;
 #[derive(Debug)]
 pub(super) struct Step {
     changes: Changes,
+    /// Under which it is sent. `None`: it needs none.
+    hold: Option<Hold>,
     /// What ends it.
     pub(super) commit: Arc<Commit>,
 }
@@ -37,24 +40,41 @@ enum Changes {
 
 impl Step {
     /// Puts every item.
-    pub(super) fn snapshot(items: OrdMap<ItemId, Arc<Item>>, commit: Arc<Commit>) -> Self {
+    pub(super) fn snapshot(items: OrdMap<ItemId, Arc<Item>>, commit: Arc<Commit>, hold: Hold) -> Self {
         let changes = Changes::Everything {
             items,
             last: None,
             batch: Vec::new().into_iter(),
         };
-        Self { changes, commit }
+        let hold = Some(hold);
+        Self { changes, hold, commit }
     }
 
     /// Makes the listed changes.
     pub(super) fn delta(list: Arc<[Change]>, commit: Arc<Commit>) -> Self {
         let changes = Changes::Listed { list, next: 0 };
-        Self { changes, commit }
+        Self {
+            changes,
+            hold: None,
+            commit,
+        }
     }
 
     /// Does nothing.
     pub(super) fn none(commit: Arc<Commit>) -> Self {
         Self::delta(Arc::new([]), commit)
+    }
+
+    /// The transport has come back for more. `Some`: it must wait for its turn.
+    pub(super) fn come_back(&self) -> Option<Turn> {
+        self.hold.as_ref()?.come_back()
+    }
+
+    /// Its turn has come again.
+    pub(super) fn go_on(&self, permit: Permit) {
+        if let Some(hold) = &self.hold {
+            hold.go_on(permit);
+        }
     }
 
     /// How many items it had at first.

@@ -4,26 +4,27 @@
 //! step it hands out the parts of one immutable value, whatever happens meanwhile. So a slow client makes fewer and larger
 //! steps, and keeps nothing alive but what it is being sent.
 //!
-//! It may be polled by any runtime: it creates its timer when it is first polled.
+//! It may be polled by any runtime: it creates its timer, and finds a place to wait, when it is first polled.
 
 mod begin;
+mod timer;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::WatchStream;
+use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::ahead::{self, Settled};
 use super::answers::{Batch, Follow};
+use super::bell::{Seat, Wait};
 use super::connect::{self, Answer};
+use super::counts::Kind;
 use super::credential::Credential;
 use super::environment::Environment;
+use super::gate::Turn;
 use super::hub::{Hub, Registration};
 use super::message::{Commit, Goodbye, GoodbyeReason, Message, Reason, StreamId};
 use super::options::{around, up_to};
@@ -31,6 +32,7 @@ use super::request::{End, Request, View};
 use super::state::State;
 use super::step::Step;
 use super::token::{Holding, Shown};
+use timer::Timer;
 
 /// The share by which heartbeats are moved at random.
 const HEARTBEAT_JITTER: f64 = 0.1;
@@ -46,8 +48,15 @@ pub struct Subscription {
     /// `None`: it tells items.
     follow: Option<Box<Follow>>,
     progress: Progress,
-    wake: WatchStream<()>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// `Some`: it waits for its turn to be sent a snapshot, or to go on with one.
+    turn: Option<Turn>,
+    /// Where it waits. `None`: it has not yet had to.
+    seat: Option<Seat>,
+    /// How often the bell has been rung, as of this poll.
+    rung: u64,
+    /// How often it had been when the stream last looked at the state. Until it rings again there is nothing new to see.
+    looked: Option<u64>,
+    timer: Timer,
     heartbeat: Duration,
     heartbeat_at: Instant,
     goodbye_at: Instant,
@@ -59,6 +68,8 @@ enum Progress {
     Connecting(Box<Shown>),
     /// The client is ahead of us.
     CatchingUp(Box<Shown>, ReusableBoxFuture<'static, Settled>),
+    /// The client is ahead of us, and wrong.
+    Diverged(Box<Shown>),
     /// A step is being sent.
     Stepping(Step, Certainty),
     /// A batch of answers is being sent.
@@ -101,8 +112,11 @@ impl Subscription {
             id: StreamId::random(),
             follow,
             progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
-            wake: WatchStream::from_changes(environment.changes()),
-            timer: None,
+            turn: None,
+            seat: None,
+            rung: 0,
+            looked: None,
+            timer: Timer::default(),
             heartbeat,
             heartbeat_at: now + around(heartbeat, HEARTBEAT_JITTER),
             goodbye_at: now + around(hub.options().rotation, ROTATION_JITTER),
@@ -117,6 +131,11 @@ impl Subscription {
         self.id
     }
 
+    /// What it tells.
+    pub(super) fn kind(&self) -> Kind {
+        self.follow.as_ref().map_or(Kind::Items, |_| Kind::Answers)
+    }
+
     /// What the client holds once it has applied all that was said, as generation and revision. `None`: it is in the middle of
     /// something.
     pub(super) fn position(&self) -> Option<(u64, u64)> {
@@ -124,6 +143,7 @@ impl Subscription {
             Progress::Between(cursor) => Some(cursor.commit.position.order()),
             Progress::Connecting(_)
             | Progress::CatchingUp(..)
+            | Progress::Diverged(_)
             | Progress::Stepping(..)
             | Progress::Answering(..)
             | Progress::Ended(_) => None,
@@ -140,9 +160,12 @@ impl Subscription {
         match &self.progress {
             Progress::Between(cursor) => {
                 let is_due = now >= self.heartbeat_at || now >= self.goodbye_at;
-                is_due || cursor.commit.position != self.environment.state().commit.position
+                let is_behind = || cursor.commit.position != self.environment.state().commit.position;
+                is_due || (self.turn.is_none() && is_behind())
             }
-            Progress::Stepping(..) | Progress::Answering(..) | Progress::Connecting(_) => true,
+            Progress::Stepping(..) | Progress::Answering(..) | Progress::Connecting(_) | Progress::Diverged(_) => {
+                self.turn.is_none()
+            }
             Progress::CatchingUp(..) | Progress::Ended(_) => false,
         }
     }
@@ -185,7 +208,7 @@ impl Subscription {
         let message = self.poll_with(registration.hub(), cx);
         if let Poll::Ready(Err(end)) = message {
             self.progress = Progress::Ended(end);
-            self.timer = None;
+            (self.turn, self.timer, self.seat) = (None, Timer::default(), None);
         } else {
             self.registration = Some(registration);
         }
@@ -197,6 +220,7 @@ impl Subscription {
             Progress::Ended(end) => end,
             Progress::Connecting(_)
             | Progress::CatchingUp(..)
+            | Progress::Diverged(_)
             | Progress::Stepping(..)
             | Progress::Answering(..)
             | Progress::Between(_) => End::Finished,
@@ -205,24 +229,45 @@ impl Subscription {
 
     fn poll_with(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
         loop {
-            // Registered before anything is looked at, so that no change falls between looking and waiting. During a step
-            // there is always something to say, and nothing to wait for.
-            if !matches!(self.progress, Progress::Stepping(..) | Progress::Answering(..)) {
-                while let Poll::Ready(Some(())) = Pin::new(&mut self.wake).poll_next(cx) {}
-            }
+            self.notice_lost_turn();
+            // Read before anything is looked at, so that no change falls between looking and waiting.
+            self.rung = self.environment.bell().rung();
             self.check_with(hub)?;
             if let Some(message) = self.advance(hub, cx)? {
                 return Poll::Ready(Ok(message));
             }
-            ready!(self.poll_timer(cx));
+            if self.wait(cx) != Wait::Rung {
+                ready!(self.poll_timer(cx));
+            }
         }
+    }
+
+    /// Lets itself be woken when there is something to look at that was not there at the beginning of this poll.
+    fn wait(&mut self, cx: &Context<'_>) -> Wait {
+        let (bell, rung) = (self.environment.bell(), self.rung);
+        let waits = self.seat.get_or_insert_with(|| bell.seat()).wait(rung, cx);
+        if waits == Wait::Closed {
+            // The runtime that it was first polled on is gone. It goes on with the one that it is polled on now.
+            return self.seat.insert(bell.seat()).wait(rung, cx);
+        }
+        waits
     }
 
     /// Says what there is to say now. `None`: nothing until something happens.
     fn advance(&mut self, hub: &Arc<Hub>, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
+        if self.waits_for_time() {
+            return Ok(None);
+        }
         match &mut self.progress {
             Progress::Ended(end) => Err(*end),
             Progress::Stepping(step, certain_at) => {
+                if let Some(turn) = &mut self.turn {
+                    let Poll::Ready(permit) = turn.poll(cx) else {
+                        return Ok(None);
+                    };
+                    self.turn = None;
+                    step.go_on(permit);
+                }
                 if let Some(change) = step.next_change() {
                     return Ok(Some(Message::Item(change)));
                 }
@@ -242,7 +287,7 @@ impl Subscription {
                     let (state, age, certain_at) = (Arc::clone(state), age.clone(), *certain_at);
                     self.arrive((state, age), certain_at, true);
                 }
-                Ok(Some(Message::Answers(part)))
+                Ok(Some(Message::Answers(Box::new(part))))
             }
             Progress::Connecting(shown) => {
                 let shown = **shown;
@@ -253,11 +298,15 @@ impl Subscription {
                     return Ok(None);
                 };
                 let shown = **shown;
-                self.settle(hub, settled, &shown)
+                self.settle(hub, settled, &shown, cx)
+            }
+            Progress::Diverged(shown) => {
+                let shown = **shown;
+                self.settle(hub, Settled::Diverged, &shown, cx)
             }
             Progress::Between(cursor) => {
                 let cursor = cursor.clone();
-                self.between(hub, cursor)
+                self.between(hub, cursor, cx)
             }
         }
     }
@@ -271,26 +320,47 @@ impl Subscription {
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
-            (answer, shown) => self.begin(hub, answer, shown, &state, certain_at),
+            (answer, shown) => self.begin((hub, cx), answer, shown, &state, certain_at),
         }
     }
 
-    fn settle(&mut self, hub: &Hub, settled: Settled, shown: &Shown) -> Result<Option<Message>, End> {
+    fn settle(
+        &mut self,
+        hub: &Arc<Hub>,
+        settled: Settled,
+        shown: &Shown,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Message>, End> {
         let (certain_at, state) = self.look(hub);
+        // Should it have to wait for its turn, it is not asked again what has been settled.
         match settled {
-            Settled::CaughtUp => self.begin(hub, connect::decide(shown, &state), shown, &state, certain_at),
-            Settled::Diverged => self.begin(hub, Answer::Snapshot(Reason::Diverged), shown, &state, certain_at),
+            Settled::CaughtUp => {
+                self.progress = Progress::Connecting(Box::new(*shown));
+                let answer = connect::decide(shown, &state);
+                self.begin((hub, cx), answer, shown, &state, certain_at)
+            }
+            Settled::Diverged => {
+                self.progress = Progress::Diverged(Box::new(*shown));
+                let answer = Answer::Snapshot(Reason::Diverged);
+                self.begin((hub, cx), answer, shown, &state, certain_at)
+            }
             Settled::Gone => Err(End::EnvironmentGone),
             Settled::Unknown => Err(End::Unreachable),
         }
     }
 
+    /// Whether the client holds what there is, and nothing is due before the timer wakes the stream.
+    fn waits_for_time(&self) -> bool {
+        let due = self.heartbeat_at.min(self.goodbye_at);
+        let holds_all = matches!(self.progress, Progress::Between(_)) && self.turn.is_none();
+        holds_all && self.looked == Some(self.rung) && self.timer.wakes_by(due)
+    }
+
     /// Looks for the next thing to say when the client stands at a Commit.
-    fn between(&mut self, hub: &Hub, mut cursor: Cursor) -> Result<Option<Message>, End> {
+    fn between(&mut self, hub: &Arc<Hub>, mut cursor: Cursor, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
         let now = Instant::now();
-        self.notice_drain(hub);
-        if now >= self.goodbye_at {
-            return Ok(Some(self.goodbye(hub)));
+        if let Some(goodbye) = self.goodbye_if_due(hub, now) {
+            return Ok(Some(goodbye));
         }
         let (certain_at, state) = self.look(hub);
         let (here, there) = (&cursor.commit.position, &state.commit.position);
@@ -301,8 +371,8 @@ impl Subscription {
         if current {
             cursor.certain_at = certain_at;
         }
-        // A stream that never catches up still has its heartbeats: behind each step, one that is due.
-        if now >= self.heartbeat_at && (current || cursor.fresh) {
+        // A stream that never catches up still has its heartbeats: behind each step, one that is due. So has one that waits.
+        if now >= self.heartbeat_at && (current || cursor.fresh || self.turn.is_some()) {
             self.heartbeat_at = now + around(self.heartbeat, HEARTBEAT_JITTER);
             cursor.fresh = false;
             let heartbeat = self.heartbeat(&cursor, hub.confirmed().quality, now);
@@ -317,12 +387,13 @@ impl Subscription {
             return Err(End::Unreachable);
         }
         let shown = Shown::Token(*here);
-        self.begin(hub, connect::decide(&shown, &state), &shown, &state, certain_at)
+        self.begin((hub, cx), connect::decide(&shown, &state), &shown, &state, certain_at)
     }
 
     /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
     /// all that is confirmed was applied before: read after it, the certainty could be that of a newer state.
-    fn look(&self, hub: &Hub) -> (Certainty, Arc<State>) {
+    fn look(&mut self, hub: &Hub) -> (Certainty, Arc<State>) {
+        self.looked = Some(self.rung);
         let certain_at = self.environment.certain_at(hub.confirmed().at);
         (certain_at, Arc::clone(&self.environment.state()))
     }
@@ -336,8 +407,15 @@ impl Subscription {
         }
     }
 
+    /// Says Goodbye if it is time to.
+    fn goodbye_if_due(&mut self, hub: &Hub, now: Instant) -> Option<Message> {
+        self.notice_drain(hub);
+        (now >= self.goodbye_at).then(|| self.goodbye(hub))
+    }
+
     fn goodbye(&mut self, hub: &Hub) -> Message {
         self.progress = Progress::Ended(End::Finished);
+        self.turn = None;
         let longest = match self.goodbye_reason {
             GoodbyeReason::Draining => hub.options().drain_window,
             GoodbyeReason::Rotated => hub.options().rotation_pause,
@@ -348,12 +426,23 @@ impl Subscription {
         })
     }
 
+    /// Waits again if others have come before, because the transport had not come back for long.
+    fn notice_lost_turn(&mut self) {
+        if let Progress::Stepping(step, _) = &self.progress
+            && self.turn.is_none()
+        {
+            self.turn = step.come_back();
+        }
+    }
+
     /// Ready when the next thing is due that happens by itself.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = match self.progress {
             Progress::Between(_) => Some(self.heartbeat_at.min(self.goodbye_at)),
+            Progress::Connecting(_) | Progress::Diverged(_) if self.turn.is_some() => Some(self.goodbye_at),
             Progress::Connecting(_)
             | Progress::CatchingUp(..)
+            | Progress::Diverged(_)
             | Progress::Stepping(..)
             | Progress::Answering(..)
             | Progress::Ended(_) => None,
@@ -361,12 +450,6 @@ impl Subscription {
         let Some(due) = due.into_iter().chain(self.credential.expires_at()).min() else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().poll(cx)
+        self.timer.poll(due, cx)
     }
 }

@@ -17,3 +17,4 @@ mod dev;
 mod secrets;
 mod serve;
 mod sidecar;
+mod storm;

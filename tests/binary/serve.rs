@@ -4,6 +4,7 @@ use rustix::process::Signal;
 
 use crate::support::cluster::database;
 use crate::support::program::{Program, halyard, run_halyard};
+use crate::support::{Scrape, eventually};
 
 const SIGNING_KEY: (&str, &str) = ("HALYARD_SIGNING_KEY", "a signing key for tests, 32 bytes or more");
 
@@ -83,6 +84,39 @@ async fn an_address_in_use_is_named() {
 }
 
 #[tokio::test]
+async fn metrics_are_served_where_they_are_asked_for_and_nowhere_else() {
+    let database = database().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let variables = [SIGNING_KEY, ("DATABASE_URL", database.url.as_str())];
+    let (port, taken_address) = (free_address(), address.to_string());
+    let arguments = [
+        "serve",
+        "--drain-window",
+        "0s",
+        "--listen",
+        &port,
+        "--metrics-listen",
+        &taken_address,
+    ];
+    let said = run_halyard(&arguments, &variables).refused(1);
+    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+    drop(taken);
+
+    let mut command = halyard();
+    command.args(arguments).envs(variables);
+    let mut server = Program::start(command);
+    eventually("readiness", async || {
+        tokio::net::TcpStream::connect(address).await.ok()?;
+        (Scrape::of(address).await.count("halyard_ready") == 1).then_some(())
+    })
+    .await;
+    server.signal(Signal::TERM);
+    let (status, log) = server.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test]
 async fn health_tells_by_its_exit_code() {
     let database = database().await;
     let address = free_address();
@@ -92,7 +126,7 @@ async fn health_tells_by_its_exit_code() {
     command.envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
     let mut server = Program::start(command);
     let health = || run_halyard(&["health", "--endpoint", &endpoint], &[]);
-    crate::support::eventually("SERVING", async || (health().code == Some(0)).then_some(())).await;
+    eventually("SERVING", async || (health().code == Some(0)).then_some(())).await;
     assert_eq!(health().done(), "SERVING\n");
 
     server.signal(Signal::TERM);

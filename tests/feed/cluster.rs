@@ -127,6 +127,16 @@ impl Cluster {
         self.copy("backup", "data");
     }
 
+    /// A copy of a server that is down, which is down as well.
+    pub fn twin(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("hf").tempdir_in("/tmp").unwrap();
+        if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        self.copy("data", folder.path().join("data").to_str().unwrap());
+        Self { folder, server: None }
+    }
+
     fn copy(&self, from: &str, to: &str) {
         let mut copy = Command::new("cp");
         let copied = copy
@@ -141,25 +151,30 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
-    /// PostgreSQL refuses to run as root; and it ends when the thread of the test does, however that ends.
     fn command(&self, program: &str) -> Command {
+        let mut command = self.run_as_owner(binaries().join(program), self.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if std::env::var_os("FEED_TEST_LOG").is_none() {
+            command.stderr(Stdio::null());
+        }
+        command
+    }
+
+    /// A program that refuses to run as root, as PostgreSQL does; it ends when the thread of the test does, however that ends. It
+    /// runs in a folder, which becomes the user's.
+    #[allow(clippy::unused_self, reason = "whose owner it is")]
+    pub fn run_as_owner(&self, program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.arg("--pdeathsig=KILL");
         if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(folder, Some(user), Some(group)).unwrap();
             command.args([
                 format!("--reuid={user}"),
                 format!("--regid={group}"),
                 "--clear-groups".into(),
             ]);
         }
-        command.arg(binaries().join(program));
-        command
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        if std::env::var_os("FEED_TEST_LOG").is_none() {
-            command.stderr(Stdio::null());
-        }
+        command.arg(program).current_dir(folder);
         command
     }
 }

@@ -1,6 +1,6 @@
 //! What a hub would know from the events of a feed; it holds every event against what a source promises.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::world::World;
 
 /// Generous: a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A feed and what it has said.
 pub struct Follower {
@@ -39,7 +39,11 @@ pub struct Seen {
     pub environments: HashMap<EnvironmentId, Environment>,
     pub removed: Vec<EnvironmentId>,
     pub complete: bool,
+    /// What is old, whatever is confirmed.
+    pub behind: BTreeSet<EnvironmentId>,
     pub quality: Option<Quality>,
+    /// Every quality that was told, in order.
+    pub qualities: Vec<Quality>,
     pub confirmed_at: Option<Instant>,
     /// What came, in a word each.
     pub log: Vec<String>,
@@ -121,6 +125,16 @@ impl Follower {
             seen.confirmed_at.is_some_and(|at| at >= now)
         })
         .await;
+    }
+
+    /// Terminates the listener's session, and takes events until that was noticed.
+    pub async fn break_listener(&mut self, world: &World, listener: i32) {
+        let disconnects = |feed: &Feed| feed.counters().disconnects.load(std::sync::atomic::Ordering::Relaxed);
+        let (feed, before) = (self.feed.clone(), disconnects(&self.feed));
+        let sql = "select pg_terminate_backend($1)";
+        world.client.execute(sql, &[&listener]).await.unwrap();
+        self.until("the end of the session", |_| disconnects(&feed) > before)
+            .await;
     }
 
     /// Cancels the feed; every task of it must end.
@@ -213,9 +227,18 @@ impl Seen {
                 self.log.push(format!("removed {}", environment.0));
                 self.environments.remove(&environment).expect("the unknown was removed");
                 self.stale.retain(|stale| *stale != environment);
+                self.behind.remove(&environment);
                 self.removed.push(environment);
             }
             Event::Superseded(environment) => panic!("{environment:?} was superseded: PostgreSQL has no such thing"),
+            Event::Behind(environment) => {
+                assert!(self.behind.insert(environment), "{environment:?} fell behind twice");
+                self.log.push(format!("behind {}", environment.0));
+            }
+            Event::CaughtUp(environment) => {
+                assert!(self.behind.remove(&environment), "{environment:?} was not behind");
+                self.log.push(format!("caught up {}", environment.0));
+            }
             Event::Complete => {
                 assert!(!self.complete, "complete twice");
                 self.log.push("complete".into());
@@ -224,6 +247,7 @@ impl Seen {
             Event::Status { quality, confirmed_at } => {
                 assert!(confirmed_at >= self.confirmed_at, "certainty went back");
                 (self.quality, self.confirmed_at) = (Some(quality), confirmed_at);
+                self.qualities.push(quality);
             }
         }
     }

@@ -19,6 +19,8 @@ impl World {
         let cluster = Cluster::start().await;
         let client = cluster.client().await;
         halyard::store::migrate::run(&cluster.config()).await.unwrap();
+        // What this connection does is journalled, as a replica's writes are: it edits nothing by hand.
+        client.batch_execute("set halyard.journal = 'on'").await.unwrap();
         client
             .batch_execute(
                 "insert into projects (key, name, description, created_at, updated_at) values ('shop', '', '', now(), now());
@@ -32,8 +34,7 @@ impl World {
     }
 
     pub fn pool(&self) -> Pool {
-        let manager = Manager::new(self.cluster.config(), NoTls);
-        Pool::builder(manager).max_size(6).build().unwrap()
+        pool_of(self.cluster.config())
     }
 
     /// Connects again, after the server was away.
@@ -203,6 +204,13 @@ impl World {
         let rows = self.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+}
+
+/// A pool as a feed has one.
+pub fn pool_of(mut config: tokio_postgres::Config) -> Pool {
+    config.application_name("follower");
+    let manager = Manager::new(config, NoTls);
+    Pool::builder(manager).max_size(6).build().unwrap()
 }
 
 fn item(kind: Kind, key: &str) -> ItemId {

@@ -338,11 +338,13 @@ pub async fn serve(database: &Database) -> Server {
 pub fn options(database: &Database) -> server::Options {
     server::Options {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
         store: store::Settings {
             pool_size: WRITERS,
             ..store::Settings::new(database.config.clone())
         },
         feed: store::feed::Options::default(),
+        compaction: server::Compaction::default(),
         watch: halyard::watch::Options {
             drain_window: Duration::from_millis(200),
             ..halyard::watch::Options::default()
@@ -356,6 +358,7 @@ pub fn options(database: &Database) -> server::Options {
             ..accounts::Options::default()
         },
         openid: None,
+        keepalive: halyard::server::Keepalive::default(),
         workers: 2,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

@@ -17,7 +17,7 @@ use crate::words::who;
 const LARGE: usize = 100_000;
 
 /// `shop` with the flags `a` and `b`, whose values are large.
-async fn large(app: &App) -> Keys {
+pub async fn large(app: &App) -> Keys {
     let keys = app.shop().await;
     for key in ["a", "b"] {
         let variant = |key: &str| pb::Variant {
@@ -41,7 +41,7 @@ async fn large(app: &App) -> Keys {
 }
 
 /// A channel on which little is in transit.
-async fn narrow(app: &App) -> Channel {
+pub async fn narrow(app: &App) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", app.server.address())).unwrap();
     endpoint.initial_stream_window_size(65_535).connect().await.unwrap()
 }

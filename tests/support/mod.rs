@@ -8,6 +8,8 @@ pub mod processes;
 pub mod program;
 pub mod proxy;
 pub mod relay;
+pub mod scrape;
 
 pub use cluster::{Database, database};
 pub use eventually::{eventually, within};
+pub use scrape::Scrape;

@@ -18,6 +18,8 @@ pub enum Mode {
     Pass,
     /// Notifications are swallowed; everything else passes.
     SwallowNotifications,
+    /// Nothing passes, and nobody is told.
+    Hold,
     /// Connections are cut and none is accepted.
     Cut,
 }
@@ -114,6 +116,8 @@ async fn answers(
             swallowed.fetch_add(1, Ordering::Relaxed);
             continue;
         }
+        let mut held = mode.clone();
+        drop(held.wait_for(|mode| *mode != Mode::Hold).await);
         let mut message = vec![kind];
         message.extend(length.to_be_bytes());
         message.extend(body);

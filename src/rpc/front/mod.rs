@@ -141,10 +141,11 @@ impl Desk {
         let work = self.answer(method, services, request, peer, &mut who);
         let result = match deadline.instant() {
             // What only some requests need is boxed: an evaluation without a deadline would carry its size around.
-            Some(end) if !method.streams => Box::pin(tokio::time::timeout_at(end.into(), work))
+            // Of a stream this is about its beginning; whoever streams looks at the deadline for the rest.
+            Some(end) => Box::pin(tokio::time::timeout_at(end.into(), work))
                 .await
                 .unwrap_or(Err(Refusal::DeadlineExceeded)),
-            _ => work.await,
+            None => work.await,
         };
         let (code, response) = complete(result);
         log::request(method, code, peer, &who, started.elapsed());
@@ -299,6 +300,12 @@ mod tests {
         }
     }
 
+    fn front<S>(service: S) -> Front<S> {
+        let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
+        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
+        FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(service)
+    }
+
     async fn code(path: &str, credential: Option<&str>) -> Code {
         code_of(Panics, path, credential).await
     }
@@ -308,10 +315,7 @@ mod tests {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
-        let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
-        let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
-        let mut front =
-            FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(service);
+        let mut front = front(service);
         let mut request = Request::builder().uri(path);
         if let Some(credential) = credential {
             request = request.header("authorization", format!("Bearer {credential}"));
@@ -337,6 +341,17 @@ mod tests {
         ] {
             assert_eq!(code_of(Waits, path, None).await, Code::DeadlineExceeded, "{path}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_has_not_begun_by_the_deadline_is_answered_so() {
+        let mut front = front(Waits);
+        let request = Request::builder()
+            .uri("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+            .header("grpc-timeout", "1S");
+        let response = front.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
     }
 
     #[tokio::test]

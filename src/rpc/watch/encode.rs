@@ -25,8 +25,8 @@ pub enum Items {
 
 /// A message as a frame.
 pub fn frame(message: &Message, items: Items) -> Frame {
-    Frame(match message {
-        Message::Begin(begin) => encode(Response::Begin(write_begin(begin))),
+    Frame::Whole(match message {
+        Message::Begin(begin) => return frame_of_begin(begin),
         Message::Item(Change::Put(item)) => match items {
             Items::Typed => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
             Items::Forms => item
@@ -44,6 +44,20 @@ pub fn frame(message: &Message, items: Items) -> Frame {
         Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
         Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
     })
+}
+
+/// Streams that make the same step share all but their names, which come last and are of one length.
+fn frame_of_begin(begin: &Begin) -> Frame {
+    let encoded = || encode(Response::Begin(write_begin(begin)));
+    let Some(cell) = &begin.encoded else {
+        return Frame::Whole(encoded());
+    };
+    let start = cell.get_or_encode(|| {
+        let mut start = encoded();
+        start.truncate(start.len().saturating_sub(begin.stream.digits().len()));
+        start
+    });
+    Frame::Named(start, begin.stream)
 }
 
 fn encode(message: Response) -> Bytes {
@@ -64,6 +78,7 @@ fn write_begin(begin: &Begin) -> pb::Begin {
         to_revision,
         item_count,
         stream,
+        encoded: _,
     } = begin;
     let (intent, reason) = write_intent(*intent);
     pb::Begin {
@@ -201,5 +216,47 @@ fn write_goodbye(goodbye: Goodbye) -> pb::Goodbye {
     pb::Goodbye {
         reason: reason.into(),
         reconnect_after: Some(duration(reconnect_after)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::watch::{Encoded, StreamId};
+
+    fn begin(stream: u64, encoded: Option<&Arc<Encoded>>) -> Message {
+        Message::Begin(Begin {
+            intent: Intent::Delta,
+            generation: 3,
+            from_revision: 700,
+            to_revision: 701,
+            item_count: 2,
+            stream: StreamId(stream),
+            encoded: encoded.cloned(),
+        })
+    }
+
+    /// The bytes that a stream is sent.
+    fn bytes(frame: Frame) -> Vec<u8> {
+        match frame {
+            Frame::Whole(bytes) => bytes.to_vec(),
+            Frame::Named(start, stream) => [&start[..], &stream.digits()].concat(),
+        }
+    }
+
+    #[test]
+    fn a_beginning_that_is_shared_is_the_one_that_each_stream_would_have() {
+        let shared = Arc::default();
+        for stream in [0x1234_5678_9abc_def0, 7, u64::MAX, 0] {
+            let alone = bytes(frame(&begin(stream, None), Items::Typed));
+            let together = bytes(frame(&begin(stream, Some(&shared)), Items::Typed));
+            assert_eq!(together, alone);
+            let Some(Response::Begin(read)) = pb::WatchResponse::decode(&*together).unwrap().message else {
+                panic!("not a Begin");
+            };
+            assert_eq!((read.to_revision, read.stream), (701, StreamId(stream).to_string()));
+        }
     }
 }

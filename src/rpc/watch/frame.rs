@@ -8,10 +8,16 @@ use tonic::codec::{BufferSettings, EncodeBuf, Encoder};
 
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::codec::Reader;
+use crate::watch::StreamId;
 
 /// An encoded `WatchResponse` or `WatchEvaluationsResponse`.
 #[derive(Debug, Clone)]
-pub struct Frame(pub Bytes);
+pub enum Frame {
+    /// All of it.
+    Whole(Bytes),
+    /// All that comes before the name of the stream, with which it ends.
+    Named(Bytes, StreamId),
+}
 
 /// Of Watch.
 pub type ItemsCodec = Codec<pb::WatchRequest>;
@@ -51,9 +57,19 @@ impl Encoder for Writer {
     type Item = Frame;
     type Error = Status;
 
-    fn encode(&mut self, Frame(bytes): Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(bytes.len());
-        buffer.put_slice(&bytes);
+    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match frame {
+            Frame::Whole(bytes) => {
+                buffer.reserve(bytes.len());
+                buffer.put_slice(&bytes);
+            }
+            Frame::Named(start, stream) => {
+                let name = stream.digits();
+                buffer.reserve(start.len() + name.len());
+                buffer.put_slice(&start);
+                buffer.put_slice(&name);
+            }
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::time::{Sleep, sleep_until};
 use tonic::{Request, Response, Status};
 
 use super::encode::{Items, frame};
@@ -17,7 +18,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::convert::common::finish;
-use crate::rpc::front::Application;
+use crate::rpc::front::{Application, Deadline};
 use crate::rpc::{Answer, Refusal, status};
 use crate::watch::{self, Hub, NotTaken, Refused, StreamId, View};
 
@@ -44,6 +45,8 @@ pub struct Frames {
     /// `None`: it has ended.
     stream: Option<watch::Stream>,
     items: Items,
+    /// The caller's deadline. `None`: it set none.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 #[tonic::async_trait]
@@ -52,6 +55,7 @@ impl WatchService for Watch {
     type WatchEvaluationsStream = Frames;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Frames> {
+        let deadline = deadline(&request);
         let (application, message) = parts(request)?;
         let pb::WatchRequest {
             resume_token,
@@ -65,11 +69,13 @@ impl WatchService for Watch {
             client,
             view: View::Items,
             items: if forms { Items::Forms } else { Items::Typed },
+            deadline,
         };
         self.open(application, opening).await
     }
 
     async fn watch_evaluations(&self, request: Request<pb::WatchEvaluationsRequest>) -> Answer<Frames> {
+        let deadline = deadline(&request);
         let (application, message) = parts(request)?;
         let pb::WatchEvaluationsRequest {
             context,
@@ -84,6 +90,7 @@ impl WatchService for Watch {
             client,
             view: View::Answers(evaluations::read(context, flags, application.kind)?),
             items: Items::Typed,
+            deadline,
         };
         self.open(application, opening).await
     }
@@ -130,6 +137,7 @@ struct Opening<'a> {
     client: Option<pb::ClientInfo>,
     view: View,
     items: Items,
+    deadline: Deadline,
 }
 
 impl Watch {
@@ -140,6 +148,7 @@ impl Watch {
             client,
             view,
             items,
+            deadline,
         } = opening;
         let heartbeat = heartbeat.map(read_interval).transpose().map_err(Refusal::Invalid)?;
         let pb::ClientInfo { name, library } = client.unwrap_or_default();
@@ -165,9 +174,16 @@ impl Watch {
             Refused::TooManyOfKey => too_many("the key has as many streams open here as one may have"),
             Refused::TooLarge => too_many("contexts and flags of open streams take as much memory here as they may"),
         })?;
-        let stream = Some(stream);
-        Ok(Response::new(Frames { stream, items }))
+        Ok(Response::new(Frames {
+            stream: Some(stream),
+            items,
+            deadline: deadline.instant().map(|end| Box::pin(sleep_until(end.into()))),
+        }))
     }
+}
+
+fn deadline<M>(request: &Request<M>) -> Deadline {
+    request.extensions().get().copied().unwrap_or_default()
 }
 
 fn parts<M>(request: Request<M>) -> Result<(Application, M), Refusal> {
@@ -203,9 +219,21 @@ impl Stream for Frames {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let items = self.items;
-        let Some(stream) = &mut self.stream else {
+        let Self {
+            stream: Some(stream),
+            deadline,
+            ..
+        } = &mut *self
+        else {
             return Poll::Ready(None);
         };
+        if deadline
+            .as_mut()
+            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+        {
+            self.stream = None;
+            return Poll::Ready(Some(Err(Refusal::DeadlineExceeded.into())));
+        }
         Poll::Ready(match ready!(stream.poll_next(cx)) {
             Ok(message) => Some(Ok(frame(&message, items))),
             Err(end) => {

@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+pub(super) use write::{LINK_PREREQUISITES, LINK_SEGMENTS, UNLINK_PREREQUISITES, UNLINK_SEGMENTS};
+
 use super::environments::{Address, Environment};
 use super::error::{Entity, Error};
 use super::flags::FlagRow;

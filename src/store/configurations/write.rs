@@ -27,16 +27,16 @@ const UPSERT: &str = "
         updated_at = excluded.updated_at";
 /// The links of flags whose dependencies changed go, and come anew: statements of their own, since joined ones would not see
 /// what the other did.
-const UNLINK_PREREQUISITES: &str = "
+pub(in crate::store) const UNLINK_PREREQUISITES: &str = "
     delete from flag_prerequisites where environment_id = $1 and flag_id = any($2::bigint[])";
-const UNLINK_SEGMENTS: &str = "
+pub(in crate::store) const UNLINK_SEGMENTS: &str = "
     delete from flag_segments where environment_id = $1 and flag_id = any($2::bigint[])";
-const LINK_PREREQUISITES: &str = "
+pub(in crate::store) const LINK_PREREQUISITES: &str = "
     insert into flag_prerequisites (project_id, environment_id, flag_id, prerequisite_id)
     select $1::bigint, $2::bigint, n.flag_id, f.id
     from unnest($3::bigint[], $4::text[]) as n (flag_id, key)
     join flags f on f.project_id = $1 and f.key = n.key";
-const LINK_SEGMENTS: &str = "
+pub(in crate::store) const LINK_SEGMENTS: &str = "
     insert into flag_segments (project_id, environment_id, flag_id, segment_id)
     select $1::bigint, $2::bigint, n.flag_id, s.id
     from unnest($3::bigint[], $4::text[]) as n (flag_id, key)

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::access::Access;
 use super::chain::Cursor;
@@ -10,6 +11,7 @@ use super::counters::add;
 use super::engine::{Done, Engine, Loading, Scope, Stopped};
 use super::environments::{Finished, Parked};
 use super::error::{Error, chain};
+use super::failures::{Fault, Pauses};
 use super::fetch::Fetched;
 use super::generation::Raised;
 use super::hint::Hint;
@@ -63,14 +65,25 @@ impl Engine {
             self.polling.scan_next();
             return Ok(());
         }
-        self.environments.unpark(heads.scanned);
+        self.environments.unpark(heads.scanned, Instant::now());
         self.access.parked = false;
         self.polling.since = Some(heads.xmin);
         if heads.scanned {
             self.polling.scanned_at = heads.asked_at;
         }
         self.note(&heads);
+        self.leave_unreadable_behind(heads.asked_at).await?;
         self.complete_if_loaded().await
+    }
+
+    /// Lets nothing wait for environments that cannot be read although the database answers. One that does not is no reason: it
+    /// may yet have everything.
+    async fn leave_unreadable_behind(&mut self, answered: Instant) -> Result<(), Stopped> {
+        for environment in self.environments.unreadable(answered) {
+            self.leave_behind(environment).await?;
+            self.dealt_with(environment);
+        }
+        Ok(())
     }
 
     /// Compares the history that was polled with the one that is being sent, and begins again if it is another. Returns whether
@@ -212,8 +225,7 @@ impl Engine {
                     );
                 }
                 add(&self.shared.counters.resets, 1);
-                self.environments
-                    .finish(environment, Finished::Replaced(Cursor::from(&head)));
+                let to = Cursor::from(&head);
                 self.send(Event::Reset {
                     environment,
                     head,
@@ -221,12 +233,16 @@ impl Engine {
                     recent,
                 })
                 .await?;
+                self.finish_read(environment, Finished::Replaced(to)).await?;
             }
-            Fetched::Current => self.environments.finish(environment, Finished::Current),
-            Fetched::Again => self.environments.finish(environment, Finished::Again),
+            Fetched::Current => self.finish_read(environment, Finished::Current).await?,
+            Fetched::Again => self.finish_read(environment, Finished::Again).await?,
             Fetched::Gone => {
+                let was_behind = self.environments.is_behind(environment);
                 if self.environments.gone(environment) {
                     self.send(Event::Removed(environment)).await?;
+                } else if was_behind {
+                    self.send(Event::CaughtUp(environment)).await?;
                 }
             }
             Fetched::Diverged => self.diverged(environment),
@@ -241,23 +257,32 @@ impl Engine {
         more: bool,
     ) -> Result<(), Stopped> {
         let Some(last) = deltas.last() else {
-            self.environments.finish(environment, Finished::Current);
-            return Ok(());
+            return self.finish_read(environment, Finished::Current).await;
         };
         let to = Cursor::from(&last.head);
         add(&self.shared.counters.advances, deltas.len());
         for delta in deltas {
             self.send(Event::Advance { environment, delta }).await?;
         }
-        self.environments.finish(environment, Finished::Advanced { to, more });
-        Ok(())
+        self.finish_read(environment, Finished::Advanced { to, more }).await
+    }
+
+    /// Takes up how a read ended whose findings have been sent.
+    async fn finish_read(&mut self, environment: EnvironmentId, how: Finished) -> Result<(), Stopped> {
+        if !self.environments.finish(environment, how) {
+            return Ok(());
+        }
+        tracing::info!(
+            environment = environment.0,
+            "the environment is read again, and the newest"
+        );
+        self.send(Event::CaughtUp(environment)).await
     }
 
     /// The primary does not have what was sent: a restored copy, or a failover that lost commits.
     fn diverged(&mut self, environment: EnvironmentId) {
         // Should raising the generation fail, the next poll brings it up again.
-        self.environments
-            .finish(environment, Finished::Failed(Parked::UntilPoll));
+        self.environments.finish(environment, Finished::Failed(Parked::Poll));
         let Some(known) = self.identity else {
             return;
         };
@@ -291,33 +316,47 @@ impl Engine {
 
     async fn fetch_failed(&mut self, environment: EnvironmentId, error: &Error) -> Result<(), Stopped> {
         add(&self.shared.counters.fetch_failures, 1);
-        if !error.is_malformed() {
+        add(&self.shared.counters.malformed, usize::from(error.is_malformed()));
+        let options = &self.shared.options;
+        let pauses = Pauses {
+            least: options.poll_interval,
+            most: options.scan_interval,
+        };
+        let now = Instant::now();
+        let is_news = self.environments.fail(environment, Fault::from(error), pauses, now);
+        let text = chain(error);
+        // One line until it can be read again; the attempts in between say nothing new.
+        if is_news {
             tracing::warn!(
                 environment = environment.0,
-                error = chain(error),
+                error = text,
                 "could not read an environment"
             );
-            self.environments
-                .finish(environment, Finished::Failed(Parked::UntilPoll));
+        } else {
+            tracing::debug!(
+                environment = environment.0,
+                error = text,
+                "an environment still cannot be read"
+            );
+        }
+        if !error.is_malformed() {
+            // It may be the database, which answers polls or does not.
             return Ok(());
         }
-        add(&self.shared.counters.malformed, 1);
-        tracing::error!(
-            environment = environment.0,
-            error = chain(error),
-            "an environment cannot be understood"
-        );
-        self.environments
-            .finish(environment, Finished::Failed(Parked::UntilScan));
+        self.leave_behind(environment).await?;
         self.loaded(environment).await
     }
 
-    /// Counts an environment as dealt with, in the first load.
+    /// Counts an environment as loaded, in the first load.
     async fn loaded(&mut self, environment: EnvironmentId) -> Result<(), Stopped> {
+        self.dealt_with(environment);
+        self.complete_if_loaded().await
+    }
+
+    fn dealt_with(&mut self, environment: EnvironmentId) {
         if let Loading::Awaiting(environments) = &mut self.loading {
             environments.remove(&environment);
         }
-        self.complete_if_loaded().await
     }
 
     async fn complete_if_loaded(&mut self) -> Result<(), Stopped> {

@@ -1,6 +1,6 @@
 //! When it was last certain that everything sent was the newest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::hint::{Hint, Pending};
 
@@ -62,6 +62,13 @@ impl Confirmations {
         moved
     }
 
+    /// What the oldest claim waits for, if it has done so for longer than `patience`.
+    pub(super) fn overdue(&self, now: Instant, patience: Duration) -> impl Iterator<Item = Hint> {
+        let overdue = |claim: &&Claim| now.saturating_duration_since(claim.asked_at) > patience;
+        let claim = self.oldest.as_ref().filter(overdue);
+        claim.into_iter().flat_map(|claim| claim.awaited.iter().copied())
+    }
+
     /// When everything sent was last known to be the newest.
     pub(super) fn confirmed_at(&self) -> Option<Instant> {
         self.confirmed_at
@@ -70,8 +77,6 @@ impl Confirmations {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::domain::change::EnvironmentId;
 
@@ -151,6 +156,19 @@ mod tests {
         check(&mut confirmations, [of(1, 2), of(2, 4)], 0);
         check(&mut confirmations, [of(1, 3), of(2, 4)], 0);
         check(&mut confirmations, [of(1, 3), of(2, 5)], 3);
+    }
+
+    #[test]
+    fn only_a_claim_that_has_waited_too_long_is_overdue() {
+        let (now, patience) = (Instant::now(), Duration::from_secs(2));
+        let mut confirmations = Confirmations::default();
+        assert_eq!(confirmations.overdue(now + patience, patience).count(), 0);
+        confirmations.push(claim(now, &[3, 5]));
+        confirmations.push(claim(now, &[7]));
+        assert_eq!(confirmations.overdue(now + patience, patience).count(), 0);
+        let later = now + patience + Duration::from_millis(1);
+        let overdue: Vec<_> = confirmations.overdue(later, patience).collect();
+        assert_eq!(overdue, [3, 5].map(|revision| Hint::Access { revision }));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Counters {
     pub broken_chains: AtomicU64,
     /// Reads of environments or of the directory that failed or took too long.
     pub fetch_failures: AtomicU64,
+    /// Environments that could not be read, or not quickly enough, while the database answered: from then on they alone were old.
+    pub left_behind: AtomicU64,
     /// Reads that found a row which cannot be understood.
     pub malformed: AtomicU64,
     /// Environments found to have another history than the one that was sent.

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use super::error::Error;
 use super::lease::with_client;
+use super::options::Options;
 use super::rows;
 use crate::domain::access::{
     Directory, Environment, EnvironmentKey, InstanceRole, KeyKind, PreviousSecret, Role, ServiceToken, TokenId, User,
@@ -23,16 +24,24 @@ use crate::domain::{key, limits};
 const CLOCKS_DIFFER_SECONDS: u32 = 60;
 
 /// Reads the directory, all of one moment.
-pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Error> {
-    with_client(pool, limit, |client| {
+pub(super) async fn load(pool: &Pool, options: &Options) -> Result<Directory, Error> {
+    let quick = options.query_timeout;
+    with_client(pool, options.load_timeout, move |client| {
         Box::pin(async move {
-            let transaction = client
-                .build_transaction()
-                .isolation_level(IsolationLevel::RepeatableRead)
-                .read_only(true)
-                .start()
-                .await?;
-            let directory = read(&transaction).await?;
+            // The first answers must come as quickly as any others: what was revoked must not wait for a connection that hangs.
+            let first = async {
+                let transaction = client
+                    .build_transaction()
+                    .isolation_level(IsolationLevel::RepeatableRead)
+                    .read_only(true)
+                    .start()
+                    .await?;
+                let revision = revision(&transaction).await?;
+                Ok::<_, Error>((transaction, revision))
+            };
+            let first = timeout(quick, first).await;
+            let (transaction, revision) = first.map_err(|_| Error::TimedOut)??;
+            let directory = read(&transaction, revision).await?;
             transaction.commit().await?;
             Ok(directory)
         })
@@ -40,7 +49,7 @@ pub(super) async fn load(pool: &Pool, limit: Duration) -> Result<Directory, Erro
     .await
 }
 
-async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
+async fn revision(transaction: &Transaction<'_>) -> Result<u64, Error> {
     let head = "select pg_is_in_recovery() as standby, revision from access_head";
     let head = transaction.query_typed(head, &[]).await?;
     let head = head.first().ok_or(Error::Malformed("there is no access head"))?;
@@ -48,6 +57,10 @@ async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
     if head.try_get("standby")? {
         return Err(Error::Standby);
     }
+    rows::number(head, "revision")
+}
+
+async fn read(transaction: &Transaction<'_>, revision: u64) -> Result<Directory, Error> {
     let environments = "
         select environment.id, environment.key, environment.protected, project.key as project
         from environments environment
@@ -62,7 +75,7 @@ async fn read(transaction: &Transaction<'_>) -> Result<Directory, Error> {
         join projects project on project.id = token.project_id
         where token.revoked_at is null";
     Ok(Directory {
-        revision: rows::number(head, "revision")?,
+        revision,
         environments: collect(transaction, environments, environment).await?,
         keys: collect(transaction, keys, environment_key).await?,
         users: users(transaction).await?,

@@ -4,6 +4,7 @@
 //! other environments. A hint, a poll, a new session of the listener: all they do is to make the engine want something. What is
 //! wanted is read, a few environments at a time; what was read is judged and sent, in [`apply`](super::apply).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,8 +84,8 @@ pub(super) enum Loading {
     /// It is not known yet what there is.
     Unknown,
     /// These have not been read yet.
-    Awaiting(std::collections::HashSet<EnvironmentId>),
-    /// Everything was sent at least once.
+    Awaiting(HashSet<EnvironmentId>),
+    /// Everything was sent at least once that can be read.
     Complete,
 }
 
@@ -200,12 +201,15 @@ impl Engine {
         }
         if self.access.wanted && !self.access.reading && !self.access.parked {
             (self.access.wanted, self.access.reading) = (false, true);
-            let (pool, limit) = (self.shared.pool.clone(), self.shared.options.load_timeout);
-            self.spawn(async move { Done::Directory(directory::load(&pool, limit).await) });
+            let (pool, options) = (self.shared.pool.clone(), Arc::clone(&self.shared.options));
+            self.spawn(async move { Done::Directory(directory::load(&pool, &options).await) });
         }
+        let most = self.shared.options.parallel_fetches.max(1);
+        // What cannot be read must not keep what can from being read.
+        let retries = most.saturating_sub(1).max(1);
         // Keys before what they open.
-        while self.access.is_sent() && self.fetching < self.shared.options.parallel_fetches.max(1) {
-            let Some(wish) = self.environments.start() else {
+        while self.access.is_sent() && self.fetching < most {
+            let Some(wish) = self.environments.start(retries) else {
                 break;
             };
             self.fetching += 1;
@@ -256,6 +260,7 @@ impl Engine {
 
     /// Tells how the feed is doing, where that has changed or is due.
     async fn tell(&mut self, is_due: bool) -> Result<(), Stopped> {
+        self.excuse_the_overdue().await?;
         let (environments, access) = (&self.environments, &self.access);
         let was_sent = |hint: Hint| match hint {
             Hint::Environment { id, revision } => environments.has(id, revision),
@@ -272,16 +277,47 @@ impl Engine {
         self.send(Event::Status { quality, confirmed_at }).await
     }
 
+    /// What takes too long to be sent makes its environment old, and no other.
+    async fn excuse_the_overdue(&mut self) -> Result<(), Stopped> {
+        if !matches!(self.loading, Loading::Complete) {
+            return Ok(());
+        }
+        let overdue = self
+            .confirmations
+            .overdue(Instant::now(), self.shared.options.query_timeout);
+        let overdue = overdue.filter_map(|hint| match hint {
+            Hint::Environment { id, revision } => (!self.environments.has(id, revision)).then_some(id),
+            Hint::Access { .. } => None,
+        });
+        for environment in overdue.collect::<Vec<_>>() {
+            self.leave_behind(environment).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets nothing wait for an environment any more, once the hub knows that it may be old.
+    pub(super) async fn leave_behind(&mut self, environment: EnvironmentId) -> Result<(), Stopped> {
+        if !self.environments.excuse(environment) {
+            return Ok(());
+        }
+        add(&self.shared.counters.left_behind, 1);
+        tracing::warn!(
+            environment = environment.0,
+            "an environment cannot be read, or not quickly enough; what was last read of it is served on, and says how old it is"
+        );
+        self.send(Event::Behind(environment)).await
+    }
+
+    /// A listener that is told of changes which cannot be read is worth nothing.
     fn quality(&self) -> Quality {
         let link = self.link.borrow();
         let pool_origin = self.pool_origin.borrow();
-        let agrees = |origin: &Origin| pool_origin.as_ref().is_none_or(|pool| pool == origin);
-        if link.origin.as_ref().is_some_and(agrees) {
-            Quality::Live
-        } else if self.polling.answered {
-            Quality::Polling
-        } else {
+        if !self.polling.answered {
             Quality::Disconnected
+        } else if link.origin.is_some() && link.origin == *pool_origin {
+            Quality::Live
+        } else {
+            Quality::Polling
         }
     }
 

@@ -1,8 +1,10 @@
 //! Where each environment stands, what is wanted of it, and what is being read: the only place that knows.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use super::chain::Cursor;
+use super::failures::{Failures, Fault, Pauses};
 use super::fetch::Wish;
 use crate::domain::change::EnvironmentId;
 
@@ -15,6 +17,10 @@ pub(super) struct Environments {
     tracked: HashMap<EnvironmentId, Tracked>,
     /// What waits to be read, each environment once.
     queue: VecDeque<EnvironmentId>,
+    /// The same of those whose last read failed.
+    retries: VecDeque<EnvironmentId>,
+    /// Those of them that are being read.
+    retrying: HashSet<EnvironmentId>,
 }
 
 #[derive(Debug, Default)]
@@ -31,15 +37,30 @@ struct Tracked {
     running: Option<u64>,
     queued: bool,
     parked: Option<Parked>,
+    /// The reads that have failed since the last that did not.
+    failures: Option<Failures>,
+    /// Nothing waits for it any more, and the hub knows.
+    behind: Option<Behind>,
+}
+
+/// How far an environment is that nothing waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// What was polled of it counts as sent.
+    Excused,
+    /// It can be read again; what was polled of it while it was excused is on its way.
+    CatchingUp,
 }
 
 /// Why an environment is not read now although something is wanted of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parked {
     /// The database failed: until it answers a poll.
-    UntilPoll,
+    Poll,
+    /// It failed again although the database answers: until a poll after this.
+    PollAfter(Instant),
     /// Its rows cannot be understood: until they are all looked at again.
-    UntilScan,
+    Scan,
 }
 
 /// What must be sent before a polled head counts as sent.
@@ -110,33 +131,48 @@ impl Environments {
         let ready = tracked.want.is_some() && tracked.running.is_none() && tracked.parked.is_none();
         if ready && !tracked.queued {
             tracked.queued = true;
-            self.queue.push_back(environment);
+            let queue = match tracked.failures {
+                Some(_) => &mut self.retries,
+                None => &mut self.queue,
+            };
+            queue.push_back(environment);
         }
     }
 
-    /// The next environment to read. It is not given out again before [`finish`](Self::finish) or [`gone`](Self::gone).
-    pub(super) fn start(&mut self) -> Option<Wish> {
-        while let Some(environment) = self.queue.pop_front() {
+    /// The next environment to read. It is not given out again before [`finish`](Self::finish) or [`gone`](Self::gone). Of those
+    /// whose last read failed no more than `retries` are given out at a time, and others before them.
+    pub(super) fn start(&mut self, retries: usize) -> Option<Wish> {
+        loop {
+            let environment = match self.queue.pop_front() {
+                Some(environment) => environment,
+                None if self.retrying.len() < retries => self.retries.pop_front()?,
+                None => return None,
+            };
             let Some(tracked) = self.tracked.get_mut(&environment) else {
                 continue;
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
+            let following = tracked.applied.and_then(|applied| applied.revision.checked_add(1));
+            if tracked.failures.is_some() {
+                self.retrying.insert(environment);
+            }
             return Some(Wish {
                 environment,
                 applied: tracked.applied,
                 recent: !tracked.replaced,
+                single: following.is_some() && tracked.running == following,
             });
         }
-        None
     }
 
-    /// Takes up how a read ended.
-    pub(super) fn finish(&mut self, environment: EnvironmentId, how: Finished) {
+    /// Takes up how a read ended. Returns whether the environment was behind, and no longer is.
+    pub(super) fn finish(&mut self, environment: EnvironmentId, how: Finished) -> bool {
         let Some(tracked) = self.tracked.get_mut(&environment) else {
-            return;
+            return false;
         };
         let running = tracked.running.take();
+        self.retrying.remove(&environment);
         // What was wanted before the read began is answered by it, unless it says that there is more.
         let unanswered = match how {
             Finished::Advanced { to, more } => {
@@ -159,7 +195,51 @@ impl Environments {
         let applied = tracked.applied.map_or(LOOK, |applied| applied.revision);
         let since = tracked.want.filter(|&want| want == LOOK || want > applied);
         tracked.want = unanswered.max(since);
+        let (was_read, is_idle) = (how.was_read(), tracked.want.is_none());
+        let caught_up = was_read && tracked.catch_up(unanswered.is_none(), is_idle);
+        if was_read {
+            tracked.failures = None;
+        }
         self.enqueue(environment);
+        caught_up
+    }
+
+    /// The read failed. Returns whether that is news: it did not fail before.
+    pub(super) fn fail(&mut self, environment: EnvironmentId, fault: Fault, pauses: Pauses, now: Instant) -> bool {
+        let Some(tracked) = self.tracked.get_mut(&environment) else {
+            return false;
+        };
+        let is_news = tracked.failures.is_none();
+        let failures = tracked.failures.get_or_insert_with(|| Failures::new(pauses));
+        let pause = failures.add(fault, now);
+        let parked = match (fault, pause) {
+            (Fault::Rows, _) => Parked::Scan,
+            (Fault::Read | Fault::Connection, None) => Parked::Poll,
+            (Fault::Read | Fault::Connection, Some(pause)) => Parked::PollAfter(now + pause),
+        };
+        self.finish(environment, Finished::Failed(parked));
+        is_news
+    }
+
+    /// The environments that could not be read although the database answered what was asked at this time.
+    pub(super) fn unreadable(&self, answered: Instant) -> Vec<EnvironmentId> {
+        let unreadable = self.tracked.iter().filter(|(_, tracked)| {
+            let failures = tracked.failures.as_ref();
+            failures.is_some_and(|failures| failures.are_its_own(answered))
+        });
+        unreadable.map(|(&environment, _)| environment).collect()
+    }
+
+    /// From now on nothing waits for the environment, until it has caught up. Returns whether that is news to the hub.
+    pub(super) fn excuse(&mut self, environment: EnvironmentId) -> bool {
+        let tracked = self.tracked.entry(environment).or_default();
+        tracked.behind.replace(Behind::Excused).is_none()
+    }
+
+    /// Whether nothing waits for the environment, because it is behind.
+    pub(super) fn is_behind(&self, environment: EnvironmentId) -> bool {
+        let tracked = self.tracked.get(&environment);
+        tracked.is_some_and(|tracked| tracked.behind.is_some())
     }
 
     /// The read found that the environment does not exist. Returns whether it had been sent.
@@ -167,6 +247,7 @@ impl Environments {
         let Some(tracked) = self.tracked.remove(&environment) else {
             return false;
         };
+        self.retrying.remove(&environment);
         if let Some(revision) = tracked.want {
             // Something was heard of it while it was being read.
             self.want(environment, revision);
@@ -174,11 +255,17 @@ impl Environments {
         tracked.sent
     }
 
-    /// Reads again what was parked: for lack of a database, or, after a scan, for any reason.
-    pub(super) fn unpark(&mut self, scanned: bool) {
+    /// Reads again what was parked, now that a poll was answered, which may have been a scan.
+    pub(super) fn unpark(&mut self, scanned: bool, now: Instant) {
         let mut ready = Vec::new();
         for (&environment, tracked) in &mut self.tracked {
-            if tracked.parked == Some(Parked::UntilPoll) || (scanned && tracked.parked.is_some()) {
+            let is_due = match tracked.parked {
+                None => false,
+                Some(Parked::Poll) => true,
+                Some(Parked::PollAfter(pause)) => now >= pause,
+                Some(Parked::Scan) => scanned,
+            };
+            if is_due {
                 tracked.parked = None;
                 ready.push(environment);
             }
@@ -190,13 +277,16 @@ impl Environments {
 
     /// Another history begins: everything must be sent whole, and reads that are running do not count.
     pub(super) fn restart(&mut self) {
-        self.queue.clear();
-        self.tracked.retain(|_, tracked| tracked.sent);
+        (self.retrying, self.queue, self.retries) = Default::default();
+        self.tracked
+            .retain(|_, tracked| tracked.sent || tracked.behind.is_some());
         for tracked in self.tracked.values_mut() {
             *tracked = Tracked {
-                sent: true,
+                sent: tracked.sent,
                 replaced: true,
                 want: Some(LOOK),
+                failures: tracked.failures.take(),
+                behind: tracked.behind.map(|_| Behind::Excused),
                 ..Tracked::default()
             };
         }
@@ -223,16 +313,42 @@ impl Environments {
         self.tracked.contains_key(&environment)
     }
 
-    /// Whether the environment was sent up to this revision, or nothing is left to be read of it. One that never could be read
-    /// counts as nothing to be read: nobody was told anything of it that could be stale.
+    /// Whether the environment was sent up to this revision, or nothing is left to be read of it, or nothing waits for it.
     pub(super) fn has(&self, environment: EnvironmentId, revision: u64) -> bool {
         let Some(tracked) = self.tracked.get(&environment) else {
             return true;
         };
         let is_applied = tracked.applied.is_some_and(|applied| applied.revision >= revision);
         let is_idle = tracked.want.is_none() && tracked.running.is_none();
-        let is_unreadable = tracked.parked == Some(Parked::UntilScan) && !tracked.sent;
-        is_applied || is_idle || is_unreadable
+        is_applied || is_idle || tracked.behind == Some(Behind::Excused)
+    }
+}
+
+impl Tracked {
+    /// Takes up that the environment was read, and whether that answers all that was wanted when the read began, and until now.
+    /// Returns whether the environment was behind and no longer is.
+    ///
+    /// Polls that counted while it was excused may have found what is wanted still. So it has caught up only with a read that
+    /// leaves nothing to be wanted, or with one that began after it was excused for the last time and answers what was wanted
+    /// then.
+    fn catch_up(&mut self, is_answered: bool, is_idle: bool) -> bool {
+        let caught_up = match self.behind {
+            None => return false,
+            Some(Behind::Excused) => is_idle,
+            Some(Behind::CatchingUp) => is_answered,
+        };
+        self.behind = (!caught_up).then_some(Behind::CatchingUp);
+        caught_up
+    }
+}
+
+impl Finished {
+    /// Whether the read found out what there was.
+    fn was_read(self) -> bool {
+        match self {
+            Self::Advanced { .. } | Self::Replaced(_) | Self::Current => true,
+            Self::Again | Self::Failed(_) => false,
+        }
     }
 }
 

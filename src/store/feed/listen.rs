@@ -3,6 +3,10 @@
 //! Never through the pool, whose driver drops notifications. A connection that is up proves nothing: a stopped backend keeps its
 //! socket open, and a pooler accepts LISTEN without ever passing a notification on. So the listener talks to itself, and counts as
 //! live only while it hears itself.
+//!
+//! That alone would not find a transaction pooler out: whoever notifies on the backend that listens is told before the end of its
+//! own transaction, while the pooler still has the two together. So a session begins only when the listener has heard, on a
+//! connection that was silent meanwhile, what was said on another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +24,7 @@ use super::backoff::Backoff;
 use super::counters::{Counters, add};
 use super::error::{Error, chain};
 use super::hint::{CHANNEL, Hints, Payload};
+use super::notify;
 use super::poll::{Origin, ask_origin};
 
 /// What the listener's connection is worth.
@@ -98,11 +103,7 @@ impl Listener {
             Ok(heard)
         };
         let mut heard = within(self.shared.options.connect_timeout, connecting).await?;
-        match self.probe(&heard).await {
-            Ok(()) => {}
-            Err(Error::TimedOut) => return Err(Error::Deaf),
-            Err(error) => return Err(error),
-        }
+        self.hear_another(&mut heard).await?;
         let origin = within(self.shared.options.query_timeout, ask_origin(&heard.client)).await?;
         // Told even of the same origin again: what was committed between two sessions was notified to nobody.
         self.link.send_modify(|link| link.origin = Some(origin.clone()));
@@ -131,6 +132,24 @@ impl Listener {
                 .is_some_and(|pool| heard.origin.as_ref() != Some(pool))
             {
                 return Error::ElsewhereThanPool;
+            }
+        }
+    }
+
+    /// Says something unique on a connection of the pool, and waits until it comes back as a notification on the listener's.
+    async fn hear_another(&self, heard: &mut Heard) -> Result<(), Error> {
+        let nonce = Uuid::new_v4();
+        let came_back = heard.expect(nonce);
+        notify::send(&self.shared, vec![Payload::Probe(nonce).to_string()]).await?;
+        tokio::select! {
+            biased;
+            end = &mut heard.driver => Err(why(end)),
+            heard_it = within(self.shared.options.probe_timeout, came_back) => {
+                if matches!(heard_it, Err(Error::TimedOut)) {
+                    add(&self.shared.counters.probe_failures, 1);
+                    return Err(Error::Deaf);
+                }
+                heard_it
             }
         }
     }
@@ -179,16 +198,25 @@ impl Heard {
         }
     }
 
-    async fn echo(&self, nonce: Uuid) -> Result<(), Error> {
+    /// Returns once this has come back.
+    fn expect(&self, nonce: Uuid) -> impl Future<Output = Result<(), Error>> + use<> {
         self.probe.send_replace(Probe {
             nonce,
             came_back: false,
         });
+        let mut probe = self.probe.subscribe();
+        async move {
+            let came_back = probe.wait_for(|probe| probe.came_back).await.map(drop);
+            came_back.map_err(|_| Error::Closed)
+        }
+    }
+
+    async fn echo(&self, nonce: Uuid) -> Result<(), Error> {
+        let came_back = self.expect(nonce);
         let payload = Payload::Probe(nonce).to_string();
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&CHANNEL, Type::TEXT), (&payload, Type::TEXT)];
         self.client.query_typed("select pg_notify($1, $2)", &parameters).await?;
-        let came_back = self.probe.subscribe().wait_for(|probe| probe.came_back).await.map(drop);
-        came_back.map_err(|_| Error::Closed)
+        came_back.await
     }
 }
 

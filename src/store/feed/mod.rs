@@ -7,7 +7,7 @@
 //! - [`hint`]: what is passed around, and its spelling on the channel.
 //! - [`notify`]: tells other replicas; [`listen`]: hears them.
 //! - [`poll`]: which heads have moved, and whether this is still the same database.
-//! - [`access`], [`chain`], [`environments`], [`confirmations`]: the decisions, pure.
+//! - [`access`], [`chain`], [`environments`], [`failures`], [`confirmations`]: the decisions, pure.
 //! - [`fetch`], [`directory`], [`generation`]: the statements behind them.
 //! - [`engine`], [`apply`]: the one task that owns the cursors and sends events.
 //! - [`confirm`]: answers the hub's questions.
@@ -25,6 +25,7 @@ mod directory;
 mod engine;
 mod environments;
 mod error;
+mod failures;
 mod fetch;
 mod generation;
 mod hint;

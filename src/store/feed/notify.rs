@@ -2,8 +2,11 @@
 //!
 //! NOTIFY is never part of the writing transaction, where it would take a lock across the whole cluster until the commit. What is
 //! lost here costs the other replicas a poll interval, so failures are counted and forgotten.
+//!
+//! A transaction that only notifies writes nothing, so PostgreSQL does not flush its commit to disk: `synchronous_commit` makes no
+//! difference to it.
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_postgres::types::Type;
 
 use super::Shared;
@@ -23,10 +26,15 @@ pub(super) async fn run(shared: Shared) {
 
 async fn keep_notifying(shared: &Shared) {
     let (outbox, counters) = (shared.hints.outbox(), &shared.counters);
+    let mut not_before = Instant::now();
     loop {
         outbox.arrived().await;
-        // Writes that follow closely share one round trip.
-        sleep(shared.options.coalesce).await;
+        // The first of several writes is told at once; those that follow closely share the next round trip. The clock is asked
+        // first since a timer, even one that is due, may take a millisecond or two.
+        if Instant::now() < not_before {
+            sleep_until(not_before).await;
+        }
+        not_before = Instant::now() + shared.options.coalesce;
         let payloads = outbox.take().payloads();
         if payloads.is_empty() {
             continue;
@@ -46,7 +54,8 @@ async fn keep_notifying(shared: &Shared) {
     }
 }
 
-async fn send(shared: &Shared, payloads: Vec<String>) -> Result<(), Error> {
+/// Sends notifications on a connection of the pool.
+pub(super) async fn send(shared: &Shared, payloads: Vec<String>) -> Result<(), Error> {
     with_client(&shared.pool, shared.options.query_timeout, |client| {
         Box::pin(async move {
             let sql = "select pg_notify($1, payload) from unnest($2) payload";

@@ -13,7 +13,8 @@ pub struct Options {
     pub probe_interval: Duration,
     /// Time within which a probe must come back.
     pub probe_timeout: Duration,
-    /// Time that the notifier waits for more hints, to send them together.
+    /// Time between two rounds of the notifier, so that hints which come in close succession are sent together. The first of them
+    /// does not wait.
     pub coalesce: Duration,
     /// Time within which the listener must be connected.
     pub connect_timeout: Duration,

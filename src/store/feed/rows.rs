@@ -50,6 +50,15 @@ pub(super) fn item(kind: Kind, row: &Row) -> Result<StoredItem, Error> {
     })
 }
 
+/// The same, with column `kind`.
+pub(super) fn item_of_any_kind(row: &Row) -> Result<StoredItem, Error> {
+    item(kind(row.try_get("kind")?)?, row)
+}
+
+fn kind(name: &str) -> Result<Kind, Error> {
+    Kind::from_name(name).ok_or(Error::Malformed("an item is of an unknown kind"))
+}
+
 /// Revisions from rows sorted by revision, one row an item: columns of [`head`], `previous_digest`, and `kind`, `key`, `version`
 /// and `form`, all absent for a revision without items. Ends before the first revision that cannot be understood, which may have
 /// been written by a newer version; the second value says whether there was one.
@@ -82,10 +91,10 @@ fn delta(rows: &[Row]) -> Result<Option<StoredDelta>, Error> {
 }
 
 fn change(row: &Row) -> Result<Option<StoredChange>, Error> {
-    let Some(kind) = row.try_get::<_, Option<&str>>("kind")? else {
+    let Some(name) = row.try_get::<_, Option<&str>>("kind")? else {
         return Ok(None);
     };
-    let kind = Kind::from_name(kind).ok_or(Error::Malformed("an item is of an unknown kind"))?;
+    let kind = kind(name)?;
     if row.try_get::<_, Option<&[u8]>>("form")?.is_some() {
         return Ok(Some(StoredChange::Put(item(kind, row)?)));
     }

@@ -18,6 +18,7 @@ use crate::domain::{draft, form, key};
 
 pub(super) use list::any_case;
 pub use list::{FlagFilter, FlagState};
+pub(super) use table::INSERT_VARIANTS;
 
 const FIND: &str = "
     select p.key as project, f.id, f.key, f.name, f.description, f.tags, f.owner, f.lifecycle, f.expected_removal_at, f.form,

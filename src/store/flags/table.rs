@@ -42,7 +42,7 @@ const REDEFINE: &str = "
     )
     delete from flag_variants where flag_id = $1";
 // After the deletion, not joined with it: statements in one would not see what the other did, and keys may have moved.
-const INSERT_VARIANTS: &str = "
+pub(in crate::store) const INSERT_VARIANTS: &str = "
     insert into flag_variants (flag_id, position, key, value, description)
     select $1, v.position, v.key, v.value, v.description
     from unnest($2::text[], $3::json[], $4::text[]) with ordinality as v (key, value, description, position)";

@@ -5,8 +5,8 @@
 //! | `revisions` | the revisions that changed a flag, newest first |
 //! | `state` | the part of an environment's state as of a revision that some flags need |
 //!
-//! The log is whole from revision 1 on until a retention takes rows away; from then on questions about what is gone are refused
-//! rather than answered wrongly.
+//! The log is whole from revision 1 on until a retention takes rows away, and then from its floor on (see
+//! [`compaction`](super::compaction)): questions about what is gone are refused rather than answered wrongly.
 
 mod revisions;
 mod state;
@@ -23,11 +23,16 @@ use super::{pipeline, rows};
 use crate::domain::flag::Configuration;
 use crate::domain::{form, key};
 
-/// How many revisions there are up to one, counted in the index, and when that one was committed.
+/// From where on the log is whole, how many revisions there are from there up to one, counted in the index, and when that one was
+/// committed.
 const KNOWN: &str = "
-    select
-        (select count(*) from changes where environment_id = $1 and revision <= $2) as revisions,
-        (select committed_at from changes where environment_id = $1 and revision = $2) as committed_at";
+    select h.history_revision as floor,
+        (
+            select count(*) from changes c
+            where c.environment_id = $1 and c.revision >= h.history_revision and c.revision <= $2
+        ) as revisions,
+        (select c.committed_at from changes c where c.environment_id = $1 and c.revision = $2) as committed_at
+    from environment_heads h where h.environment_id = $1";
 /// A flag's configuration as of a revision.
 const CONFIGURATION: &str = "
     select form from change_items
@@ -44,14 +49,34 @@ pub(super) async fn committed_at(
         return Err(Error::not_found(Entity::Revision, revision));
     }
     let known: pipeline::Query<'_> = (KNOWN, &[&environment.id.0, &rows::to_sql(revision)]);
-    let row = pipeline::row(client, known).await?;
-    let committed_at = rows::get::<Option<Timestamp>>(&row, "committed_at")?;
-    let whole = rows::number(&row, "revisions")? == revision;
+    let known = pipeline::one(client, known).await?;
+    // Deleted a moment ago.
+    let row = known
+        .first()
+        .ok_or_else(|| Error::not_found(Entity::Environment, &environment.key))?;
+    let floor = rows::number(row, "floor")?;
+    if revision < floor {
+        return Err(gone(revision, floor));
+    }
+    let committed_at = rows::get::<Option<Timestamp>>(row, "committed_at")?;
+    let whole = rows::number(row, "revisions")? == revision - floor.max(1) + 1;
     committed_at.filter(|_| whole).ok_or_else(|| Error::Blocked {
         entity: Entity::Revision,
         key: revision.to_string(),
-        description: "cannot be rebuilt: its history is gone".to_owned(),
+        description: "cannot be rebuilt: rows of its history are missing".to_owned(),
     })
+}
+
+/// A revision before the floor.
+fn gone(revision: u64, floor: u64) -> Error {
+    Error::Blocked {
+        entity: Entity::Revision,
+        key: revision.to_string(),
+        description: format!(
+            "is older than the history that is kept, which begins at revision {floor}; ask for that one or a later one, or keep \
+             more (--history-retention)"
+        ),
+    }
 }
 
 /// A flag's configuration as of a revision; off without rules if it had none.
@@ -70,5 +95,9 @@ pub(super) async fn configuration_at(
         None => None,
     };
     form.map_or_else(|| Ok(Configuration::default()), form::read_configuration)
-        .map_err(|error| rows::corrupt("form", error))
+        .map_err(|_| Error::Blocked {
+            entity: Entity::Revision,
+            key: revision.to_string(),
+            description: "cannot be gone back to: the configuration was edited by hand and cannot be read".to_owned(),
+        })
 }

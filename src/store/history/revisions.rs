@@ -19,6 +19,7 @@ const LIST: &str = "
         select revision, kind, form, octet_length(form) as bytes
         from change_items
         where environment_id = $1 and kind in ('flag_configuration', 'flag_definition') and key = $2 and revision < $3
+            and revision > (select h.history_revision from environment_heads h where h.environment_id = $1)
         order by revision desc limit $4::bigint * 2
     ), counted as (
         select revision, kind, form, dense_rank() over (order by revision desc) as place,
@@ -30,6 +31,7 @@ const LIST: &str = "
             select from change_items o
             where o.environment_id = $1 and o.kind in ('flag_configuration', 'flag_definition') and o.key = $2
                 and o.revision < i.revision
+                and o.revision > (select h.history_revision from environment_heads h where h.environment_id = $1)
         ) as more
     from counted i
     join changes c on c.environment_id = $1 and c.revision = i.revision
@@ -41,6 +43,8 @@ const LIST: &str = "
     ) previous on true
     where i.place <= $4::bigint and i.bytes < $5::bigint
     order by i.revision desc, i.kind desc";
+
+const FLOOR: &str = "select history_revision as floor from environment_heads where environment_id = $1";
 
 /// What one revision of an environment did to a flag.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,8 +66,10 @@ pub struct FlagRevision {
 pub struct FlagChange {
     /// The part after the revision.
     pub part: Part,
-    /// The fields that are not what they were, as callers know them. None: the part is new, or gone.
+    /// The fields that are not what they were, as callers know them. None: the part is new, or gone, or cannot be compared.
     pub fields: Vec<&'static str>,
+    /// Whether the part was edited by hand into something that cannot be read; it is then told as if it were gone.
+    pub unreadable: bool,
 }
 
 /// A part of a flag that has revisions. `None`: it was deleted or archived.
@@ -77,7 +83,8 @@ pub enum Part {
 
 impl Store {
     /// Lists the revisions before one (`None`: all) that changed a flag, newest first, at most so many; of deleted flags too. A
-    /// page is shorter if its forms are large.
+    /// page is shorter if its forms are large. The list ends where the history that is kept begins; asking for what lies before
+    /// is refused.
     pub async fn list_revisions(
         &self,
         at: Address<'_>,
@@ -86,6 +93,15 @@ impl Store {
         size: usize,
     ) -> Result<Page<FlagRevision>, Error> {
         let environment = self.get_environment(at).await?;
+        let client = self.reader().await?;
+        if let Some(before) = before {
+            let found = pipeline::one(&client, (FLOOR, &[&environment.id.0])).await?;
+            let floor = found.first().map(|row| rows::number(row, "floor")).transpose()?;
+            let floor = floor.unwrap_or_default();
+            if floor > 0 && before <= floor + 1 {
+                return Err(super::gone(before.saturating_sub(1), floor));
+            }
+        }
         let list: pipeline::Query<'_> = (
             LIST,
             &[
@@ -96,9 +112,10 @@ impl Store {
                 &rows::to_sql(limits::REVISIONS_PAGE_BYTES as u64),
             ],
         );
-        let found = pipeline::one(&self.reader().await?, list).await?;
+        let found = pipeline::one(&client, list).await?;
         if found.is_empty() && before.is_none() {
             // A flag that never changed here is told from one that never was.
+            drop(client);
             self.get_flag(at.project, flag).await?;
         }
         let next = match found.last() {
@@ -136,16 +153,18 @@ fn change(row: &Row) -> Result<FlagChange, Error> {
     let forms = [rows::get(row, "previous_form")?, rows::get(row, "form")?];
     match rows::named(row, "kind", Kind::from_name)? {
         Kind::FlagDefinition => {
-            let [before, after] = read(forms, form::read_definition)?;
+            let Read { before, after } = Read::new(forms, form::read_definition);
             Ok(FlagChange {
                 fields: differing(before.as_ref(), after.as_ref(), definition_fields),
+                unreadable: forms[1].is_some() && after.is_none(),
                 part: Part::Definition(after),
             })
         }
         Kind::FlagConfiguration => {
-            let [before, after] = read(forms, form::read_configuration)?;
+            let Read { before, after } = Read::new(forms, form::read_configuration);
             Ok(FlagChange {
                 fields: differing(before.as_ref(), after.as_ref(), configuration_fields),
+                unreadable: forms[1].is_some() && after.is_none(),
                 part: Part::Configuration(after),
             })
         }
@@ -154,15 +173,17 @@ fn change(row: &Row) -> Result<FlagChange, Error> {
     }
 }
 
-fn read<T>(
-    forms: [Option<&[u8]>; 2],
-    read: impl Fn(&[u8]) -> Result<T, form::Unreadable>,
-) -> Result<[Option<T>; 2], Error> {
-    let [before, after] = forms.map(|form| {
-        let read = form.map(&read).transpose();
-        read.map_err(|error| rows::corrupt("form", error))
-    });
-    Ok([before?, after?])
+/// A part before and after a revision. What cannot be read was edited by hand, and must not hide the rest of the history.
+struct Read<T> {
+    before: Option<T>,
+    after: Option<T>,
+}
+
+impl<T> Read<T> {
+    fn new(forms: [Option<&[u8]>; 2], read: impl Fn(&[u8]) -> Result<T, form::Unreadable>) -> Self {
+        let [before, after] = forms.map(|form| form.and_then(|form| read(form).ok()));
+        Self { before, after }
+    }
 }
 
 /// The fields that differ between two that are both there.

@@ -59,7 +59,7 @@ impl Store {
         let environment = self.get_environment(at).await?;
         let client = self.reader().await?;
         let committed_at = committed_at(&client, &environment, revision).await?;
-        let (id, revision) = (environment.id.0, rows::to_sql(revision));
+        let (revision_number, id, revision) = (revision, environment.id.0, rows::to_sql(revision));
         let mut gathered = Gathered::new(targeting_key);
         match flags {
             None => gathered.take(&pipeline::one(&client, (FLAGS, &[&id, &revision])).await?)?,
@@ -71,6 +71,8 @@ impl Store {
             let found = pipeline::one(&client, (NAMED, &[&id, &revision, &kinds, &keys])).await?;
             gathered.take(&found)?;
         }
+        // Rows may have been taken away meanwhile, but not before the floor was raised.
+        super::committed_at(&client, &environment, revision_number).await?;
         Ok(PastState {
             committed_at,
             items: gathered.items,

@@ -54,8 +54,9 @@ pub(super) const UPSERT: &str = "
     set form = excluded.form, included = excluded.included, excluded = excluded.excluded, conditions = excluded.conditions,
         key_list_chunks = excluded.key_list_chunks, key_list_keys = excluded.key_list_keys, version = excluded.version,
         updated_at = excluded.updated_at";
-const FORGET_PARTS: &str = "delete from segment_parts where environment_id = $1 and segment_id = $2";
-const INSERT_PARTS: &str = "
+pub(in crate::store) const FORGET_PARTS: &str =
+    "delete from segment_parts where environment_id = $1 and segment_id = $2";
+pub(in crate::store) const INSERT_PARTS: &str = "
     insert into segment_parts (project_id, environment_id, segment_id, part_id)
     select $1, $2, $3, part.id from segments part where part.project_id = $1 and part.key = any($4::text[])";
 

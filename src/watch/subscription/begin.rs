@@ -1,6 +1,7 @@
 //! How a stream's steps and batches begin, where they lead, and what a heartbeat says between them.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
@@ -8,6 +9,7 @@ use super::{Certainty, Cursor, Progress, Subscription};
 use crate::watch::age::Age;
 use crate::watch::answers::Batch;
 use crate::watch::connect::Answer;
+use crate::watch::gate::Hold;
 use crate::watch::hub::Hub;
 use crate::watch::message::{Begin, Heartbeat, Intent, Message, UNKNOWN_STALENESS};
 use crate::watch::request::End;
@@ -20,7 +22,7 @@ impl Subscription {
     /// Begins the step or batch that an answer asks for. `None`: there is nothing to tell.
     pub(super) fn begin(
         &mut self,
-        hub: &Hub,
+        (hub, cx): (&Hub, &mut Context<'_>),
         answer: Answer,
         shown: &Shown,
         state: &Arc<State>,
@@ -31,13 +33,13 @@ impl Subscription {
             Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion(_) => 0,
         };
         match &self.follow {
-            None => self.step(answer, held, state, certain_at).map(Some),
+            None => self.step((hub, cx), answer, held, state, certain_at),
             // Ahead even of what it just waited for.
             Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
             Some(follow) => {
                 let age = follow.age_at(hub);
                 let batch = follow.batch(&answer, held, (state, &age), self.id);
-                Ok(self.send(batch, (state, age), certain_at))
+                Ok(self.send(hub, batch, (state, age), certain_at))
             }
         }
     }
@@ -50,12 +52,13 @@ impl Subscription {
             return None;
         }
         let batch = follow.batch(&Answer::None, state.head.revision, (state, &age), self.id);
-        self.send(batch, (state, age), certain_at)
+        self.send(hub, batch, (state, age), certain_at)
     }
 
     /// Sends the first part of what leads to a state.
     fn send(
         &mut self,
+        hub: &Hub,
         batch: Option<Batch>,
         (state, age): (&Arc<State>, Age),
         certain_at: Certainty,
@@ -65,12 +68,13 @@ impl Subscription {
             return None;
         };
         let part = batch.next_part();
+        hub.counts().begin(part.intent);
         if part.resume_token.is_some() {
             self.arrive((Arc::clone(state), age), certain_at, true);
         } else {
             self.progress = Progress::Answering(Box::new(batch), certain_at);
         }
-        Some(Message::Answers(part))
+        Some(Message::Answers(Box::new(part)))
     }
 
     /// The client holds the answers of a state of some age.
@@ -85,12 +89,29 @@ impl Subscription {
         }
     }
 
-    fn step(&mut self, answer: Answer, held: u64, state: &State, certain_at: Certainty) -> Result<Message, End> {
+    /// Begins a step. `None`: it must wait for its turn to. Only snapshots wait.
+    fn step(
+        &mut self,
+        (hub, cx): (&Hub, &mut Context<'_>),
+        answer: Answer,
+        held: u64,
+        state: &State,
+        certain_at: Certainty,
+    ) -> Result<Option<Message>, End> {
         let commit = Arc::clone(&state.commit);
-        let (intent, from_revision, step) = match answer {
-            Answer::Snapshot(reason) => (Intent::Snapshot(reason), 0, Step::snapshot(state.items.clone(), commit)),
-            Answer::Delta(merged) => (Intent::Delta, held, Step::delta(merged.changes, commit)),
-            Answer::None => (Intent::None, held, Step::none(commit)),
+        let (intent, from_revision, step, encoded) = match answer {
+            Answer::Snapshot(reason) => {
+                let Some(turn) = self.poll_turn(hub, state.weight, cx) else {
+                    return Ok(self.goodbye_if_due(hub, Instant::now()));
+                };
+                let step = Step::snapshot(state.items.clone(), commit, turn);
+                (Intent::Snapshot(reason), 0, step, None)
+            }
+            Answer::Delta(merged) => {
+                let step = Step::delta(merged.changes, commit);
+                (Intent::Delta, held, step, Some(merged.begin))
+            }
+            Answer::None => (Intent::None, held, Step::none(commit), None),
             // Ahead even of what it just waited for.
             Answer::Ahead => return Err(End::Unreachable),
         };
@@ -101,9 +122,22 @@ impl Subscription {
             to_revision: state.head.revision,
             item_count: u32::try_from(step.item_count()).unwrap_or(u32::MAX),
             stream: self.id,
+            encoded,
         };
+        hub.counts().begin(intent);
+        self.turn = None;
         self.progress = Progress::Stepping(step, certain_at);
-        Ok(Message::Begin(begin))
+        Ok(Some(Message::Begin(begin)))
+    }
+
+    /// The turn of a snapshot, if it has come. It weighs what it does when it begins to wait; what is added to the state until its
+    /// turn comes is sent with it.
+    fn poll_turn(&mut self, hub: &Hub, weight: usize, cx: &mut Context<'_>) -> Option<Hold> {
+        let turn = self.turn.get_or_insert_with(|| hub.gate().queue(weight));
+        match turn.poll(cx) {
+            Poll::Ready(permit) => Some(Hold::new(permit)),
+            Poll::Pending => None,
+        }
     }
 
     pub(super) fn heartbeat(&self, cursor: &Cursor, quality: Quality, now: Instant) -> Heartbeat {

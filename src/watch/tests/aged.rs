@@ -38,7 +38,7 @@ fn reasons(part: &Part) -> Vec<(&str, Reason)> {
 async fn next_part(stream: &mut Subscription) -> Part {
     loop {
         if let Message::Answers(part) = stream.next().await.expect("the stream goes on") {
-            return part;
+            return *part;
         }
     }
 }

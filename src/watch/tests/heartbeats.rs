@@ -152,3 +152,32 @@ async fn an_environment_that_lost_its_thread_is_stale_whatever_is_confirmed() {
     assert_eq!(heartbeat.head_revision, 5);
     assert_eq!(heartbeat.staleness, certain_at.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_that_is_behind_ages_alone_until_it_has_caught_up() {
+    let fixture = Fixture::new(History::of(3));
+    let (_, mut stream) = idle(&fixture, request(b""));
+    fixture.confirm();
+    let certain_at = Instant::now();
+    fixture.hub.apply(Event::Behind(ENVIRONMENT));
+    advance(seconds(1)).await;
+    fixture.confirm();
+    assert_eq!(next_heartbeat(&mut stream).await.staleness, certain_at.elapsed());
+    assert!(fixture.hub.status().staleness.unwrap() < certain_at.elapsed());
+
+    fixture.confirm();
+    let certain_at = Instant::now();
+    fixture.hub.apply(Event::CaughtUp(ENVIRONMENT));
+    assert_eq!(next_heartbeat(&mut stream).await.staleness, certain_at.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_that_first_came_while_it_was_behind_was_never_certain() {
+    let fixture = Fixture::new(History::of(3));
+    fixture.hub.apply(Event::Removed(ENVIRONMENT));
+    fixture.hub.apply(Event::Behind(ENVIRONMENT));
+    fixture.confirm();
+    fixture.hub.apply(fixture.history.reset(9));
+    let (_, mut stream) = idle(&fixture, request(b""));
+    assert_eq!(next_heartbeat(&mut stream).await.staleness, UNKNOWN_STALENESS);
+}

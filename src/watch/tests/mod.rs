@@ -8,9 +8,11 @@ mod departures;
 mod heartbeats;
 mod histories;
 mod holding;
+mod replicas;
 mod runtimes;
 mod stalled;
 mod streams;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +77,8 @@ fn hear_all(client: &mut Client, stream: &mut Subscription) -> Vec<Begin> {
     let mut begins = Vec::new();
     while let Some(message) = now(stream) {
         let message = message.expect("the stream goes on");
-        if let Message::Begin(begin) = message {
-            begins.push(begin);
+        if let Message::Begin(begin) = &message {
+            begins.push(begin.clone());
         }
         client.hear(message);
     }

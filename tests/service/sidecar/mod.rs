@@ -43,6 +43,7 @@ pub fn accepted(key: &str) -> AcceptedKey {
 pub fn options(upstream: &str, key: &str) -> SidecarOptions {
     SidecarOptions {
         listen: Address::Tcp("127.0.0.1:0".parse().unwrap()),
+        metrics: None,
         upstream: Options {
             endpoint: upstream.parse().unwrap(),
             key: key.to_owned().into(),
@@ -60,6 +61,7 @@ pub fn options(upstream: &str, key: &str) -> SidecarOptions {
             ahead_wait: Duration::from_secs(6),
             ..halyard::watch::Options::default()
         },
+        keepalive: halyard::server::Keepalive::default(),
         workers: 1,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

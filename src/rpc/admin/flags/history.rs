@@ -259,7 +259,11 @@ fn write_revision(flag: &str, revision: &FlagRevision) -> pb::FlagRevision {
 
 fn write_change(key: &str, change: &FlagChange) -> pb::FlagChange {
     use pb::flag_change::After;
-    let FlagChange { part, fields } = change;
+    let FlagChange {
+        part,
+        fields,
+        unreadable,
+    } = change;
     let (part, after) = match part {
         Part::Definition(after) => {
             let after = after.as_ref().map(flag::write_definition);
@@ -273,6 +277,7 @@ fn write_change(key: &str, change: &FlagChange) -> pb::FlagChange {
     pb::FlagChange {
         part: part.into(),
         changed_fields: fields.iter().map(ToString::to_string).collect(),
+        unreadable: *unreadable,
         after,
     }
 }
