@@ -16,11 +16,18 @@ use crate::harness::wire::Notifier;
 use crate::harness::world::{Setup, World};
 pub use crate::notifications::one_writes;
 
-/// The listeners' connections are ended ten times a second, so that most notifications meet nobody.
+/// The listeners' connections are ended ten times a second, so that most notifications meet nobody. Now and then everybody rests, so that
+/// no later notification makes up for one that was missed.
 pub async fn listeners_terminated(world: &mut World) {
-    let (mut rounds, mut ended) = (world.rounds(Duration::from_millis(100)), 0);
+    let (mut rounds, mut ended, mut round) = (world.rounds(Duration::from_millis(100)), 0, 0_u32);
     while rounds.next().await {
         ended += world.terminate("halyard listener").await;
+        round += 1;
+        if round.is_multiple_of(5) {
+            world.pause_writers().await;
+            world.catch_up().await;
+            world.resume_writers();
+        }
     }
     assert!(ended > 0, "no listener was there to be ended");
 }

@@ -27,6 +27,7 @@ mod locks;
 mod notifications;
 mod postgres;
 mod replicas;
+mod tables;
 mod wires;
 
 table::faults! {
@@ -55,6 +56,8 @@ table::faults! {
     copies::standby_taken_for_primary: Back;
     locks::head_locked: HintLost;
     locks::old_transaction: HintLost, one_writes;
+    tables::edited_by_hand: HintLost;
+    tables::horizon_moves: Back, near_horizon;
     notifications::dropped: HintLost, one_writes;
     notifications::delayed: HintLost, one_writes;
     notifications::doubled: HintArrives, one_writes;
