@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use halyard::pb::evaluation::v1::SnapshotReason;
-
-use crate::evidence::What;
 use crate::harness::template::{self, FLAGS};
 use crate::harness::world::{Setup, World};
 
@@ -39,36 +36,27 @@ pub async fn edited_by_hand(world: &mut World) {
     world.catch_up().await;
 }
 
-/// The horizon follows the head at a distance of one revision, while replicas that start know nothing below it, and clients come back
-/// to them with what they held: below it, at it and above.
+/// The horizon follows the head at a distance of one revision, while replicas start anew, which know nothing below it, and clients come
+/// back to them with what they held, which is close to the head.
 pub async fn horizon_moves(world: &mut World) {
     let sql = world.sql().await;
     let mut rounds = world.rounds(Duration::from_millis(100));
-    let compacted = |what: &What| {
-        matches!(
-            what,
-            What::Begin {
-                reason: SnapshotReason::Compacted,
-                ..
-            }
-        )
-    };
-    loop {
-        let is_over = !rounds.next().await;
-        if is_over && world.saw(compacted) > 0 {
-            break;
-        }
+    while rounds.next().await {
         world.writes(5).await;
         let victim = world.rng.usize(..world.replicas.len());
         world.replicas[victim].kill();
         world.start_replica(victim).await;
     }
-    let moved = count(
-        &sql,
-        "select count(*) from environment_heads where compacted_revision > 0",
-    )
-    .await;
-    assert!(moved > 0, "the horizon did not move");
+    world
+        .until("a horizon that moves", async |_| {
+            count(
+                &sql,
+                "select count(*) from environment_heads where compacted_revision > 0",
+            )
+            .await
+                > 0
+        })
+        .await;
 }
 
 /// Bounds as small as they can be.

@@ -231,7 +231,7 @@ fn later(before: Instant, way: &watch::Receiver<Way>, counts: &Counts) -> Instan
         return now;
     };
     counts.delayed.fetch_add(1, Ordering::Relaxed);
-    let jitter = fastrand::u64(0..=u64::try_from((most - least).as_micros()).unwrap());
+    let jitter = fastrand::u64(0..=u64::try_from(most.saturating_sub(least).as_micros()).unwrap());
     before.max(now + least + Duration::from_micros(jitter))
 }
 
