@@ -56,7 +56,6 @@ table::faults! {
     copies::standby_taken_for_primary: Back;
     locks::head_locked: HintLost;
     locks::old_transaction: HintLost, one_writes;
-    tables::edited_by_hand: HintLost;
     tables::horizon_moves: Back, near_horizon;
     notifications::dropped: HintLost, one_writes;
     notifications::delayed: HintLost, one_writes;
