@@ -49,7 +49,7 @@ pub struct Subscription {
     follow: Option<Box<Follow>>,
     progress: Progress,
     /// `Some`: it waits for its turn to be sent a snapshot, or to go on with one.
-    turn: Option<Turn>,
+    turn: Option<Box<Turn>>,
     /// Where it waits. `None`: it has not yet had to.
     seat: Option<Seat>,
     /// How often the bell has been rung, as of this poll.
@@ -431,7 +431,7 @@ impl Subscription {
         if let Progress::Stepping(step, _) = &self.progress
             && self.turn.is_none()
         {
-            self.turn = step.come_back();
+            self.turn = step.come_back().map(Box::new);
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Evidence {
     pub answers: Vec<Answer>,
     /// When PostgreSQL could certainly not be asked.
     pub outages: Vec<Span>,
+    /// When a replica was cut off from PostgreSQL, or from its notifications.
+    pub cuts: Vec<Cut>,
     /// When a replica could not answer, by its number.
     pub absences: Vec<(usize, Span)>,
     /// When clients were still behind the head, long after everything was healed; in words.
@@ -38,6 +40,33 @@ impl Span {
     pub fn overlaps(&self, from: Instant, to: Instant) -> bool {
         self.from <= to && self.to.is_none_or(|end| from <= end)
     }
+}
+
+/// A stretch of time in which a replica could not hear of changes as it usually does.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    pub replica: usize,
+    pub span: Span,
+    pub loses: Loses,
+    pub notices: Notices,
+}
+
+/// What is lost by a cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loses {
+    /// The primary cannot be asked, and notifies of nothing.
+    Everything,
+    /// Polls are answered.
+    Notifications,
+}
+
+/// How the replica learns of a cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notices {
+    /// By the end of its connections.
+    AtOnce,
+    /// Connections stay open, and silent: by its next probe.
+    ByProbe,
 }
 
 /// A history as it was at some time, while nothing wrote. A restore or a failover begins another.

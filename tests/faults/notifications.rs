@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::harness::wire::Notifications;
 use crate::harness::world::{Setup, World};
 
-/// No notification reaches any replica, as behind a transaction pooler. Polls find every change.
+/// No notification of a change reaches any replica, though listeners hear themselves and see no reason to look. Polls find every change.
 pub async fn dropped(world: &mut World) {
-    change(world, Notifications::Drop).await;
+    change(world, Notifications::DropHints).await;
 }
 
 /// Each notification comes a second late, when a poll has long found what it tells of.

@@ -1,4 +1,4 @@
-//! PostgreSQL as a whole: killed, stopped.
+//! PostgreSQL as a whole: killed, shut down, stopped, without room.
 
 use std::time::Duration;
 
@@ -35,4 +35,32 @@ pub async fn stopped(world: &mut World) {
     // Long enough for heartbeats to be caught that claim to have asked it meanwhile.
     world.go_on(world.time_left().max(Duration::from_secs(4))).await;
     world.postgres.thaw();
+}
+
+/// PostgreSQL is shut down in order, which cuts whoever is connected, and started again; again and again.
+pub async fn shut_down_and_started(world: &mut World) {
+    let mut rounds = world.rounds(Duration::from_millis(300));
+    while rounds.next().await {
+        world.writes(10).await;
+        world.postgres.shut_down();
+        let away = Duration::from_millis(world.rng.u64(0..500));
+        world.go_on(away).await;
+        world.postgres.start().await;
+    }
+}
+
+/// There is no room for the next file of the log: PostgreSQL cannot commit, dies, and dies again as it recovers, until there is room.
+pub async fn disk_full(world: &mut World) {
+    let mut rounds = world.rounds(Duration::from_millis(300));
+    while rounds.next().await {
+        world.writes(10).await;
+        let room = world.postgres.fill_disk(&world.sql().await).await;
+        assert!(
+            world.postgres.has_said("PANIC") && world.postgres.has_said("No space left on device"),
+            "it died of something else"
+        );
+        let away = Duration::from_millis(world.rng.u64(500..2_500));
+        world.go_on(away).await;
+        world.postgres.make_room(room).await;
+    }
 }

@@ -8,7 +8,7 @@ use super::access::Access;
 use super::chain::Cursor;
 use super::confirmations::Claim;
 use super::counters::add;
-use super::engine::{Done, Engine, Loading, Scope, Stopped};
+use super::engine::{Done, Engine, Found, Loading, Scope, Stopped};
 use super::environments::{Finished, Parked};
 use super::error::{Error, chain};
 use super::failures::{Fault, Pauses};
@@ -53,7 +53,7 @@ impl Engine {
         if !self.polling.answered {
             tracing::info!("the database answers");
         }
-        self.polling.answered = true;
+        (self.polling.answered, self.polling.found) = (true, Found::Primary);
         if !self.is_same_history(&heads).await? {
             return Ok(());
         }
@@ -170,6 +170,11 @@ impl Engine {
                 error = chain(error),
                 "the database does not answer polls; the last state is served on"
             );
+        }
+        // The first poll after a failover may fail otherwise; what an operator must know is said whenever it comes out.
+        if matches!(error, Error::Standby) && self.polling.found != Found::Standby {
+            self.polling.found = Found::Standby;
+            tracing::error!("the database is a standby, not the primary; the last state is served on");
         }
         self.polling.answered = false;
         self.polling.next = Scope::All;

@@ -65,6 +65,15 @@ pub(super) struct Polling {
     pub(super) scanned_at: Instant,
     /// Whether the last poll was answered.
     pub(super) answered: bool,
+    /// What was found at the other end, as far as is known.
+    pub(super) found: Found,
+}
+
+/// Who answers where the primary should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Primary,
+    Standby,
 }
 
 /// What a poll asks for.
@@ -123,6 +132,7 @@ impl Engine {
                 next: Scope::All,
                 scanned_at: Instant::now(),
                 answered: false,
+                found: Found::Primary,
             },
             confirmations: Confirmations::default(),
             raising: false,

@@ -133,7 +133,7 @@ impl Subscription {
     /// The turn of a snapshot, if it has come. It weighs what it does when it begins to wait; what is added to the state until its
     /// turn comes is sent with it.
     fn poll_turn(&mut self, hub: &Hub, weight: usize, cx: &mut Context<'_>) -> Option<Hold> {
-        let turn = self.turn.get_or_insert_with(|| hub.gate().queue(weight));
+        let turn = self.turn.get_or_insert_with(|| Box::new(hub.gate().queue(weight)));
         match turn.poll(cx) {
             Poll::Ready(permit) => Some(Hold::new(permit)),
             Poll::Pending => None,

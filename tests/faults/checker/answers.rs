@@ -9,6 +9,8 @@ use crate::evidence::{Answer, Answers, Span};
 pub fn check(answers: &[Answer], absences: &[(usize, Span)], histories: &Histories<'_>, violations: &mut Violations) {
     // By replica and environment: the newest revision that was answered, and which stretch of its life that was in.
     let mut newest: HashMap<(usize, &str), (usize, u64)> = HashMap::new();
+    // How often each went back since the history was replaced.
+    let mut returns: HashMap<(usize, &str), usize> = HashMap::new();
     for answer in answers {
         let absent = |(replica, span): &&(usize, Span)| {
             *replica == answer.replica && span.overlaps(answer.asked, answer.answered)
@@ -24,8 +26,12 @@ pub fn check(answers: &[Answer], absences: &[(usize, Span)], histories: &Histori
                     .count();
                 let before = newest.entry((answer.replica, &answer.environment)).or_insert((life, 0));
                 if before.0 == life && answers.revision < before.1 {
-                    let words = format!("{place} went back from {} to {}", before.1, answers.revision);
-                    violations.add(Kind::OutOfOrder, words);
+                    let returns = returns.entry((answer.replica, &answer.environment)).or_default();
+                    *returns += 1;
+                    if *returns > histories.replaced_by(answer.answered) {
+                        let words = format!("{place} went back from {} to {}", before.1, answers.revision);
+                        violations.add(Kind::OutOfOrder, words);
+                    }
                 }
                 *before = (life, answers.revision);
                 check_answers(&answer.environment, answers, &place, histories, violations);

@@ -1,6 +1,7 @@
 //! The history itself: gapless, a chain of digests, and what every environment held at every revision.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
 
 use halyard::domain::change::{Digest, ItemChange, StateHash, digest, form_hash};
 use halyard::domain::form::{ItemId, Kind as ItemKind};
@@ -38,6 +39,7 @@ pub struct Configured {
 impl<'a> Histories<'a> {
     /// Reads the eras, and tells what is wrong with them.
     pub fn read(eras: &'a [Era], violations: &mut Violations) -> Self {
+        check_generations(eras, violations);
         let past = |era: &'a Era| {
             let mut environments = BTreeMap::new();
             for (environment, log) in &era.logs {
@@ -68,6 +70,12 @@ impl<'a> Histories<'a> {
     pub fn knows(&self, environment: &str, name: &Name, form_hash: Digest) -> bool {
         self.states(environment)
             .any(|states| states.forms.contains(&(name, form_hash)))
+    }
+
+    /// How many histories had been replaced by this time.
+    pub fn replaced_by(&self, at: Instant) -> usize {
+        let saved = self.eras.iter().filter_map(|past| past.era.saved);
+        saved.filter(|saved| *saved < at).count()
     }
 
     /// What a flag was configured as at a revision, in every era that had it.
@@ -117,6 +125,21 @@ impl<'a> States<'a> {
             states.hashes.insert(*number, Digest(*hash.as_bytes()));
         }
         states
+    }
+}
+
+/// A history that takes the place of another is one new generation, whoever finds out; and nothing else is.
+fn check_generations(eras: &[Era], violations: &mut Violations) {
+    for (number, Era { generations, .. }) in eras.iter().enumerate() {
+        let most = generations.start() + u64::from(number > 0);
+        if *generations.end() > most {
+            let words = format!(
+                "the generation rose from {} to {}",
+                generations.start(),
+                generations.end()
+            );
+            violations.add(Kind::Phantom, words);
+        }
     }
 }
 

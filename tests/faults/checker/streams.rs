@@ -11,6 +11,8 @@ use crate::evidence::{Recording, What};
 #[derive(Default)]
 struct Client {
     connection: u32,
+    /// Whether its connection has begun no step yet.
+    resumes: bool,
     /// Generation and revision.
     held: Option<(u64, u64)>,
     step: Option<Step>,
@@ -23,6 +25,8 @@ struct Step {
     to: (u64, u64),
     announced: u32,
     received: u32,
+    /// Whether it tells one client alone that what it holds is in no history.
+    convicts: bool,
 }
 
 pub fn check(recording: &Recording, histories: &Histories<'_>, violations: &mut Violations) {
@@ -31,6 +35,7 @@ pub fn check(recording: &Recording, histories: &Histories<'_>, violations: &mut 
         if seen.connection != client.connection {
             // What had begun on the connection before is forgotten.
             (client.connection, client.step, client.over) = (seen.connection, None, false);
+            client.resumes = true;
         }
         let mut tell = |kind, words: String| {
             let (name, environment) = (&recording.client, &recording.environment);
@@ -39,7 +44,7 @@ pub fn check(recording: &Recording, histories: &Histories<'_>, violations: &mut 
                 format!("{name} of {environment}, connection {}: {words}", seen.connection),
             );
         };
-        client.see(&seen.what, &mut tell);
+        client.see(&seen.what, histories.replaced_by(seen.at) > 0, &mut tell);
         match &seen.what {
             What::Put { name, form_hash } if !histories.knows(&recording.environment, name, *form_hash) => {
                 tell(Kind::Phantom, format!("{name:?} never had the form {form_hash} here"));
@@ -82,7 +87,7 @@ fn check_hashes(at: (u64, u64), history: &[Digest], server: Digest, own: Digest,
 }
 
 impl Client {
-    fn see(&mut self, what: &What, tell: &mut impl FnMut(Kind, String)) {
+    fn see(&mut self, what: &What, replaced: bool, tell: &mut impl FnMut(Kind, String)) {
         if self.over && !matches!(what, What::Ended(_)) {
             tell(Kind::Torn, format!("{what:?} came after Goodbye"));
         }
@@ -99,6 +104,17 @@ impl Client {
                 if self.step.is_some() {
                     tell(Kind::Torn, "a step within a step".to_owned());
                 }
+                // Whoever comes with a token of a history that is no more may be told so before the generation rises, and nobody else.
+                let is_same = self.held.is_some_and(|(held, _)| held == generation);
+                let convicts = reason == SnapshotReason::Diverged && is_same;
+                if convicts && !(self.resumes && replaced) {
+                    let held = self.held;
+                    tell(
+                        Kind::OutOfOrder,
+                        format!("{held:?} was said to be of no history, in the same generation"),
+                    );
+                }
+                self.resumes = false;
                 let follows = intent == Intent::Snapshot || self.held == Some((generation, from));
                 if !follows {
                     let words = format!("a step from {:?} to one that holds {:?}", (generation, from), self.held);
@@ -110,6 +126,7 @@ impl Client {
                     to: (generation, to),
                     announced: count,
                     received: 0,
+                    convicts,
                 });
             }
             What::Put { .. } | What::Delete { .. } => match &mut self.step {
@@ -156,7 +173,9 @@ impl Client {
             tell(Kind::Torn, format!("a step to {:?} ended at {at:?}", step.to));
         }
         if let Some(held) = self.held {
-            if at < held {
+            if at <= held && step.convicts {
+                // Told above, if that may not be.
+            } else if at < held {
                 tell(
                     Kind::OutOfOrder,
                     format!("from {held:?} back to {at:?} ({:?})", step.reason),

@@ -85,6 +85,7 @@ impl World {
             eras: std::mem::take(&mut self.load.eras),
             writes,
             outages: self.outages(),
+            cuts: self.cuts(),
             unfinished,
             ..Evidence::default()
         };

@@ -2,11 +2,13 @@
 
 pub mod balanced;
 pub mod calls;
+mod carry;
 pub mod crowd;
 pub mod doors;
 pub mod evaluator;
 pub mod guests;
 pub mod heal;
+pub mod keys;
 pub mod listener;
 pub mod mirror;
 pub mod postgres;

@@ -121,6 +121,10 @@ impl Postgres {
     pub fn kill(&mut self) {
         self.signal(Signal::STOP);
         self.outages.open();
+        self.kill_unnoted();
+    }
+
+    fn kill_unnoted(&mut self) {
         self.signal(Signal::KILL);
         if let Some(mut server) = self.server.take() {
             server.wait().unwrap();
@@ -130,10 +134,55 @@ impl Postgres {
     /// Ends it in order, cutting whoever is connected.
     pub fn shut_down(&mut self) {
         self.outages.open();
+        self.fall_behind();
+    }
+
+    /// The same of a standby that nobody uses yet, which is no outage.
+    pub fn fall_behind(&mut self) {
         if let Some(mut server) = self.server.take() {
             signal(server.id(), Signal::INT);
             server.wait().unwrap();
         }
+    }
+
+    /// Leaves no room on the disk for the log to go on: where its next file must lie is a device that is always full. That needs no
+    /// rights that a test may lack, and is found out as it would be on a full disk.
+    pub async fn fill_disk(&self, client: &Client) -> Room {
+        let mut next = client
+            .query_one("select pg_walfile_name(pg_current_wal_insert_lsn())", &[])
+            .await;
+        loop {
+            let current: String = next.unwrap().get(0);
+            let (before, number) = current.split_at(16);
+            let number = u64::from_str_radix(number, 16).unwrap() + 1;
+            let file = self.data().join("pg_wal").join(format!("{before}{number:08X}"));
+            let _kept_for_later = std::fs::remove_file(&file);
+            std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+            // Whatever is written next must go there. The answer may get lost with the server.
+            let _switched = client.batch_execute("select pg_switch_wal()").await;
+            let _written = client
+                .batch_execute("select pg_logical_emit_message(true, '', '')")
+                .await;
+            next = client
+                .query_one("select pg_walfile_name(pg_current_wal_insert_lsn())", &[])
+                .await;
+            if next.is_err() {
+                self.outages.open();
+                return Room(file);
+            }
+        }
+    }
+
+    /// Gives it room again, and returns once it answers.
+    pub async fn make_room(&self, Room(file): Room) {
+        self.outages.close(Instant::now());
+        std::fs::remove_file(file).unwrap();
+        self.answers().await;
+    }
+
+    /// Whether its log has these words.
+    pub fn has_said(&self, words: &str) -> bool {
+        std::fs::read_to_string(self.log()).unwrap_or_default().contains(words)
     }
 
     /// Stops every process of it, which then says nothing, not even that it is away.
@@ -208,13 +257,19 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.kill();
+        // A standby that is given up is no outage. Stopped first, so that none is started anew meanwhile.
+        self.signal(Signal::STOP);
+        self.kill_unnoted();
         // A backend that was stopped when its parent died.
         for process in crate::support::processes::processes_below(&self.folder.path) {
             signal(process, Signal::KILL);
         }
     }
 }
+
+/// What fills the disk.
+#[must_use]
+pub struct Room(PathBuf);
 
 /// Sends a signal to one process, which may be gone.
 pub fn signal(process: u32, signal: Signal) {

@@ -102,6 +102,11 @@ impl Recorder {
         self.recording.lock().unwrap().clone()
     }
 
+    /// Whether it has seen something of this kind.
+    pub fn saw(&self, what: impl Fn(&What) -> bool) -> bool {
+        self.recording.lock().unwrap().seen.iter().any(|seen| what(&seen.what))
+    }
+
     /// What it saw.
     pub async fn stop(self) -> Recording {
         self.stop.cancel();

@@ -22,9 +22,9 @@ use super::spans::Spans;
 use super::template::{ENVIRONMENTS, FLAGS, Furniture, TEMPLATE};
 use super::wire::Wire;
 use super::writer::{Ledger, Writer};
-use crate::evidence::{Answer, Era, Recording};
+use crate::evidence::{Answer, Cut, Era, Loses, Notices, Recording, Span, What};
 use crate::support::cluster::Folder;
-use crate::support::within;
+use crate::support::{eventually, within};
 use crate::table::Entry;
 
 /// What a world is made of.
@@ -81,6 +81,8 @@ pub struct World {
     pub setup: Setup,
     pub(super) load: Load,
     fault: &'static str,
+    /// What the fault noted.
+    cuts: Vec<(usize, Loses, Notices, Spans)>,
     /// How long clients may take until they hold what the history holds.
     pub(super) patience: Duration,
     /// How long the fault goes on.
@@ -154,6 +156,7 @@ impl World {
             setup,
             load: Load::none(),
             fault: entry.name,
+            cuts: Vec::new(),
             patience: entry.promise.bound(),
             time,
             end: tokio::time::Instant::now(),
@@ -277,6 +280,62 @@ impl World {
     /// When PostgreSQL was away by what the fault did to it.
     pub(super) fn outages(&self) -> Vec<crate::evidence::Span> {
         self.postgres.outages.all()
+    }
+
+    /// Notes that a replica is cut off from now on, until what is returned is closed. Silent wires and outages of PostgreSQL are noted
+    /// by themselves.
+    pub fn cut_off(&mut self, replica: usize, loses: Loses, notices: Notices) -> Spans {
+        let spans = Spans::default();
+        spans.open();
+        self.cuts.push((replica, loses, notices, spans.clone()));
+        spans
+    }
+
+    /// When which replica was cut off.
+    pub(super) fn cuts(&self) -> Vec<Cut> {
+        let silences = self.wires.iter().enumerate();
+        let silences =
+            silences.map(|(number, wire)| (number, Loses::Everything, Notices::ByProbe, wire.silences.clone()));
+        let outages = (0..self.replicas.len()).map(|number| {
+            (
+                number,
+                Loses::Everything,
+                Notices::ByProbe,
+                self.postgres.outages.clone(),
+            )
+        });
+        let all = self.cuts.iter().cloned().chain(silences).chain(outages);
+        let cut = |(replica, loses, notices, spans): (usize, Loses, Notices, Spans)| {
+            let cut = move |span: Span| Cut {
+                replica,
+                span,
+                loses,
+                notices,
+            };
+            spans.all().into_iter().map(cut)
+        };
+        all.flat_map(cut).collect()
+    }
+
+    /// How many clients have seen something of this kind.
+    pub fn who_saw(&self, what: impl Fn(&What) -> bool) -> usize {
+        let recorders = self.load.recorders.iter();
+        recorders.filter(|recorder| recorder.saw(&what)).count()
+    }
+
+    pub fn recorders(&self) -> usize {
+        self.load.recorders.len()
+    }
+
+    /// Waits until this holds of the world.
+    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
+        eventually(what, async || holds(self).await.then_some(())).await;
+    }
+
+    /// Which generation the database says it has.
+    pub async fn generation(&self) -> i64 {
+        let sql = "select generation from store_identity";
+        self.sql().await.query_one(sql, &[]).await.unwrap().get(0)
     }
 
     /// A moment after which everything counts as healed.
