@@ -277,11 +277,11 @@ impl Administrator {
             toggles: toggles.collect(),
             ..admin::ToggleFlagsRequest::default()
         };
-        let toggled = FlagServiceClient::new(self.channel.clone())
+        let answer = FlagServiceClient::new(self.channel.clone())
             .toggle_flags(self.request(toggle))
             .await?
             .into_inner();
-        Ok(toggled.revisions.first().ok_or("nothing was changed")?.revision)
+        Ok(answer.revisions.first().ok_or("nothing was changed")?.revision)
     }
 }
 

@@ -20,9 +20,10 @@ pub fn check(answers: &[Answer], absences: &[(usize, Span)], histories: &Histori
             Err(_) if absences.iter().any(|absence| absent(&absence)) => {}
             Err(words) => violations.add(Kind::Answer, format!("{place} did not answer: {words}")),
             Ok(answers) => {
+                // Who was asked before a process died has its answer from that one, however late it comes.
                 let life = absences
                     .iter()
-                    .filter(|(replica, span)| *replica == answer.replica && span.from < answer.answered)
+                    .filter(|(replica, span)| *replica == answer.replica && span.from < answer.asked)
                     .count();
                 let before = newest.entry((answer.replica, &answer.environment)).or_insert((life, 0));
                 if before.0 == life && answers.revision < before.1 {
