@@ -11,6 +11,7 @@ use tonic::{Code, Request};
 
 use crate::app::{App, bool_flag, evaluate, evaluation};
 use crate::refusals::{invalid, refused};
+use crate::support::eventually;
 
 fn variant(key: &str, value: pb::variant::Value) -> pb::Variant {
     pb::Variant {
@@ -474,13 +475,19 @@ async fn a_row_edited_by_hand_harms_no_other_flag() {
     let keys = app.shop().await;
     app.flag("good").await;
     app.flag("bad").await;
+    let created = evaluate(&app.channel, &keys.server, "bad", 0).await.unwrap().revision;
     let client = app.database.client().await;
     client
         .batch_execute("update flags set form = 'nonsense' where key = 'bad'")
         .await
         .unwrap();
     let (replica, channel) = app.replica().await;
-    let bad = evaluate(&channel, &keys.server, "bad", 0).await.unwrap();
+    // The row counts once it was adopted: until then the flag answers as the change log has it.
+    let bad = eventually("the adoption", async || {
+        let bad = evaluate(&channel, &keys.server, "bad", 0).await.unwrap();
+        (bad.revision > created).then_some(bad)
+    })
+    .await;
     assert_eq!(
         (bad.value.clone(), bad.reason(), bad.error()),
         (None, pb::Reason::Error, pb::EvaluationError::FlagMalformed)
