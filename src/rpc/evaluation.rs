@@ -16,20 +16,18 @@ use crate::domain::limits;
 use crate::evaluate::Flag;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
-use crate::watch::{Hub, State};
+use crate::watch::{Age, Hub, State};
 
 /// Answers from the hub's newest states.
 pub struct Evaluation {
     states: States,
-    hub: Arc<Hub>,
 }
 
 impl Evaluation {
     /// Answers from this hub.
     pub fn new(hub: Arc<Hub>) -> Self {
         Self {
-            states: States::new(hub.clone()),
-            hub,
+            states: States::new(hub),
         }
     }
 
@@ -39,7 +37,7 @@ impl Evaluation {
         application: &Application,
         deadline: Deadline,
         min_revision: u64,
-        answer: impl FnOnce(&State) -> Result<T, Refusal>,
+        answer: impl FnOnce(&State, &Age) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let environment = application.environment;
         self.states.with(environment, deadline, min_revision, answer).await
@@ -60,13 +58,12 @@ impl EvaluationService for Evaluation {
             return Err(Refusal::ExplanationDenied.into());
         }
         let context = question(&flag, context)?;
-        let answer = self.with_state(&application, deadline, min_revision, |state| {
+        let answer = self.with_state(&application, deadline, min_revision, |state, age| {
             let known = state
                 .snapshot
                 .get(&flag)
                 .filter(|flag| flag.visible_to(application.kind));
             let known = known.ok_or_else(|| unknown(&flag))?;
-            let age = self.hub.age();
             let (answer, explanation) = if explain {
                 let (answer, explanation) = known.explain_fresh(&context, &state.snapshot, age.freshness());
                 (answer, Some(explanation::write(&explanation)))
@@ -90,8 +87,8 @@ impl EvaluationService for Evaluation {
             min_revision,
         } = request.into_inner();
         let context = read_question(context, &flags)?;
-        let answer = self.with_state(&application, deadline, min_revision, |state| {
-            let (revision, age) = (state.head.revision, self.hub.age());
+        let answer = self.with_state(&application, deadline, min_revision, |state, age| {
+            let revision = state.head.revision;
             let write = |flag: &Flag| {
                 let answer = flag.evaluate_fresh(&context, &state.snapshot, age.freshness());
                 evaluation::write(flag, &answer, revision, application.kind)

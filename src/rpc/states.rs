@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Refusal;
 use super::front::Deadline;
 use crate::domain::change::EnvironmentId;
-use crate::watch::{Environment, Hub, State};
+use crate::watch::{Age, Environment, Hub, State};
 
 /// The longest wait for `min_revision`.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,27 +22,38 @@ impl States {
         Self { hub }
     }
 
-    /// Calls `answer` with the newest state of an environment, once it has reached `min_revision`.
+    /// Calls `answer` with the newest state of an environment, once it has reached `min_revision`, and with how old it is. The age is
+    /// read before the state: read after it, it could be that of a newer one.
     pub(super) async fn with<T>(
         &self,
         environment: EnvironmentId,
         deadline: Deadline,
         min_revision: u64,
-        answer: impl FnOnce(&State) -> Result<T, Refusal>,
+        answer: impl FnOnce(&State, &Age) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let environment = if let Some(environment) = self.hub.environment(environment) {
             environment
         } else {
             Box::pin(self.arrival(environment, deadline)).await?
         };
+        let age = self.hub.age();
         let state = environment.state();
         if state.head.revision >= min_revision {
-            return answer(&state);
+            return answer(&state, &age);
         }
         drop(state);
         let patience = deadline.patience(PATIENCE);
-        let state = Box::pin(environment.wait_for(min_revision, patience.into())).await;
-        answer(&*state.map_err(|_| Refusal::revision_not_reached())?)
+        let reached = Box::pin(environment.wait_for(min_revision, patience.into())).await;
+        let reached = reached.map_err(|_| Refusal::revision_not_reached())?;
+        let age = self.hub.age();
+        // A replica never goes back from what it has reached, unless its history was replaced meanwhile.
+        let state = Arc::clone(&environment.state());
+        let newest = if state.head.revision >= min_revision {
+            state
+        } else {
+            reached
+        };
+        answer(&newest, &age)
     }
 
     /// An environment that was made a moment ago and is on its way here.

@@ -4,15 +4,12 @@
 //! the flags that a change touches, what that state answers with what the newest does: two evaluations of a flag cost less than
 //! remembering what each of many clients was told about each of many flags.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::vec;
 
 use bytes::Bytes;
 
 use super::age::Age;
 use super::connect::Answer as Decision;
-use super::hub::Hub;
 use super::item::Change;
 use super::message::{Intent, Reason, StreamId};
 use super::ring::Merged;
@@ -23,6 +20,8 @@ use crate::domain::context::Context;
 use crate::domain::form::{ItemId, Kind};
 use crate::evaluate::{Answer, Flag};
 
+/// Flags that a stream compares before others get their turn: a change may touch all flags of thousands of streams.
+const COMPARED_AT_ONCE: usize = 256;
 /// Flags in one part of a batch.
 const PART_FLAGS: usize = 64;
 /// Bytes that the definitions of a part's flags have together, unless it is one flag: about what one message takes.
@@ -139,17 +138,14 @@ impl Follow {
         &self.age
     }
 
-    /// The age at which the next batch answers. The first answers as the stream began, since that is what tokens were compared with.
-    pub(super) fn age_at(&self, hub: &Hub) -> Age {
-        if self.held.is_some() {
-            hub.age()
-        } else {
-            self.age.clone()
-        }
+    /// The age at which the next batch answers, given what it is. The first answers as the stream began, since that is what tokens
+    /// were compared with.
+    pub(super) fn age_at<'a>(&'a self, now: &'a Age) -> &'a Age {
+        if self.held.is_some() { now } else { &self.age }
     }
 
     /// What leads the client to a state, from the revision that it is known to stand at, given what it would be sent if it held
-    /// items. `None`: nothing; what it holds is what the state answers.
+    /// items. `None`: it is ahead of the state.
     pub(super) fn batch(
         &self,
         decision: &Decision,
@@ -157,34 +153,29 @@ impl Follow {
         (state, age): (&Arc<State>, &Age),
         stream: StreamId,
     ) -> Option<Batch> {
-        let held = self.held.as_deref().filter(|held| held.identity == state.identity);
+        let held = self.held.as_ref().filter(|held| held.identity == state.identity);
+        let everything = Rest::Everything { last: None };
+        let differences = |held: &Arc<State>, among| Rest::Different {
+            before: (Arc::clone(held), self.age.clone()),
+            among,
+        };
         let (intent, rest) = match (decision, held) {
             (Decision::Ahead, _) => return None,
             // At another age any flag may be answered differently, its state and rules be what they are.
-            (Decision::None | Decision::Delta(_), Some(held)) if *age != self.age => (
-                Intent::Delta,
-                self.differences(held, (state, age), every_flag(held, state).into_iter())?,
-            ),
-            (Decision::None, _) => (Intent::None, Rest::Listed(Vec::new().into_iter())),
+            (Decision::None | Decision::Delta(_), Some(held)) if *age != self.age => {
+                (Intent::Delta, differences(held, Among::Every { last: None }))
+            }
+            (Decision::None, _) => (Intent::None, Rest::Nothing),
             (Decision::Delta(merged), Some(held)) => {
-                let touched = state.touched_since(from, merged);
-                (
-                    Intent::Delta,
-                    self.differences(held, (state, age), touched.iter().cloned())?,
-                )
+                let flags = state.touched_since(from, merged);
+                (Intent::Delta, differences(held, Among::Touched { flags, next: 0 }))
             }
-            (Decision::Delta(merged), None) if self.is_untouched(from, state, merged) => {
-                (Intent::None, Rest::Listed(Vec::new().into_iter()))
+            (Decision::Delta(merged), None) if self.is_untouched(from, state, merged) => (Intent::None, Rest::Nothing),
+            (Decision::Delta(_), None) => (Intent::Snapshot(Reason::MayHaveChanged), everything),
+            (Decision::Snapshot(Reason::Compacted | Reason::CheaperAsSnapshot), Some(held)) => {
+                (Intent::Delta, differences(held, Among::Every { last: None }))
             }
-            (Decision::Delta(_), None) => (
-                Intent::Snapshot(Reason::MayHaveChanged),
-                Rest::Everything { last: None },
-            ),
-            (Decision::Snapshot(Reason::Compacted | Reason::CheaperAsSnapshot), Some(held)) => (
-                Intent::Delta,
-                self.differences(held, (state, age), every_flag(held, state).into_iter())?,
-            ),
-            (Decision::Snapshot(reason), _) => (Intent::Snapshot(*reason), Rest::Everything { last: None }),
+            (Decision::Snapshot(reason), _) => (Intent::Snapshot(*reason), everything),
         };
         Some(Batch {
             question: Arc::clone(&self.question),
@@ -192,20 +183,11 @@ impl Follow {
             age: age.clone(),
             intent,
             rest,
+            gathered: Gathered::default(),
+            begun: false,
+            paused: false,
             stream,
         })
-    }
-
-    /// The flags among these that the states answer differently. `None`: there are none.
-    fn differences(
-        &self,
-        before: &State,
-        (after, age): (&State, &Age),
-        flags: impl Iterator<Item = Arc<str>>,
-    ) -> Option<Rest> {
-        let differs = |key: &Arc<str>| self.question.differs((before, &self.age), (after, age), key);
-        let differing: Vec<_> = flags.filter(differs).collect();
-        (!differing.is_empty()).then(|| Rest::Listed(differing.into_iter()))
     }
 
     /// Whether no answer can be another than it was at a revision whose state is gone. A flag that the client may not see, and
@@ -228,12 +210,6 @@ fn holding(question: &Question, age: &Age) -> Holding {
     Holding::Answers(age.tell_apart(question.fingerprint))
 }
 
-/// The keys of the flags of either state, sorted.
-fn every_flag(one: &State, other: &State) -> BTreeSet<Arc<str>> {
-    let flags = one.snapshot.flags().chain(other.snapshot.flags());
-    flags.map(|flag| Arc::from(flag.key())).collect()
-}
-
 /// A batch that is being sent.
 pub(super) struct Batch {
     question: Arc<Question>,
@@ -241,15 +217,60 @@ pub(super) struct Batch {
     age: Age,
     intent: Intent,
     rest: Rest,
+    /// What the next part says so far.
+    gathered: Gathered,
+    /// A part of it was sent.
+    begun: bool,
+    /// Others had their turn in the middle of it.
+    paused: bool,
     stream: StreamId,
 }
 
-/// What is still to be sent.
+/// What is still to be sent. A stream must not keep a list of all flags.
 enum Rest {
-    /// These flags.
-    Listed(vec::IntoIter<Arc<str>>),
-    /// Every flag that is asked for, after the last that was sent. A stream must not keep a list of all of them.
+    /// Nothing.
+    Nothing,
+    /// Every flag that is asked for, after the last that was looked at.
     Everything { last: Option<Arc<str>> },
+    /// Those of these flags that another state, at some age, answers differently.
+    Different { before: (Arc<State>, Age), among: Among },
+}
+
+/// Which flags to compare.
+enum Among {
+    /// These, from one of them on.
+    Touched { flags: Arc<[Arc<str>]>, next: usize },
+    /// Those of either state, after the last that was looked at.
+    Every { last: Option<Arc<str>> },
+}
+
+/// The flags of a part.
+#[derive(Default)]
+struct Gathered {
+    changed: Vec<Arc<str>>,
+    removed: Vec<Arc<str>>,
+    bytes: usize,
+}
+
+/// What there is of a batch.
+pub(super) enum Next {
+    /// A part; the last one has a resume token.
+    Part(Box<Part>),
+    /// Nothing: what the client holds is what the state answers.
+    Unchanged,
+    /// That is not known yet: others are to have their turn first.
+    Later,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty()
+    }
+
+    fn has_room_for(&self, size: usize) -> bool {
+        let fits = self.bytes == 0 || self.bytes + size <= PART_BYTES;
+        fits && self.changed.len() + self.removed.len() < PART_FLAGS
+    }
 }
 
 impl Batch {
@@ -258,23 +279,46 @@ impl Batch {
         (&self.state, &self.age)
     }
 
-    /// The next part; the last one has a resume token.
-    pub(super) fn next_part(&mut self) -> Part {
-        let (mut changed, mut removed, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let more = loop {
-            let Some(key) = self.peek() else { break false };
-            let flag = self.question.flag(&self.state, &key);
-            let size = definition_size(&self.state, &key);
-            let full = changed.len() + removed.len() == PART_FLAGS || (bytes > 0 && bytes + size > PART_BYTES);
-            if full {
-                break true;
+    /// Whether a part of it was sent.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether others had their turn in the middle of it, so that there may be something newer by now.
+    pub(super) fn was_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Goes on with it.
+    pub(super) fn next(&mut self) -> Next {
+        for _ in 0..COMPARED_AT_ONCE {
+            let Some(key) = self.peek() else {
+                let is_compared = matches!(self.rest, Rest::Different { .. });
+                if is_compared && !self.begun && self.gathered.is_empty() {
+                    return Next::Unchanged;
+                }
+                return Next::Part(Box::new(self.part(Some(self.resume_token()))));
+            };
+            if self.tells(&key) {
+                let size = definition_size(&self.state, &key);
+                if !self.gathered.has_room_for(size) {
+                    return Next::Part(Box::new(self.part(None)));
+                }
+                let is_there = self.question.flag(&self.state, &key).is_some();
+                self.gathered.bytes += size;
+                let Gathered { changed, removed, .. } = &mut self.gathered;
+                let place = if is_there { changed } else { removed };
+                place.push(Arc::clone(&key));
             }
-            bytes += size;
-            let place = if flag.is_some() { &mut changed } else { &mut removed };
-            place.push(Arc::clone(&key));
             self.pass(key);
-        };
-        let holding = holding(&self.question, &self.age);
+        }
+        self.paused = true;
+        Next::Later
+    }
+
+    fn part(&mut self, resume_token: Option<Bytes>) -> Part {
+        let Gathered { changed, removed, .. } = std::mem::take(&mut self.gathered);
+        self.begun = true;
         Part {
             question: Arc::clone(&self.question),
             state: Arc::clone(&self.state),
@@ -282,17 +326,46 @@ impl Batch {
             intent: self.intent,
             changed,
             removed,
-            resume_token: (!more).then(|| self.state.commit.position.write_for(holding)),
+            resume_token,
             stream: self.stream,
         }
     }
 
-    /// The next flag to send.
+    fn resume_token(&self) -> Bytes {
+        self.state.commit.position.write_for(holding(&self.question, &self.age))
+    }
+
+    /// Whether the client is to be told of the flag.
+    fn tells(&self, key: &str) -> bool {
+        match &self.rest {
+            Rest::Nothing | Rest::Everything { .. } => true,
+            Rest::Different {
+                before: (before, age), ..
+            } => self.question.differs((before, age), (&self.state, &self.age), key),
+        }
+    }
+
+    /// The next flag to look at.
     fn peek(&self) -> Option<Arc<str>> {
-        let last = match &self.rest {
-            Rest::Listed(flags) => return flags.as_slice().first().cloned(),
-            Rest::Everything { last } => last.as_deref(),
-        };
+        match &self.rest {
+            Rest::Nothing => None,
+            Rest::Everything { last } => self.peek_everything(last.as_deref()),
+            Rest::Different {
+                before: (before, _),
+                among,
+            } => match among {
+                Among::Touched { flags, next } => flags.get(*next).cloned(),
+                Among::Every { last } => {
+                    let next =
+                        |state: &State| Some(Arc::from(state.snapshot.flags_after(last.as_deref()).next()?.key()));
+                    let (one, other): (Option<Arc<str>>, Option<Arc<str>>) = (next(before), next(&self.state));
+                    one.into_iter().chain(other).min()
+                }
+            },
+        }
+    }
+
+    fn peek_everything(&self, last: Option<&str>) -> Option<Arc<str>> {
         if let Some(asked) = &self.question.flags {
             let start = last.map_or(0, |last| asked.partition_point(|key| **key <= *last));
             let mut rest = asked.iter().skip(start);
@@ -305,8 +378,16 @@ impl Batch {
 
     fn pass(&mut self, key: Arc<str>) {
         match &mut self.rest {
-            Rest::Listed(flags) => drop(flags.next()),
-            Rest::Everything { last } => *last = Some(key),
+            Rest::Nothing => {}
+            Rest::Everything { last }
+            | Rest::Different {
+                among: Among::Every { last },
+                ..
+            } => *last = Some(key),
+            Rest::Different {
+                among: Among::Touched { next, .. },
+                ..
+            } => *next += 1,
         }
     }
 }

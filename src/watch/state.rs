@@ -4,7 +4,7 @@
 //! that led here and the Commit that ends a step here. Nothing in here waits, and nothing in here knows of streams.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use imbl::OrdMap;
 
@@ -41,7 +41,7 @@ pub struct State {
     ring: Ring,
     merges: Mutex<BTreeMap<u64, Merged>>,
     /// The flags whose answers may have changed since earlier revisions.
-    touched: Mutex<BTreeMap<u64, Arc<[Arc<str>]>>>,
+    touched: Mutex<BTreeMap<u64, Arc<OnceLock<Arc<[Arc<str>]>>>>>,
 }
 
 /// A delta that does not continue the state.
@@ -143,14 +143,15 @@ impl State {
     /// streams, which wait for it: it takes a look at every flag.
     pub(super) fn touched_since(&self, revision: u64, merged: &Merged) -> Arc<[Arc<str>]> {
         let mut kept = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(touched) = kept.get(&revision) {
-            return Arc::clone(touched);
+        let cell = Arc::clone(kept.entry(revision).or_default());
+        if kept.len() > MERGES {
+            // Who stands furthest back is the last of few.
+            kept.pop_first();
         }
-        let touched: Arc<[_]> = self.snapshot.touched_by(merged.changes.iter().map(Change::id)).into();
-        if kept.len() < MERGES {
-            kept.insert(revision, Arc::clone(&touched));
-        }
-        touched
+        drop(kept);
+        // Only those that stand at the same revision wait for it.
+        let find = || self.snapshot.touched_by(merged.changes.iter().map(Change::id)).into();
+        Arc::clone(cell.get_or_init(find))
     }
 
     fn new((identity, environment, head): (Identity, EnvironmentId, Head), contents: Contents, ring: Ring) -> Self {

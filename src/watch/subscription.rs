@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
+use super::age::Age;
 use super::ahead::{self, Settled};
 use super::answers::{Batch, Follow};
 use super::bell::{Seat, Wait};
@@ -81,6 +82,15 @@ enum Progress {
 
 /// When a position was last certain to be the newest that there was anywhere. `None`: never.
 type Certainty = Option<std::time::Instant>;
+
+/// The newest state.
+struct Sight {
+    state: Arc<State>,
+    /// When it was last certain that it is.
+    certain_at: Certainty,
+    /// How old it is, for a stream of answers.
+    age: Age,
+}
 
 /// Where the client stands.
 #[derive(Clone)]
@@ -280,15 +290,7 @@ impl Subscription {
                 self.progress = Progress::Between(cursor);
                 Ok(Some(Message::Commit(commit)))
             }
-            Progress::Answering(batch, certain_at) => {
-                let part = batch.next_part();
-                if part.resume_token.is_some() {
-                    let (state, age) = batch.leads_to();
-                    let (state, age, certain_at) = (Arc::clone(state), age.clone(), *certain_at);
-                    self.arrive((state, age), certain_at, true);
-                }
-                Ok(Some(Message::Answers(Box::new(part))))
-            }
+            Progress::Answering(..) => Ok(self.answer(hub, cx)),
             Progress::Connecting(shown) => {
                 let shown = **shown;
                 self.connect(hub, &shown, cx)
@@ -312,15 +314,15 @@ impl Subscription {
     }
 
     fn connect(&mut self, hub: &Arc<Hub>, shown: &Shown, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
-        let (certain_at, state) = self.look(hub);
-        match (connect::decide(shown, &state), shown) {
+        let sight = self.look(hub);
+        match (connect::decide(shown, &sight.state), shown) {
             (Answer::Ahead, Shown::Token(token) | Shown::OtherQuestion(token)) => {
                 let settling = ahead::settle(Arc::clone(hub), Arc::clone(&self.environment), *token);
                 self.progress = Progress::CatchingUp(Box::new(*shown), ReusableBoxFuture::new(settling));
                 // Once around to poll it.
                 self.advance(hub, cx)
             }
-            (answer, shown) => self.begin((hub, cx), answer, shown, &state, certain_at),
+            (answer, shown) => self.begin((hub, cx), answer, shown, &sight),
         }
     }
 
@@ -331,18 +333,18 @@ impl Subscription {
         shown: &Shown,
         cx: &mut Context<'_>,
     ) -> Result<Option<Message>, End> {
-        let (certain_at, state) = self.look(hub);
+        let sight = self.look(hub);
         // Should it have to wait for its turn, it is not asked again what has been settled.
         match settled {
             Settled::CaughtUp => {
                 self.progress = Progress::Connecting(Box::new(*shown));
-                let answer = connect::decide(shown, &state);
-                self.begin((hub, cx), answer, shown, &state, certain_at)
+                let answer = connect::decide(shown, &sight.state);
+                self.begin((hub, cx), answer, shown, &sight)
             }
             Settled::Diverged => {
                 self.progress = Progress::Diverged(Box::new(*shown));
                 let answer = Answer::Snapshot(Reason::Diverged);
-                self.begin((hub, cx), answer, shown, &state, certain_at)
+                self.begin((hub, cx), answer, shown, &sight)
             }
             Settled::Gone => Err(End::EnvironmentGone),
             Settled::Unknown => Err(End::Unreachable),
@@ -362,14 +364,14 @@ impl Subscription {
         if let Some(goodbye) = self.goodbye_if_due(hub, now) {
             return Ok(Some(goodbye));
         }
-        let (certain_at, state) = self.look(hub);
-        let (here, there) = (&cursor.commit.position, &state.commit.position);
+        let sight = self.look(hub);
+        let (here, there) = (&cursor.commit.position, &sight.state.commit.position);
         let current = here == there;
-        if current && let Some(message) = self.grow_old(hub, &state, certain_at) {
-            return Ok(Some(message));
+        if current && self.has_aged(&sight) {
+            return Ok(self.grow_old((hub, cx), &sight));
         }
         if current {
-            cursor.certain_at = certain_at;
+            cursor.certain_at = sight.certain_at;
         }
         // A stream that never catches up still has its heartbeats: behind each step, one that is due. So has one that waits.
         if now >= self.heartbeat_at && (current || cursor.fresh || self.turn.is_some()) {
@@ -387,15 +389,20 @@ impl Subscription {
             return Err(End::Unreachable);
         }
         let shown = Shown::Token(*here);
-        self.begin((hub, cx), connect::decide(&shown, &state), &shown, &state, certain_at)
+        self.begin((hub, cx), connect::decide(&shown, &sight.state), &shown, &sight)
     }
 
-    /// The newest state, and when it was last certain that it is. What the source has confirmed is read before the state, since
-    /// all that is confirmed was applied before: read after it, the certainty could be that of a newer state.
-    fn look(&mut self, hub: &Hub) -> (Certainty, Arc<State>) {
+    /// What there is to see now. What the source has confirmed is read before the state, since all that is confirmed was applied
+    /// before: read after it, the certainty, and the age, could be those of a newer state.
+    fn look(&mut self, hub: &Hub) -> Sight {
         self.looked = Some(self.rung);
         let certain_at = self.environment.certain_at(hub.confirmed().at);
-        (certain_at, Arc::clone(&self.environment.state()))
+        let age = self.follow.as_ref().map(|_| hub.age()).unwrap_or_default();
+        Sight {
+            certain_at,
+            age,
+            state: Arc::clone(&self.environment.state()),
+        }
     }
 
     /// Brings the Goodbye forward when a drain has begun.

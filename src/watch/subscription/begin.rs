@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::{Certainty, Cursor, Progress, Subscription};
+use super::{Certainty, Cursor, Progress, Sight, Subscription};
 use crate::watch::age::Age;
-use crate::watch::answers::Batch;
+use crate::watch::answers::Next;
 use crate::watch::connect::Answer;
 use crate::watch::gate::Hold;
 use crate::watch::hub::Hub;
@@ -25,56 +25,68 @@ impl Subscription {
         (hub, cx): (&Hub, &mut Context<'_>),
         answer: Answer,
         shown: &Shown,
-        state: &Arc<State>,
-        certain_at: Certainty,
+        sight: &Sight,
     ) -> Result<Option<Message>, End> {
         let held = match shown {
             Shown::Token(token) => token.revision,
             Shown::Nothing | Shown::OtherFormat | Shown::OtherQuestion(_) => 0,
         };
-        match &self.follow {
-            None => self.step((hub, cx), answer, held, state, certain_at),
-            // Ahead even of what it just waited for.
-            Some(_) if matches!(answer, Answer::Ahead) => Err(End::Unreachable),
-            Some(follow) => {
-                let age = follow.age_at(hub);
-                let batch = follow.batch(&answer, held, (state, &age), self.id);
-                Ok(self.send(hub, batch, (state, age), certain_at))
-            }
-        }
+        let Some(follow) = &self.follow else {
+            return self.step((hub, cx), answer, held, &sight.state, sight.certain_at);
+        };
+        let age = follow.age_at(&sight.age);
+        // Ahead even of what it just waited for.
+        let batch = follow.batch(&answer, held, (&sight.state, age), self.id);
+        self.progress = Progress::Answering(Box::new(batch.ok_or(End::Unreachable)?), sight.certain_at);
+        Ok(self.answer(hub, cx))
     }
 
-    /// Sends what is answered differently because the state that the client holds the answers of has become too old for some
-    /// flags, or no longer is. `None`: nothing is.
-    pub(super) fn grow_old(&mut self, hub: &Hub, state: &Arc<State>, certain_at: Certainty) -> Option<Message> {
-        let (follow, age) = (self.follow.as_ref()?, hub.age());
-        if *follow.age() == age {
-            return None;
-        }
-        let batch = follow.batch(&Answer::None, state.head.revision, (state, &age), self.id);
-        self.send(hub, batch, (state, age), certain_at)
+    /// Whether the state that the client holds the answers of has become too old for some flags, or no longer is.
+    pub(super) fn has_aged(&self, sight: &Sight) -> bool {
+        self.follow.as_ref().is_some_and(|follow| *follow.age() != sight.age)
     }
 
-    /// Sends the first part of what leads to a state.
-    fn send(
-        &mut self,
-        hub: &Hub,
-        batch: Option<Batch>,
-        (state, age): (&Arc<State>, Age),
-        certain_at: Certainty,
-    ) -> Option<Message> {
-        let Some(mut batch) = batch else {
-            self.arrive((Arc::clone(state), age), certain_at, false);
+    /// Sends what is answered differently at the age that the state has now. `None`: nothing is.
+    pub(super) fn grow_old(&mut self, (hub, cx): (&Hub, &mut Context<'_>), sight: &Sight) -> Option<Message> {
+        let Sight { state, certain_at, age } = sight;
+        let follow = self.follow.as_ref()?;
+        let batch = follow.batch(&Answer::None, state.head.revision, (state, age), self.id)?;
+        self.progress = Progress::Answering(Box::new(batch), *certain_at);
+        self.answer(hub, cx)
+    }
+
+    /// Goes on with a batch. `None`: there is nothing to tell, or not yet.
+    pub(super) fn answer(&mut self, hub: &Hub, cx: &mut Context<'_>) -> Option<Message> {
+        let Progress::Answering(batch, certain_at) = &mut self.progress else {
             return None;
         };
-        let part = batch.next_part();
-        hub.counts().begin(part.intent);
-        if part.resume_token.is_some() {
-            self.arrive((Arc::clone(state), age), certain_at, true);
-        } else {
-            self.progress = Progress::Answering(Box::new(batch), certain_at);
+        let (certain_at, is_first) = (*certain_at, !batch.has_begun());
+        let next = batch.next();
+        let was_paused = batch.was_paused();
+        let (state, age) = batch.leads_to();
+        let to = (Arc::clone(state), age.clone());
+        match next {
+            Next::Part(part) => {
+                if is_first {
+                    hub.counts().begin(part.intent);
+                }
+                if part.resume_token.is_some() {
+                    self.arrive(to, certain_at, true);
+                }
+                Some(Message::Answers(part))
+            }
+            Next::Unchanged => {
+                self.arrive(to, certain_at, false);
+                if was_paused {
+                    cx.waker().wake_by_ref();
+                }
+                None
+            }
+            Next::Later => {
+                cx.waker().wake_by_ref();
+                None
+            }
         }
-        Some(Message::Answers(Box::new(part)))
     }
 
     /// The client holds the answers of a state of some age.

@@ -1,13 +1,16 @@
 //! Streams of answers: what they send, and when.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as Polling, Poll, Wake, Waker};
 
 use super::*;
 use crate::domain::access::KeyKind;
+use crate::domain::change::Digest;
 use crate::domain::context::{Context, Object};
-use crate::domain::form::Kind;
+use crate::domain::form::{ItemId, Kind};
 use crate::watch::message::{Intent, Reason};
-use crate::watch::source::{StoredChange, StoredDelta, StoredItem};
+use crate::watch::source::{Head, StoredChange, StoredDelta, StoredItem};
 use crate::watch::testing::{id, request};
 use crate::watch::{Fingerprint, Part, Question, View};
 
@@ -252,7 +255,7 @@ async fn a_configuration_without_a_definition_is_no_flag() {
     assert_eq!((item.id.kind, &*item.id.key), (Kind::FlagConfiguration, "flag-0"));
     let head = fixture.history.head();
     let delta = StoredDelta {
-        head: crate::watch::source::Head { revision: 1, ..head },
+        head: Head { revision: 1, ..head },
         previous_revision: head.revision,
         previous_digest: head.digest,
         changes: vec![StoredChange::Put(item)],
@@ -266,4 +269,81 @@ async fn a_configuration_without_a_definition_is_no_flag() {
     });
     listener.hear_all(&mut stream);
     assert_eq!(listener.heard, [(Intent::Snapshot(Reason::NoState), 0, 0)]);
+}
+
+/// What leads from one revision to the next: so many flags are defined, with this value.
+fn defining(fixture: &Fixture, revision: u64, flags: usize, value: &str) -> Event {
+    let change = |flag: usize| {
+        let form = String::from_utf8(definition(0, value)).unwrap();
+        StoredChange::Put(StoredItem {
+            id: ItemId {
+                kind: Kind::FlagDefinition,
+                key: format!("flag-{flag}").into(),
+            },
+            version: revision,
+            form: form.replace("flag-0", &format!("flag-{flag}")).into_bytes().into(),
+        })
+    };
+    let head = fixture.history.head();
+    let at = |revision: u64| {
+        let digest = if revision == 0 {
+            head.digest
+        } else {
+            Digest([u8::try_from(revision).unwrap(); 32])
+        };
+        Head {
+            revision,
+            digest,
+            ..head
+        }
+    };
+    Event::Advance {
+        environment: ENVIRONMENT,
+        delta: StoredDelta {
+            head: at(revision),
+            previous_revision: revision - 1,
+            previous_digest: at(revision - 1).digest,
+            changes: (0..flags).map(change).collect(),
+        },
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_many_flags_lets_others_have_their_turn() {
+    let fixture = Fixture::new(History::new());
+    fixture.hub.apply(defining(&fixture, 1, 700, "first"));
+    let mut stream = fixture.subscribe(asking(b"", None));
+    let mut first = 0;
+    while first < 700 {
+        let Ok(Message::Answers(part)) = stream.next().await else {
+            panic!("no answers")
+        };
+        first += part.changed.len();
+    }
+    // They are defined again as they were, so that all of them are compared, and none is told.
+    fixture.hub.apply(defining(&fixture, 2, 700, "first"));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut poll = || stream.poll_next(&mut Polling::from_waker(&waker));
+    assert!(poll().is_pending());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it goes on by itself");
+    // What comes meanwhile is told, although the stream looked before.
+    fixture.hub.apply(defining(&fixture, 3, 1, "second"));
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        if let Poll::Ready(Ok(Message::Answers(part))) = poll() {
+            told.push((part.intent, part.changed.len(), part.resume_token.is_some()));
+        }
+    }
+    assert_eq!(told, [(Intent::Delta, 1, true)]);
+    assert!(woken.0.load(Ordering::Relaxed) >= 3);
 }

@@ -51,7 +51,9 @@ impl Flags {
         let trial = Trial::new(flag, context, checked);
         let answer = self
             .states
-            .with(environment.id, call.deadline, min_revision, |state| trial.answer(state));
+            .with(environment.id, call.deadline, min_revision, |state, _| {
+                trial.answer(state)
+            });
         Ok(Response::new(answer.await?))
     }
 }
