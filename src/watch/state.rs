@@ -41,8 +41,11 @@ pub struct State {
     ring: Ring,
     merges: Mutex<BTreeMap<u64, Merged>>,
     /// The flags whose answers may have changed since earlier revisions.
-    touched: Mutex<BTreeMap<u64, Arc<OnceLock<Arc<[Arc<str>]>>>>>,
+    touched: Mutex<BTreeMap<u64, Arc<OnceLock<Keys>>>>,
 }
+
+/// Keys of flags.
+type Keys = Arc<[Arc<str>]>;
 
 /// A delta that does not continue the state.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +144,7 @@ impl State {
 
     /// The flags whose answers may have changed since an earlier revision, given all changes since, sorted. Found out once for all
     /// streams, which wait for it: it takes a look at every flag.
-    pub(super) fn touched_since(&self, revision: u64, merged: &Merged) -> Arc<[Arc<str>]> {
+    pub(super) fn touched_since(&self, revision: u64, merged: &Merged) -> Keys {
         let mut kept = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = Arc::clone(kept.entry(revision).or_default());
         if kept.len() > MERGES {
