@@ -1,12 +1,12 @@
 //! What someone proposes to write, before it is checked: the same shape as what it will be, but anything may be wrong with it.
 //!
-//! `check` turns drafts into the types of [`flag`] and [`segment`], or tells everything that is
+//! `check` turns drafts into the types of [`flag`], [`segment`] and [`experiment`], or tells everything that is
 //! wrong at once. Nothing here is stored or evaluated.
 
 use super::invalid::Violations;
 use super::rule::{self, Operand, Operator, Weighted};
 use super::value::{Value, ValueType};
-use super::{flag, segment};
+use super::{experiment, flag, segment};
 
 /// A definition to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +118,36 @@ pub struct Segment {
     pub segments: Vec<String>,
     /// Whoever satisfies them all belongs to it.
     pub conditions: Vec<Condition>,
+}
+
+/// What an experiment is to compare, and on whom.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Experiment {
+    /// In their written order.
+    pub arms: Vec<Arm>,
+    /// Whoever satisfies them all is asked.
+    pub audience: Vec<Condition>,
+    /// Millionths of the audience that take part.
+    pub allocation: u32,
+    /// The attribute that is the unit. `None`: the layer's, or the targeting key.
+    pub attribute: Option<String>,
+    /// Whether assignments are stored.
+    pub sticky: bool,
+    /// The key of a layer, and how many millionths of its space.
+    pub layer: Option<(String, u32)>,
+    /// The key of the rule before which it is asked.
+    pub before_rule: Option<String>,
+}
+
+/// An arm to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Arm {
+    /// The key of a variant.
+    pub variant: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Whether it is the control.
+    pub control: bool,
 }
 
 impl From<&flag::Definition> for Definition {
@@ -249,6 +279,44 @@ impl From<&segment::Configuration> for Segment {
             excluded: excluded.clone(),
             segments: segments.iter().map(ToString::to_string).collect(),
             conditions: conditions.iter().map(Condition::from).collect(),
+        }
+    }
+}
+
+impl From<&experiment::Design> for Experiment {
+    fn from(design: &experiment::Design) -> Self {
+        let experiment::Design {
+            arms,
+            audience,
+            allocation,
+            attribute,
+            sticky,
+            layer,
+            before_rule,
+        } = design;
+        Self {
+            arms: arms.iter().map(Arm::from).collect(),
+            audience: audience.iter().map(Condition::from).collect(),
+            allocation: *allocation,
+            attribute: attribute.clone(),
+            sticky: *sticky,
+            layer: layer.as_ref().map(|part| (part.layer.to_string(), part.share)),
+            before_rule: before_rule.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl From<&experiment::Arm> for Arm {
+    fn from(arm: &experiment::Arm) -> Self {
+        let experiment::Arm {
+            variant,
+            weight,
+            control,
+        } = arm;
+        Self {
+            variant: variant.to_string(),
+            weight: *weight,
+            control: *control,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::flag::{Configuration, Definition};
-use super::segment;
+use super::{experiment, segment};
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -17,6 +17,8 @@ pub const FORMAT: u32 = 1;
 /// Kinds of items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// A running experiment.
+    Experiment,
     /// A flag's configuration in the environment.
     FlagConfiguration,
     /// A flag's definition.
@@ -29,7 +31,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, sorted by name.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
+        Self::Experiment,
         Self::FlagConfiguration,
         Self::FlagDefinition,
         Self::SegmentConfiguration,
@@ -39,6 +42,7 @@ impl Kind {
     /// The name, as it is stored and hashed. Kinds sort by name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Experiment => "experiment",
             Self::FlagConfiguration => "flag_configuration",
             Self::FlagDefinition => "flag_definition",
             Self::SegmentConfiguration => "segment_configuration",
@@ -57,7 +61,7 @@ impl Kind {
 pub struct ItemId {
     /// The kind.
     pub kind: Kind,
-    /// The key within the kind: a flag's, a segment's, or that of a [`segment::chunk_item`].
+    /// The key within the kind: a flag's, a segment's, an experiment's, or that of a [`segment::chunk_item`].
     pub key: Arc<str>,
 }
 
@@ -112,6 +116,16 @@ pub fn write_segment(configuration: &segment::Configuration) -> Vec<u8> {
 
 /// Reads a segment's configuration.
 pub fn read_segment(form: &[u8]) -> Result<segment::Configuration, Unreadable> {
+    read(form)
+}
+
+/// Writes a running experiment.
+pub fn write_experiment(experiment: &experiment::Running) -> Vec<u8> {
+    write(experiment)
+}
+
+/// Reads a running experiment.
+pub fn read_experiment(form: &[u8]) -> Result<experiment::Running, Unreadable> {
     read(form)
 }
 

@@ -101,6 +101,21 @@ key!(
     Segment,
     LOWER
 );
+key!(
+    /// The key of an experiment, unique in its environment.
+    Experiment,
+    LOWER
+);
+key!(
+    /// The key of a layer of experiments, unique in its environment.
+    Layer,
+    LOWER
+);
+key!(
+    /// The key of a metric: what events of it are called.
+    Metric,
+    LOWER
+);
 
 struct Syntax {
     upper_case: bool,

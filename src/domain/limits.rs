@@ -1,6 +1,6 @@
 //! Every limit on sizes, counts and depths. The same table stands in `docs/limits.md`.
 
-/// Bytes in the key of a project, environment, segment, variant or rule.
+/// Bytes in the key of a project, environment, segment, variant, rule, experiment, layer or metric.
 pub const KEY_BYTES: usize = 63;
 /// Bytes in the key of a flag.
 pub const FLAG_KEY_BYTES: usize = 128;
@@ -63,6 +63,16 @@ pub const SEGMENT_UPLOADS: usize = 20;
 pub const ENVIRONMENT_LISTED_KEYS: usize = 4_000_000;
 /// Segments of a project.
 pub const SEGMENTS: usize = 1_000;
+/// Experiments of an environment, stopped ones included.
+pub const EXPERIMENTS: usize = 1_000;
+/// Experiments on one flag in an environment that are not stopped: what one evaluation may cost.
+pub const FLAG_EXPERIMENTS: usize = 20;
+/// Layers of an environment.
+pub const LAYERS: usize = 100;
+/// Guardrail metrics of an experiment.
+pub const GUARDRAIL_METRICS: usize = 20;
+/// Bytes of a unit that is stored as it is; of a longer one its hash is.
+pub const UNIT_BYTES: usize = 1_000;
 /// Characters in a salt.
 pub const SALT_CHARS: usize = 100;
 /// The largest sum of a split's weights.

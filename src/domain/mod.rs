@@ -10,6 +10,7 @@ pub mod check;
 pub mod context;
 pub mod draft;
 pub mod email;
+pub mod experiment;
 pub mod flag;
 pub mod form;
 pub mod graph;

@@ -46,6 +46,7 @@ impl Snapshot {
     /// other.
     pub fn put(&mut self, id: &ItemId, form: &[u8]) {
         match id.kind {
+            Kind::Experiment => {}
             Kind::FlagDefinition => {
                 let definition = Arc::new(Definition::compile(id.key.clone(), form));
                 self.change_flag(&id.key, |entry| entry.definition = Some(definition));
@@ -68,6 +69,7 @@ impl Snapshot {
     /// Forgets an item. One that is not known changes nothing.
     pub fn delete(&mut self, id: &ItemId) {
         match id.kind {
+            Kind::Experiment => {}
             Kind::FlagDefinition => self.change_flag(&id.key, |entry| entry.definition = None),
             Kind::FlagConfiguration => self.change_flag(&id.key, |entry| entry.configuration = None),
             Kind::SegmentConfiguration => self.change_segment(&id.key, |segment| segment.audience = None),
@@ -109,6 +111,7 @@ impl Snapshot {
     /// Why the flag or segment that an item belongs to cannot be compiled, for the log. `None`: it can, or is not there.
     pub fn malformed(&self, id: &ItemId) -> Option<&Malformed> {
         match id.kind {
+            Kind::Experiment => None,
             Kind::FlagDefinition | Kind::FlagConfiguration => self.get(&id.key)?.malformed(),
             Kind::SegmentConfiguration => self.segment(&id.key)?.malformed(),
             Kind::SegmentKeys => self.segment(segment::parse_chunk_item(&id.key)?.0)?.malformed(),

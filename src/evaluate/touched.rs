@@ -25,6 +25,7 @@ impl Snapshot {
         let (mut flags, mut segments) = (Keys::default(), Keys::default());
         for id in changed {
             match id.kind {
+                Kind::Experiment => {}
                 Kind::FlagDefinition | Kind::FlagConfiguration => drop(flags.insert(&id.key)),
                 Kind::SegmentConfiguration => drop(segments.insert(&id.key)),
                 Kind::SegmentKeys => segments.extend(segment::parse_chunk_item(&id.key).map(|(key, _)| key)),

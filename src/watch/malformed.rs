@@ -15,7 +15,7 @@ pub(super) fn report<'i>(environment: EnvironmentId, snapshot: &Snapshot, change
             kind,
             key,
             error = malformed as &dyn std::error::Error,
-            "what is stored makes no sense: a malformed flag is off, a malformed segment contains nobody"
+            "what is stored makes no sense: a malformed flag is off, a malformed segment contains nobody, a malformed experiment is not asked"
         );
     }
 }
@@ -37,6 +37,10 @@ fn find<'i, 's>(
 
 fn owner(id: &ItemId) -> Owner<'_> {
     match id.kind {
+        Kind::Experiment => Owner {
+            kind: "experiment",
+            key: &id.key,
+        },
         Kind::FlagDefinition | Kind::FlagConfiguration => Owner {
             kind: "flag",
             key: &id.key,

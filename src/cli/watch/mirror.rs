@@ -294,7 +294,8 @@ fn flag(items: &Items, key: &str) -> Option<FlagState> {
     };
     let configuration = match form(Kind::FlagConfiguration) {
         Some(Form::FlagConfiguration(configuration)) => Some(configuration),
-        Some(Form::FlagDefinition(_) | Form::SegmentConfiguration(_) | Form::SegmentKeys(_)) | None => None,
+        Some(Form::FlagDefinition(_) | Form::SegmentConfiguration(_) | Form::SegmentKeys(_) | Form::Experiment(_))
+        | None => None,
     };
     Some(FlagState {
         definition,

@@ -76,8 +76,18 @@ impl<'a> Conditions<'a> {
 
     /// Checks the conditions of a rule or a segment; paths begin at `conditions`.
     pub(super) fn check(&mut self, violations: &mut Violations, drafts: &[draft::Condition]) -> Vec<Condition> {
+        self.check_at(violations, "conditions", drafts)
+    }
+
+    /// The same of those of another name.
+    pub(super) fn check_at(
+        &mut self,
+        violations: &mut Violations,
+        field: &str,
+        drafts: &[draft::Condition],
+    ) -> Vec<Condition> {
         let check = |draft: &_| self.condition(draft);
-        part::list(violations, "conditions", drafts, limits::CONDITIONS, check)
+        part::list(violations, field, drafts, limits::CONDITIONS, check)
     }
 
     /// Whether there were more regular expressions or questions about segments than may be; those beyond were not looked at.

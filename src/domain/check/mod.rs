@@ -6,6 +6,7 @@
 mod condition;
 mod definition;
 mod dependencies;
+mod experiment;
 mod flag;
 mod part;
 mod segment;
@@ -15,6 +16,7 @@ mod warnings;
 use std::collections::{HashMap, HashSet};
 
 pub use definition::{definition, metadata};
+pub use experiment::{experiment_change, experiment_metadata};
 pub use part::{id, text};
 pub use segment::targeting_key;
 
@@ -63,6 +65,29 @@ pub struct SegmentSurroundings<'a> {
     pub segments: &'a HashSet<String>,
     /// Which segments the segments of the environment are made of. What it says of this segment is passed over.
     pub parts: &'a Graph,
+}
+
+/// What an experiment's design depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct ExperimentSurroundings<'a> {
+    /// The flag that it is on.
+    pub flag: &'a Definition,
+    /// The rules of the flag in the environment; none if it is not configured.
+    pub rules: &'a [super::rule::Rule],
+    /// The layers of the environment, with the attribute that is the unit of each; those that are not named need not be there.
+    pub layers: &'a HashMap<String, Option<String>>,
+    /// The keys of the project's segments; those that are not named need not be there.
+    pub segments: &'a HashSet<String>,
+}
+
+/// Checks an experiment's design. Of a layer it takes the unit, if it names none itself.
+pub fn experiment(
+    draft: &draft::Experiment,
+    around: &ExperimentSurroundings<'_>,
+) -> Result<Checked<super::experiment::Design>, Violations> {
+    let value = experiment::design(draft, around)?;
+    let warnings = warnings::of_audience(&value.audience);
+    Ok(Checked { value, warnings })
 }
 
 /// Checks a flag's configuration.

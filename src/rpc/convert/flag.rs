@@ -244,17 +244,20 @@ pub fn write_serve(serve: &Serve) -> pb::Serve {
     let serve = match serve {
         Serve::Variant(variant) => pb::serve::Serve::Variant(variant.to_string()),
         Serve::Split(Split { variants, attribute }) => pb::serve::Serve::Split(pb::Split {
-            variants: variants
-                .iter()
-                .map(|Weighted { variant, weight }| pb::WeightedVariant {
-                    variant: variant.to_string(),
-                    weight: *weight,
-                })
-                .collect(),
+            variants: variants.iter().map(write_share).collect(),
             attribute: attribute.clone().unwrap_or_default(),
         }),
     };
     pb::Serve { serve: Some(serve) }
+}
+
+/// A variant with its weight.
+pub fn write_share(share: &Weighted) -> pb::WeightedVariant {
+    let Weighted { variant, weight } = share;
+    pb::WeightedVariant {
+        variant: variant.to_string(),
+        weight: *weight,
+    }
 }
 
 fn read_operator(operator: pb::Operator) -> Option<Operator> {

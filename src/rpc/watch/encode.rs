@@ -9,6 +9,7 @@ use crate::domain::segment;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::watch_response::Message as Response;
 use crate::rpc::convert::common::{duration, timestamp};
+use crate::rpc::convert::experiment as experiments;
 use crate::rpc::convert::flag::{write_configuration, write_definition};
 use crate::rpc::convert::segment as segments;
 use crate::watch::source::Quality;
@@ -118,6 +119,8 @@ fn write_reason(reason: Reason) -> pb::SnapshotReason {
 /// and treats the flag as malformed.
 fn write_put(item: &Item) -> pb::Item {
     let content = match item.id.kind {
+        Kind::Experiment => form::read_experiment(&item.form)
+            .map(|running| pb::put::Item::Experiment(experiments::write_running(&item.id.key, &running))),
         Kind::FlagDefinition => form::read_definition(&item.form)
             .map(|definition| pb::put::Item::FlagDefinition(write_definition(&definition))),
         Kind::FlagConfiguration => form::read_configuration(&item.form)

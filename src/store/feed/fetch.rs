@@ -299,6 +299,7 @@ async fn rows(transaction: &Transaction<'_>, environment: EnvironmentId) -> Resu
     items.extend(configurations(transaction, environment).await?);
     items.extend(segments(transaction, environment).await?);
     items.extend(lists(transaction, environment).await?);
+    items.extend(experiments(transaction, environment).await?);
     Ok(items)
 }
 
@@ -357,6 +358,15 @@ async fn segments(transaction: &Transaction<'_>, environment: EnvironmentId) -> 
         where configuration.environment_id = $1
         order by segment.key";
     items(transaction, Kind::SegmentConfiguration, sql, environment).await
+}
+
+async fn experiments(transaction: &Transaction<'_>, environment: EnvironmentId) -> Result<Vec<StoredItem>, Error> {
+    let sql = "
+        select experiment.key, experiment.form_version as version, experiment.form
+        from experiments experiment
+        where experiment.environment_id = $1 and experiment.form is not null
+        order by experiment.key";
+    items(transaction, Kind::Experiment, sql, environment).await
 }
 
 /// The chunks of all lists. Each row is let go of as soon as its item is made: there may be many megabytes of them.

@@ -95,11 +95,29 @@ const CHUNKS: &str = "
     ) log on true
     order by w.key";
 
+/// Of an experiment its form is edited, and nothing beside it: what it says of weights and states is its history too.
+const EXPERIMENTS: &str = "
+    with wanted as (
+        select k as key from unnest($3::text[]) as k
+        union select e.key from experiments e where $4 and e.environment_id = $1 and e.project_id = $2
+        union select i.key from change_items i where $4 and i.environment_id = $1 and i.kind = 'experiment'
+    )
+    select w.key, w.key = any($3::text[]) as named, e.id as entity, e.form, e.form_version as version,
+        log.form as logged_form, log.version as logged_version
+    from wanted w
+    left join experiments e on e.environment_id = $1 and e.project_id = $2 and e.key = w.key
+    left join lateral (
+        select i.form, i.version from change_items i
+        where i.environment_id = $1 and i.kind = 'experiment' and i.key = w.key
+        order by i.revision desc limit 1
+    ) log on true
+    order by w.key";
+
 /// An item, wherever there is something of it.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) id: ItemId,
-    /// The id of its flag or segment. `None`: that is gone, or archived.
+    /// The id of its flag, segment or experiment. `None`: that is gone, or archived.
     pub(super) entity: Option<i64>,
     /// `None`: it has no row.
     pub(super) row: Option<Kept>,
@@ -142,6 +160,7 @@ pub(super) async fn find(
     let mut found = Vec::new();
     for kind in Kind::ALL {
         let sql = match kind {
+            Kind::Experiment => EXPERIMENTS,
             Kind::FlagConfiguration => CONFIGURATIONS,
             Kind::FlagDefinition => DEFINITIONS,
             Kind::SegmentConfiguration => SEGMENTS,
@@ -171,7 +190,7 @@ fn read(kind: Kind, row: &Row) -> Result<Found, Error> {
         Some(form) => {
             let form = match kind {
                 Kind::FlagDefinition => named(form, key),
-                Kind::FlagConfiguration | Kind::SegmentConfiguration | Kind::SegmentKeys => form,
+                Kind::Experiment | Kind::FlagConfiguration | Kind::SegmentConfiguration | Kind::SegmentKeys => form,
             };
             // Columns that nobody touched say what a damaged form said before: that is not to come back by itself.
             let told = if rows::get(row, "named")? || form.is_empty() {
@@ -226,7 +245,7 @@ fn told(kind: Kind, key: &str, row: &Row, forms: [Option<&Bytes>; 2]) -> Result<
                 .as_ref()
                 .map(form::write_segment)
         }
-        Kind::SegmentKeys => None,
+        Kind::Experiment | Kind::SegmentKeys => None,
     };
     Ok(form.map(Bytes::from))
 }
@@ -331,6 +350,7 @@ fn parsed<T: DeserializeOwned>(json: &str) -> Option<T> {
 /// Whether a form can be read.
 pub(super) fn reads(kind: Kind, form: &[u8]) -> bool {
     match kind {
+        Kind::Experiment => form::read_experiment(form).is_ok(),
         Kind::FlagConfiguration => form::read_configuration(form).is_ok(),
         Kind::FlagDefinition => form::read_definition(form).is_ok(),
         Kind::SegmentConfiguration => form::read_segment(form).is_ok(),
@@ -344,6 +364,7 @@ pub(super) fn same(kind: Kind, a: &[u8], b: &[u8]) -> bool {
         matches!((read(a), read(b)), (Ok(a), Ok(b)) if a == b)
     }
     match kind {
+        Kind::Experiment => both(form::read_experiment, a, b),
         Kind::FlagConfiguration => both(form::read_configuration, a, b),
         Kind::FlagDefinition => both(form::read_definition, a, b),
         Kind::SegmentConfiguration => both(form::read_segment, a, b),

@@ -44,6 +44,9 @@ const SEGMENT: &str = "
 const SEGMENT_COLUMNS: &str = "
     update segment_configurations set included = $3, excluded = $4, conditions = $5, key_list_chunks = $6, key_list_keys = $7
     where environment_id = $1 and segment_id = $2";
+/// The etag of the experiment changes with it, unless only the spelling does.
+const EXPERIMENT: &str = "
+    update experiments set form = $2, form_version = $3, version = version + $4, updated_at = coalesce($5, updated_at) where id = $1";
 const CHUNK: &str = "
     update segment_key_chunks set form = $3, version = $4
     where environment_id = $1 and segment_id = $2 and chunk::text = split_part($5, '/', 2)";
@@ -125,11 +128,22 @@ impl<'a> Mended<'a> {
         found: &Found,
     ) -> Result<(), Error> {
         match found.id.kind {
+            Kind::Experiment => self.experiment(transaction).await,
             Kind::FlagDefinition => self.definition(transaction).await,
             Kind::FlagConfiguration => self.configuration(transaction, project, environment).await,
             Kind::SegmentConfiguration => self.segment(transaction, project, environment).await,
             Kind::SegmentKeys => self.chunk(transaction, environment, &found.id.key).await,
         }
+    }
+
+    async fn experiment(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let raised = i64::from(self.changed_at.is_some());
+        let write: pipeline::Query<'_> = (
+            EXPERIMENT,
+            &[&self.entity, &self.form, &self.version, &raised, &self.changed_at],
+        );
+        pipeline::one(transaction, write).await?;
+        Ok(())
     }
 
     async fn chunk(&self, transaction: &Transaction<'_>, environment: i64, key: &str) -> Result<(), Error> {

@@ -212,7 +212,7 @@ impl Part<'_> {
     fn version(&self, project: &ProjectRow, id: &ItemId) -> u64 {
         match id.kind {
             Kind::FlagDefinition => project.definition_changes + 1,
-            Kind::FlagConfiguration | Kind::SegmentConfiguration | Kind::SegmentKeys => {
+            Kind::Experiment | Kind::FlagConfiguration | Kind::SegmentConfiguration | Kind::SegmentKeys => {
                 self.environment.next_revision()
             }
         }

@@ -27,6 +27,7 @@ pub(super) fn records(project: &ProjectRow, parts: &[Part<'_>]) -> Result<Vec<Re
                 Decision::Delete => None,
             };
             let (action, entity, environment) = match found.id.kind {
+                Kind::Experiment => ("experiment.hand_edit", Entity::Experiment, part.key()),
                 Kind::FlagDefinition if !definitions.insert(&found.id.key) => continue,
                 Kind::FlagDefinition => ("flag.hand_edit", Entity::Flag, ""),
                 Kind::FlagConfiguration => ("flag_configuration.hand_edit", Entity::FlagConfiguration, part.key()),
@@ -76,6 +77,7 @@ fn audited(id: &ItemId, form: &[u8]) -> Result<String, Error> {
     if let Some(mut fields) = fields.ok().filter(|_| found::reads(id.kind, form)) {
         fields.shift_remove("format");
         let named = match id.kind {
+            Kind::Experiment => Some("experiment"),
             Kind::FlagConfiguration => Some("flag"),
             Kind::SegmentConfiguration => Some("segment"),
             // A definition names itself, and a chunk is told with its segment.

@@ -169,7 +169,7 @@ fn change(row: &Row) -> Result<FlagChange, Error> {
             })
         }
         // The statement asks for no others.
-        Kind::SegmentConfiguration | Kind::SegmentKeys => Err(rows::corrupt("kind", Flaw::Range)),
+        Kind::Experiment | Kind::SegmentConfiguration | Kind::SegmentKeys => Err(rows::corrupt("kind", Flaw::Range)),
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::committed_at;
+use crate::domain::experiment::Running;
 use crate::domain::form::{self, ItemId, Kind};
 use crate::domain::key;
 use crate::domain::segment::chunk_item;
@@ -37,6 +38,16 @@ const FLAGS: &str = "
     ) i
     where i.form is not null";
 
+/// Every experiment that ran: which flags they are on stands in their forms.
+const EXPERIMENTS: &str = "
+    select i.kind, i.key, i.form
+    from (
+        select distinct on (c.key) c.kind, c.key, c.form from change_items c
+        where c.environment_id = $1 and c.kind = 'experiment' and c.revision <= $2
+        order by c.key, c.revision desc
+    ) i
+    where i.form is not null";
+
 /// What an environment held at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PastState {
@@ -61,6 +72,7 @@ impl Store {
         let committed_at = committed_at(&client, &environment, revision).await?;
         let (revision_number, id, revision) = (revision, environment.id.0, rows::to_sql(revision));
         let mut gathered = Gathered::new(targeting_key);
+        gathered.take(&pipeline::one(&client, (EXPERIMENTS, &[&id, &revision])).await?)?;
         match flags {
             None => gathered.take(&pipeline::one(&client, (FLAGS, &[&id, &revision])).await?)?,
             Some(flags) => flags.iter().for_each(|flag| gathered.want_flag(flag.as_str())),
@@ -132,6 +144,11 @@ impl<'a> Gathered<'a> {
     /// Wants what an item depends on. One that cannot be read depends on nothing: its flag is malformed, as it was then.
     fn follow(&mut self, id: &ItemId, form: &[u8]) {
         match id.kind {
+            Kind::Experiment => {
+                for segment in form::read_experiment(form).iter().flat_map(Running::segments) {
+                    self.want(Kind::SegmentConfiguration, segment);
+                }
+            }
             Kind::FlagDefinition | Kind::SegmentKeys => {}
             Kind::FlagConfiguration => {
                 let configuration = form::read_configuration(form).unwrap_or_default();

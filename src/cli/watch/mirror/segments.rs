@@ -47,6 +47,7 @@ fn segment(items: &Items, key: &str) -> Option<SegmentConfiguration> {
     let id = (Kind::SegmentConfiguration.name().to_owned(), key.to_owned());
     match items.get(&id)?.form.clone() {
         Some(Form::SegmentConfiguration(configuration)) => Some(configuration),
-        Some(Form::FlagDefinition(_) | Form::FlagConfiguration(_) | Form::SegmentKeys(_)) | None => None,
+        Some(Form::FlagDefinition(_) | Form::FlagConfiguration(_) | Form::SegmentKeys(_) | Form::Experiment(_))
+        | None => None,
     }
 }

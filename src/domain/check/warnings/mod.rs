@@ -36,6 +36,14 @@ pub(super) fn of_rules(rules: &[Rule]) -> Vec<Warning> {
     found.warnings
 }
 
+/// What is odd about the audience of an experiment; paths begin at `audience`.
+pub(super) fn of_audience(conditions: &[Condition]) -> Vec<Warning> {
+    let mut found = Found::default();
+    let conditions: Vec<_> = conditions.iter().map(PreparedCondition::new).collect();
+    found.of_conditions("audience", &conditions);
+    found.warnings
+}
+
 /// What is odd about a segment; paths begin at its fields.
 pub(super) fn of_segment(configuration: &Configuration) -> Vec<Warning> {
     let mut found = Found::default();
