@@ -102,6 +102,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("regex", &["domain", "evaluate"]),
     ("semver", &["domain", "evaluate"]),
     ("ipnet", &["domain", "evaluate"]),
+    ("statrs", &["domain"]),
 ];
 
 /// What a pure room must not contain.

@@ -173,3 +173,11 @@ pub const ISSUER_ANSWER_BYTES: usize = 256 * 1024;
 pub const ISSUER_KEYS: usize = 64;
 /// Identities of an account at OpenID Connect issuers.
 pub const IDENTITIES: usize = 10;
+/// Events of one batch.
+pub const EVENTS: usize = 1_000;
+/// Seconds by which the clock of who tells an event may be ahead.
+pub const EVENT_AHEAD_SECONDS: u64 = 5 * 60;
+/// How far from 0 the value of a metric event may be.
+pub const METRIC_VALUE: u64 = 1_000_000_000_000_000;
+/// Places behind the point of the smallest value of a metric event that is not 0.
+pub const METRIC_VALUE_PLACES: usize = 15;
