@@ -67,6 +67,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         worker_threads,
         database_pool_size,
         history,
+        events,
         streams:
             Streams {
                 heartbeat,
@@ -94,6 +95,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             },
             interval: history.interval,
         },
+        events: tuning::events(events, &tuning),
         watch: watch::Options {
             heartbeat,
             heartbeat_bounds: shortest..=longest,

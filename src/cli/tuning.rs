@@ -1,7 +1,9 @@
 //! What is tuned, from what it is configured with.
 
-use crate::config::{Following, Keepalive as Configured, StreamTuning, Tuning, UpstreamTiming};
-use crate::server::Keepalive;
+use crate::config::{Events, Following, Keepalive as Configured, StreamTuning, Tuning, UpstreamTiming};
+use crate::domain::event::Window;
+use crate::server::{self, Keepalive};
+use crate::store::events::Kept;
 use crate::store::feed;
 use crate::upstream::Timing;
 use crate::watch;
@@ -66,6 +68,21 @@ pub fn streams(tuning: &StreamTuning) -> watch::Options {
     }
 }
 
+/// How events are taken in and kept.
+pub fn events(events: Events, tuning: &Tuning) -> server::Events {
+    let Events {
+        window_days,
+        retention_days,
+    } = events;
+    server::Events {
+        kept: Kept {
+            window: Window { days: window_days },
+            days: Some(retention_days),
+        },
+        queue_bytes: tuning.events.queue_bytes.get(),
+    }
+}
+
 /// How a connection that is gone is noticed.
 pub fn keepalive(Configured { interval, timeout }: Configured) -> Keepalive {
     Keepalive { interval, timeout }
@@ -114,13 +131,18 @@ mod tests {
     /// Options are configured in one place and declared in another: what nobody sets is the same in both.
     #[test]
     fn what_is_not_configured_is_what_the_parts_take_by_themselves() {
-        let Service { tuning, .. } = service();
+        let Service {
+            tuning,
+            events: configured,
+            ..
+        } = service();
         assert_eq!(
             format!("{:?}", feed(&tuning)),
             format!("{:?}", feed::Options::default())
         );
         assert_eq!(streams(&tuning.streams), watch::Options::default());
         assert_eq!(keepalive(tuning.keepalive), Keepalive::default());
+        assert_eq!(events(configured, &tuning), server::Events::default());
     }
 
     #[test]

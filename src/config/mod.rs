@@ -15,6 +15,7 @@ mod admin;
 mod audit;
 mod client;
 mod environment;
+mod events;
 mod openid;
 mod reader;
 mod secret;
@@ -37,10 +38,11 @@ pub use client::{
     Client, Credential, Evaluate, Health, Output, Server, Subject, Toggle, ToggleFlags, Watch, WatchDetail,
 };
 pub use environment::Environment;
+pub use events::Events;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};
-pub use tuning::{Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
+pub use tuning::{EventTuning, Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
 
 use clap::error::ErrorKind;
 

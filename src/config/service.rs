@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::events::{self, Events};
 use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
@@ -69,10 +70,13 @@ pub struct Service {
     pub metrics_listen: Option<SocketAddr>,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
-    /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database.
+    /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database
+    /// and the two with which it writes events.
     pub database_pool_size: NonZeroUsize,
     /// What is kept of the past.
     pub history: History,
+    /// What is kept of events.
+    pub events: Events,
     /// How it streams.
     pub streams: Streams,
     /// What is right for nearly everybody.
@@ -162,7 +166,7 @@ pub(super) const WORKER_THREADS: Setting = Setting::value(
 const DATABASE_POOL_SIZE: Setting = Setting::value(
     "database-pool-size",
     "COUNT",
-    "How many connections to PostgreSQL to keep for requests; four more follow the database",
+    "How many connections to PostgreSQL to keep for requests; four more follow the database, and two write events",
 )
 .default("8");
 const HISTORY_RETENTION: Setting = Setting::value(
@@ -241,6 +245,8 @@ pub(super) const SERVE: &[Setting] = &[
     HORIZON_REVISIONS,
     HORIZON_AGE,
     COMPACTION_INTERVAL,
+    events::WINDOW,
+    events::RETENTION,
     SERVE_GRACE,
     SERVE_DRAIN,
     HEARTBEAT,
@@ -268,6 +274,8 @@ pub(super) const DEV: &[Setting] = &[
     HORIZON_REVISIONS,
     HORIZON_AGE,
     COMPACTION_INTERVAL,
+    events::WINDOW,
+    events::RETENTION,
     DEV_GRACE,
     DEV_DRAIN,
     HEARTBEAT,
@@ -405,6 +413,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let history = history(reader);
+    let events = events::read(reader);
     let streams = streams(reader);
     let tuning = tuning::serve(reader);
     let shutdown = shutdown(reader, grace, drain);
@@ -417,6 +426,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         history: history?,
+        events: events?,
         streams: streams?,
         tuning: tuning?,
         shutdown: shutdown?,

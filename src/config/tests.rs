@@ -63,6 +63,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         worker_threads: _,
         database_pool_size,
         history,
+        events,
         streams,
         tuning: _,
         shutdown,
@@ -74,6 +75,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
     assert_eq!(history.horizon_age, Duration::from_hours(24));
     assert_eq!(history.interval, Duration::from_mins(10));
+    assert_eq!((events.window_days, events.retention_days), (3, 400));
     assert_eq!(streams.heartbeat, Duration::from_secs(10));
     assert_eq!(streams.rotation, Duration::from_mins(30));
     assert_eq!(streams.snapshot_bytes.get(), 128 * 1024 * 1024);
@@ -96,6 +98,8 @@ fn every_option_has_a_variable() {
         ("HALYARD_OIDC_AUDIENCE", "halyard"),
         ("HALYARD_OIDC_ROLES_CLAIM", "realm_access.roles"),
         ("HALYARD_OIDC_ROLES", "ops=administrator"),
+        ("HALYARD_EVENT_WINDOW_DAYS", "7"),
+        ("HALYARD_EVENT_RETENTION_DAYS", "30"),
         ("HALYARD_HISTORY_RETENTION", "2160h"),
         ("HALYARD_HORIZON_REVISIONS", "1"),
         ("HALYARD_HORIZON_AGE", "0s"),
@@ -137,6 +141,8 @@ fn every_option_has_a_variable() {
         (1, Duration::ZERO)
     );
     assert_eq!(history.retention, Some(Duration::from_hours(2160)));
+    let events = serve.service.events;
+    assert_eq!((events.window_days, events.retention_days), (7, 30));
     assert_eq!(history.interval, Duration::from_secs(1));
     assert_eq!(serve.service.shutdown.grace, Duration::from_secs(6));
     assert_eq!(serve.service.shutdown.drain_window, Duration::from_secs(5));

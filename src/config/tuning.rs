@@ -10,10 +10,10 @@ use super::reader::{Noted, Reader};
 use super::service::HEARTBEAT;
 use super::values;
 use settings::{
-    AHEAD_WAIT, Bounded, CONFIRM_SPACING, DEAF_RETRY, HEARTBEAT_LEAST, HEARTBEAT_MOST, KEEPALIVE_INTERVAL,
-    KEEPALIVE_TIMEOUT, LISTENER_CONNECT_TIMEOUT, LOAD_TIMEOUT, NOTIFY_COALESCE, POLL_INTERVAL, PROBE_INTERVAL,
-    PROBE_TIMEOUT, QUERY_TIMEOUT, RECONNECT_LEAST, RECONNECT_MOST, RESUME_BYTES, RESUME_REVISIONS, ROTATION_PAUSE,
-    SCAN_INTERVAL, SIDECAR_AHEAD_WAIT, STATE_NOTE_INTERVAL, STATE_SAVE_INTERVAL, STREAM_STALL,
+    AHEAD_WAIT, Bounded, CONFIRM_SPACING, DEAF_RETRY, EVENT_QUEUE_BYTES, HEARTBEAT_LEAST, HEARTBEAT_MOST,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, LISTENER_CONNECT_TIMEOUT, LOAD_TIMEOUT, NOTIFY_COALESCE, POLL_INTERVAL,
+    PROBE_INTERVAL, PROBE_TIMEOUT, QUERY_TIMEOUT, RECONNECT_LEAST, RECONNECT_MOST, RESUME_BYTES, RESUME_REVISIONS,
+    ROTATION_PAUSE, SCAN_INTERVAL, SIDECAR_AHEAD_WAIT, STATE_NOTE_INTERVAL, STATE_SAVE_INTERVAL, STREAM_STALL,
     UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_HEARTBEAT, UPSTREAM_OPEN_TIMEOUT, UPSTREAM_REFUSED_RETRY,
 };
 
@@ -30,6 +30,15 @@ pub struct Tuning {
     pub following: Following,
     /// How it notices that a peer is gone.
     pub keepalive: Keepalive,
+    /// How it takes events in.
+    pub events: EventTuning,
+}
+
+/// How events of experiments are taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTuning {
+    /// How many bytes of them may wait to be written.
+    pub queue_bytes: NonZeroUsize,
 }
 
 /// How streams are served.
@@ -118,10 +127,14 @@ pub(super) fn serve(reader: &mut Reader<'_>) -> Result<Tuning, Noted> {
     let streams = streams(reader, AHEAD_WAIT);
     let following = following(reader);
     let keepalive = keepalive(reader);
+    let queue_bytes = reader.required(EVENT_QUEUE_BYTES.setting, values::count(EVENT_QUEUE_BYTES.most));
     Ok(Tuning {
         streams: streams?,
         following: following?,
         keepalive: keepalive?,
+        events: EventTuning {
+            queue_bytes: queue_bytes?,
+        },
     })
 }
 

@@ -1,4 +1,4 @@
-//! Evaluation, from memory.
+//! Evaluation, from memory; and events, which are stored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tonic::{Request, Response};
 use super::convert::{context, evaluation, explanation};
 use super::front::{Application, Deadline};
 use super::states::States;
-use super::{Answer, Refusal};
+use super::{Answer, Refusal, track};
 use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::invalid::Violations;
@@ -16,18 +16,31 @@ use crate::domain::limits;
 use crate::evaluate::Flag;
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
+use crate::store::events::Intake;
 use crate::watch::{Age, Hub, State};
 
 /// Answers from the hub's newest states.
 pub struct Evaluation {
     states: States,
+    /// `None`: events are stored elsewhere.
+    events: Option<Arc<Intake>>,
 }
 
 impl Evaluation {
-    /// Answers from this hub.
+    /// Answers from this hub, and takes no events.
     pub fn new(hub: Arc<Hub>) -> Self {
         Self {
             states: States::new(hub),
+            events: None,
+        }
+    }
+
+    /// Takes events, too.
+    #[must_use]
+    pub fn with_events(self, events: Arc<Intake>) -> Self {
+        Self {
+            events: Some(events),
+            ..self
         }
     }
 
@@ -105,6 +118,13 @@ impl EvaluationService for Evaluation {
             Ok(pb::EvaluateAllResponse { evaluations, revision })
         });
         Ok(Response::new(answer.await?))
+    }
+
+    async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
+        let (application, _) = parts(&request)?;
+        let pb::TrackRequest { events } = request.into_inner();
+        let intake = self.events.as_ref().ok_or(Refusal::NoEvents)?;
+        Ok(Response::new(track::take(intake, &application, events).await?))
     }
 }
 

@@ -216,6 +216,7 @@ pub const METHODS: &[Method] = {
         unary("/halyard.admin.v1.AuditService/ListChains", May(ManageInstance)),
         unary("/halyard.evaluation.v1.EvaluationService/Evaluate", AnyKey),
         unary("/halyard.evaluation.v1.EvaluationService/EvaluateAll", AnyKey),
+        unary("/halyard.evaluation.v1.EvaluationService/Track", AnyKey),
         streaming("/halyard.evaluation.v1.WatchService/Watch", ServerKey),
         streaming("/halyard.evaluation.v1.WatchService/WatchEvaluations", AnyKey),
         unary("/halyard.evaluation.v1.WatchService/Acknowledge", AnyKey),

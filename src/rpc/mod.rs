@@ -14,6 +14,7 @@ pub mod health;
 pub mod methods;
 mod states;
 pub mod status;
+mod track;
 pub mod watch;
 
 pub use status::Refusal;

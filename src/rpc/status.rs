@@ -64,6 +64,8 @@ pub enum Refusal {
     NoSession,
     /// Use the tokens that another caller got for the same refresh token.
     RefreshRaced,
+    /// Send events to a server: this is a sidecar, which stores nothing.
+    NoEvents,
     /// The message is larger than the limit.
     TooLarge,
     /// The caller's deadline is over.
@@ -122,6 +124,14 @@ impl Refusal {
     pub fn origin_away() -> Self {
         Self::Unavailable {
             what: "this server cannot reach its database, or a sidecar its upstream, now",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// So many events wait to be stored that there is no room for more.
+    pub fn events_behind() -> Self {
+        Self::Busy {
+            what: "more events wait to be stored than this server may hold; send them again later, with the same ids",
             retry_after: Duration::from_secs(1),
         }
     }
@@ -203,6 +213,11 @@ impl From<Refusal> for Status {
                 Code::Aborted,
                 "REFRESH_RACED",
                 "the refresh token was used a moment ago; use the tokens that its use gave",
+            ),
+            Refusal::NoEvents => plain(
+                Code::Unimplemented,
+                "EVENTS_NOT_TAKEN",
+                "a sidecar stores no events; send them to a server",
             ),
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,

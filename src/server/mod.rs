@@ -7,6 +7,7 @@ mod compaction;
 mod connection;
 mod denials;
 mod ending;
+mod events;
 mod hand_edits;
 mod listen;
 mod metrics;
@@ -41,6 +42,7 @@ use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
+use crate::store::events::Intake;
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
 use crate::upstream;
@@ -51,6 +53,7 @@ use metrics::Metrics;
 use workers::Workers;
 
 pub use compaction::Compaction;
+pub use events::Events;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 pub use workers::Keepalive;
@@ -70,6 +73,8 @@ pub struct Options {
     pub feed: store::feed::Options,
     /// What is kept of the change log.
     pub compaction: Compaction,
+    /// How to take in and keep events of experiments.
+    pub events: Events,
     /// How to stream.
     pub watch: crate::watch::Options,
     /// How to notice that a connection is gone.
@@ -145,6 +150,7 @@ impl Server {
             store: settings,
             feed,
             compaction,
+            events: keeping,
             watch,
             keepalive,
             tokens,
@@ -180,9 +186,20 @@ impl Server {
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
+        let taking = store::events::Options {
+            window: keeping.kept.window,
+            queue_bytes: keeping.queue_bytes,
+        };
+        let (intake, writer) = Intake::new(&settings, taking)?;
+        tasks.spawn("events", writer.run(tasks.stop().clone()));
+        tasks.spawn(
+            "event days",
+            events::keep_days(store.clone(), keeping.kept, tasks.stop().clone()),
+        );
+
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
-            let serving = metrics.of_server(hub.clone(), feed, tasks.stop().clone());
+            let serving = metrics.of_server(hub.clone(), feed, intake.clone(), tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -203,8 +220,8 @@ impl Server {
         );
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
-        let routes =
-            routes(&store, &hub, &accounts)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let routes = routes(&store, &hub, &accounts, &intake)?
+            .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
             .transpose()?;
@@ -373,7 +390,12 @@ macro_rules! compressed {
 use compressed;
 
 /// Every service.
-fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(
+    store: &Store,
+    hub: &Arc<Hub>,
+    accounts: &Arc<Accounts>,
+    intake: &Arc<Intake>,
+) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         descriptors
@@ -390,6 +412,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
     let segments = admin::Segments::new(store.clone());
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
+    let evaluation = Evaluation::new(hub.clone()).with_events(intake.clone());
     let open = limits::OPEN_REQUEST_BYTES;
     Ok(
         Routes::new(compressed!(AuthServiceServer::new(auth)).max_decoding_message_size(open))
@@ -400,7 +423,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
             .add_service(compressed!(FlagServiceServer::new(flags)))
             .add_service(compressed!(SegmentServiceServer::new(segments)))
             .add_service(compressed!(AuditServiceServer::new(audit)))
-            .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
+            .add_service(compressed!(EvaluationServiceServer::new(evaluation)))
             .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
             .add_service(reflection().build_v1()?.max_decoding_message_size(open))
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),

@@ -368,6 +368,9 @@ const CONSTRAINTS: &[(&str, Meaning)] = &[
     ("audit_entries_id_key", Meaning::Impossible),
     ("audit_entries_hash_check", Meaning::Impossible),
     ("request_records_pkey", Meaning::Impossible),
+    ("event_day_pkey", Meaning::Impossible),
+    ("event_day_singleton", Meaning::Impossible),
+    ("event_ids_pkey", Meaning::Impossible),
 ];
 
 /// The names of the constraints that the store knows how to answer for.

@@ -18,6 +18,7 @@ pub mod configurations;
 pub mod connect;
 pub mod environments;
 pub mod error;
+pub mod events;
 pub mod feed;
 pub mod flags;
 mod hand;

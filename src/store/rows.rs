@@ -43,6 +43,11 @@ pub(super) fn number(row: &Row, column: &'static str) -> Result<u64, Error> {
     u64::try_from(get::<i64>(row, column)?).map_err(|_| corrupt(column, Flaw::Range))
 }
 
+/// A small number that is never negative.
+pub(super) fn count(row: &Row, column: &'static str) -> Result<u32, Error> {
+    u32::try_from(get::<i32>(row, column)?).map_err(|_| corrupt(column, Flaw::Range))
+}
+
 /// 32 bytes.
 pub(super) fn digest(row: &Row, column: &'static str) -> Result<Digest, Error> {
     Digest::from_slice(get(row, column)?).ok_or_else(|| corrupt(column, Flaw::Range))

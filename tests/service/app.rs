@@ -345,6 +345,7 @@ pub fn options(database: &Database) -> server::Options {
         },
         feed: store::feed::Options::default(),
         compaction: server::Compaction::default(),
+        events: server::Events::default(),
         watch: halyard::watch::Options {
             drain_window: Duration::from_millis(200),
             ..halyard::watch::Options::default()

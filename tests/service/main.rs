@@ -35,6 +35,7 @@ mod compaction;
 mod conventions;
 mod environments;
 mod evaluation;
+mod events;
 mod flags;
 mod front;
 mod hand_edits;

@@ -120,6 +120,7 @@ const ROWS: &[(&str, Gate)] = &[
     ("admin.v1.AuditService/ListChains", Gate::Administrators),
     ("evaluation.v1.EvaluationService/Evaluate", Gate::Keys("sc")),
     ("evaluation.v1.EvaluationService/EvaluateAll", Gate::Keys("sc")),
+    ("evaluation.v1.EvaluationService/Track", Gate::Keys("sc")),
     ("evaluation.v1.WatchService/Watch", Gate::Keys("s")),
     ("evaluation.v1.WatchService/WatchEvaluations", Gate::Keys("sc")),
     ("evaluation.v1.WatchService/Acknowledge", Gate::Keys("sc")),

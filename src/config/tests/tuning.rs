@@ -45,6 +45,17 @@ fn what_does_not_fit_together_is_said_all_at_once() {
             "--listener-reconnect-least must not be longer than --listener-reconnect-most",
         ],
     );
+    wrong(
+        "--event-window-days 8 --event-retention-days 7 --event-queue-bytes 0",
+        &[
+            "--event-retention-days must not be less than --event-window-days",
+            "--event-queue-bytes is not a whole number",
+        ],
+    );
+    wrong(
+        "--event-window-days 31",
+        &["--event-window-days is not a whole number between 1 and 30"],
+    );
     wrong("--resume-revisions 0", &["--resume-revisions is not a whole number"]);
 }
 

@@ -210,6 +210,18 @@ pub const STATE_NOTE_INTERVAL: Bounded = bounded(
     "Between two notes on disk that the state is still the newest",
 );
 
+/// The largest batch takes a few megabytes: with less, it might never find room.
+pub const EVENT_QUEUE_BYTES: Counted = Counted {
+    setting: Setting::value(
+        "event-queue-bytes",
+        "BYTES",
+        "How many bytes of experiments' events may wait to be stored; who brings more is told to come again",
+    )
+    .default("67108864")
+    .fine(),
+    most: 1 << 32,
+};
+
 /// The settings of `serve` and `dev`.
 pub const SERVE: &[Setting] = &[
     HEARTBEAT_LEAST.setting,
@@ -233,6 +245,7 @@ pub const SERVE: &[Setting] = &[
     RECONNECT_MOST.setting,
     DEAF_RETRY.setting,
     CONFIRM_SPACING.setting,
+    EVENT_QUEUE_BYTES.setting,
 ];
 /// The settings of `sidecar`.
 pub const SIDECAR: &[Setting] = &[
@@ -285,4 +298,4 @@ pub const DURATIONS: &[Bounded] = &[
 
 /// Every count, with its bound.
 #[cfg(test)]
-pub const COUNTS: &[Counted] = &[RESUME_REVISIONS, RESUME_BYTES];
+pub const COUNTS: &[Counted] = &[RESUME_REVISIONS, RESUME_BYTES, EVENT_QUEUE_BYTES];

@@ -5,6 +5,7 @@
 pub mod common;
 pub mod context;
 pub mod evaluation;
+pub mod event;
 pub mod experiment;
 pub mod explanation;
 pub mod flag;

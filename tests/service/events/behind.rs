@@ -1,0 +1,130 @@
+//! Events that wait: how many may, what senders are told, and that nobody else notices.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use halyard::pb::evaluation::v1::EventOutcome::Accepted;
+use halyard::server;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::{World, conversion, exposure, track};
+use crate::app::App;
+use crate::replicas::keep_evaluating;
+use crate::support::{database, eventually, within};
+
+/// The tables are locked, so that nothing can be written: what waits fills its room, the rest is sent away with a time to come
+/// again, evaluations go on, and when the lock is gone everything that was waiting is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_are_told_to_come_again_when_the_server_is_behind() {
+    let limit = 64 * 1024;
+    let app = App::start_with(database().await, |options| {
+        options.events = server::Events {
+            queue_bytes: limit,
+            ..server::Events::default()
+        };
+        options.metrics = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let world = World::on(app).await;
+    world.app.toggle("f", true).await;
+    let (channel, key) = (&world.app.channel, &world.keys.server);
+    assert_eq!(world.track(vec![conversion("u", "bought")]).await, [Accepted]);
+    let stop = CancellationToken::new();
+    let evaluating = keep_evaluating(channel, key, &stop);
+    let mut holder = world.app.database.client().await;
+    let held = holder.transaction().await.unwrap();
+    held.batch_execute("lock table exposures").await.unwrap();
+
+    let sends = (0..40).map(|n| {
+        let (channel, key) = (channel.clone(), key.clone());
+        tokio::spawn(async move {
+            let events = (0..100).map(|u| exposure(&format!("u{n}-{u}"))).collect();
+            track(&channel, &key, events).await
+        })
+    });
+    let sends: Vec<_> = sends.collect();
+    let scraped = async |name: &str| {
+        let address = world.app.server.metrics_address().unwrap();
+        crate::support::Scrape::of(address).await.value(name)
+    };
+    eventually("refusals", async || {
+        assert!(scraped("halyard_event_queue_bytes").await <= f64::from(limit_of(limit)));
+        (scraped("halyard_event_batches_refused_total").await > 0.0).then_some(())
+    })
+    .await;
+    // Nothing of this is noticed by who evaluates.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    held.commit().await.unwrap();
+    let mut taken = 0;
+    for sent in within("the answers", join_all(sends)).await {
+        match sent.unwrap() {
+            Ok(outcomes) => {
+                assert_eq!(outcomes, [Accepted; 100]);
+                taken += 100;
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+                assert!(status.message().contains("send them again later"), "{status}");
+            }
+        }
+    }
+    assert!(taken > 0);
+    assert_eq!(world.rows("exposures").await, taken);
+    stop.cancel();
+    within("the evaluations", evaluating).await.unwrap();
+    eventually("an empty queue", async || {
+        (scraped("halyard_event_queue_bytes").await == 0.0).then_some(())
+    })
+    .await;
+}
+
+fn limit_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap()
+}
+
+/// One that is larger than all the room there is must not be sent away for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_larger_than_the_queue_is_taken_when_it_is_empty() {
+    let app = App::start_with(database().await, |options| options.events.queue_bytes = 1_000).await;
+    let world = World::on(app).await;
+    let events = (0..1_000).map(|n| exposure(&format!("u{n}"))).collect();
+    assert_eq!(world.track(events).await, [Accepted; 1_000]);
+}
+
+/// Of many small batches at a time few transactions are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_wait_are_written_together() {
+    let app = App::start_with(database().await, |options| {
+        options.metrics = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let world = World::on(app).await;
+    let (channel, key) = (&world.app.channel, &world.keys.server);
+    world.track(vec![exposure("u")]).await;
+    let mut holder = world.app.database.client().await;
+    let held = holder.transaction().await.unwrap();
+    held.batch_execute("lock table exposures").await.unwrap();
+    let sends = (0..200).map(|n| {
+        let (channel, key) = (channel.clone(), key.clone());
+        tokio::spawn(async move { track(&channel, &key, vec![exposure(&format!("u{n}"))]).await })
+    });
+    let sends: Vec<_> = sends.collect();
+    let blocked = "select from pg_locks where relation = 'exposures'::regclass and not granted";
+    eventually("writers that wait", async || {
+        (world.sql.query(blocked, &[]).await.unwrap().len() == 2).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    held.commit().await.unwrap();
+    for sent in within("the answers", join_all(sends)).await {
+        assert_eq!(sent.unwrap().unwrap(), [Accepted]);
+    }
+    let address = world.app.server.metrics_address().unwrap();
+    let groups = crate::support::Scrape::of(address)
+        .await
+        .value("halyard_event_groups_written_total");
+    assert!(groups < 30.0, "{groups} transactions");
+}

@@ -1,0 +1,135 @@
+//! Events counted once from one day to the next, and days that come and go.
+
+use halyard::domain::event::Window;
+use halyard::pb::evaluation::v1::EventOutcome::{Accepted, Duplicate};
+use halyard::store::events::Kept;
+
+use super::{World, conversion, exposure, track};
+use crate::support::{eventually, within};
+
+/// Names of the partitions that there are, by their distance from today in days.
+async fn partitions(world: &World, table: &str) -> Vec<i32> {
+    let names = "
+        select to_date(right(c.relname, 8), 'YYYYMMDD') - (now() at time zone 'utc')::date
+        from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = $1::text::regclass order by 1";
+    let rows = world.sql.query(names, &[&table]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Makes the partitions of a day that is over, as they were made when it was not.
+async fn past_day(world: &World, days_ago: i32) {
+    let day = format!("(now() at time zone 'utc')::date - {days_ago}");
+    for table in ["event_ids", "exposures", "metric_events"] {
+        let make = format!(
+            "do $$ begin
+                execute format('create table {table}_%s partition of {table} for values from (%L) to (%L)',
+                    to_char({day}, 'YYYYMMDD'), {day}, {day} + 1);
+            end $$"
+        );
+        world.sql.batch_execute(&make).await.unwrap();
+    }
+}
+
+/// Moves all that was received today to a day that is over.
+async fn age(world: &World, days: i32) {
+    for table in ["event_ids", "exposures", "metric_events"] {
+        let sql = format!("update {table} set day = day - $1::integer");
+        world.sql.execute(&sql, &[&days]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_partitions_for_today_and_tomorrow() {
+    let world = World::new().await;
+    assert_eq!(world.track(vec![exposure("u")]).await, [Accepted]);
+    for table in ["event_ids", "exposures", "metric_events"] {
+        assert_eq!(partitions(&world, table).await, [0, 1], "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_a_day_before_is_known_within_the_window() {
+    for (days, expected) in [(1, Duplicate), (4, Duplicate), (5, Accepted)] {
+        let world = World::new().await;
+        let event = exposure("u");
+        assert_eq!(world.track(vec![event.clone()]).await, [Accepted]);
+        past_day(&world, days).await;
+        age(&world, days).await;
+        assert_eq!(world.track(vec![event]).await, [expected], "after {days} days");
+    }
+}
+
+/// A transaction on another replica still writes to yesterday when midnight has passed here. Its copy of the event must be seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_on_both_sides_of_midnight_count_once() {
+    let world = World::new().await;
+    world.track(vec![exposure("somebody")]).await;
+    past_day(&world, 1).await;
+    let yesterday = "update event_day set day = day - 1";
+    world.sql.execute(yesterday, &[]).await.unwrap();
+    let event = exposure("u");
+    let mut other = world.app.database.client().await;
+    let transaction = other.transaction().await.unwrap();
+    let write = "
+        with gate as materialized (select pg_advisory_xact_lock_shared(x'6576656e74646179'::bigint))
+        insert into event_ids (day, environment_id, id)
+        select day, (select environment_id from experiments), $1::text::uuid from event_day, gate";
+    transaction.execute(write, &[&event.id]).await.unwrap();
+
+    let (channel, key) = (world.app.channel.clone(), world.keys.server.clone());
+    let copy = tokio::spawn({
+        let event = event.clone();
+        async move { track(&channel, &key, vec![event]).await }
+    });
+    let waiting = "select from pg_locks where locktype = 'advisory' and not granted";
+    eventually("the day to be waited for", async || {
+        (!world.sql.query(waiting, &[]).await.unwrap().is_empty()).then_some(())
+    })
+    .await;
+    assert!(!copy.is_finished());
+    transaction.commit().await.unwrap();
+    assert_eq!(within("an answer", copy).await.unwrap().unwrap(), [Duplicate]);
+    let today = "select day = (now() at time zone 'utc')::date from event_day";
+    assert!(world.sql.query_one(today, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+/// A standby whose clock is behind took over: days do not go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_has_begun_goes_on_though_the_clock_was_set_back() {
+    let world = World::new().await;
+    world.track(vec![exposure("u")]).await;
+    let tomorrow = "update event_day set day = day + 1";
+    world.sql.execute(tomorrow, &[]).await.unwrap();
+    assert_eq!(world.track(vec![exposure("v")]).await, [Accepted]);
+    let days = world
+        .rows("exposures where day = (now() at time zone 'utc')::date + 1")
+        .await;
+    assert_eq!(days, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_beyond_what_is_kept_are_dropped_whole() {
+    let world = World::new().await;
+    world.track(vec![exposure("u"), conversion("u", "bought")]).await;
+    for days in [4, 5, 10, 11] {
+        past_day(&world, days).await;
+    }
+    let kept = Kept {
+        window: Window { days: 3 },
+        days: Some(10),
+    };
+    let store = world.app.server.store();
+    // Somebody reads: it goes the next time.
+    let mut reader = world.app.database.client().await;
+    let reading = reader.transaction().await.unwrap();
+    reading.query("select from exposures", &[]).await.unwrap();
+    assert_eq!(store.keep_event_days(&kept).await.unwrap(), 4);
+    assert_eq!(partitions(&world, "exposures").await, [-11, -10, -5, -4, 0, 1]);
+    reading.commit().await.unwrap();
+    assert_eq!(store.keep_event_days(&kept).await.unwrap(), 1);
+    assert_eq!(partitions(&world, "exposures").await, [-10, -5, -4, 0, 1]);
+    assert_eq!(partitions(&world, "metric_events").await, [-10, -5, -4, 0, 1]);
+    assert_eq!(partitions(&world, "event_ids").await, [-4, 0, 1]);
+    assert_eq!(world.track(vec![exposure("v")]).await, [Accepted]);
+}
