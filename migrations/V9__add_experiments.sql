@@ -229,7 +229,8 @@ begin
             when 'experiments' then
                 -- What is evaluated of it is its form alone.
                 environment := edited.environment_id;
-                item_key := edited.key;
+                execute format('select key || ''/'' || $2 from %I.flags where id = $1', tg_table_schema)
+                    into item_key using edited.flag_id, edited.key;
                 item_kind := 'experiment';
         end case;
         -- The flag or segment is gone with its key, or everything of it is to be looked at.
@@ -253,7 +254,7 @@ end
 $$;
 
 create trigger experiments_by_hand
-    after insert or delete or update of id, project_id, environment_id, key, form, form_version
+    after insert or delete or update of id, project_id, environment_id, flag_id, key, form, form_version
     on experiments for each row when (coalesce(current_setting('halyard.journal', true), '') <> 'on')
     execute function note_hand_edit();
 create trigger experiments_truncated after truncate on experiments

@@ -122,6 +122,7 @@ fn text(evaluation: Evaluation) -> String {
         rule,
         revision,
         error: _,
+        experiment,
     } = evaluation;
     let value = value.map_or_else(
         || "no value, your default applies".to_owned(),
@@ -137,8 +138,16 @@ fn text(evaluation: Evaluation) -> String {
     } else {
         format!(" by rule {rule}")
     };
+    let experiment = experiment.map_or_else(String::new, |part| {
+        let stored = if part.sticky && !part.assignment_stored {
+            ", NOT STORED"
+        } else {
+            ""
+        };
+        format!(" {} iteration {}{stored}", part.experiment, part.iteration)
+    });
     let error = error.map_or_else(String::new, |error| format!(" {error}"));
-    format!("{flag} = {value}  ({variant}{reason}{error}{rule}, revision {revision})")
+    format!("{flag} = {value}  ({variant}{reason}{error}{rule}{experiment}, revision {revision})")
 }
 
 fn object(evaluation: Evaluation) -> Value {
@@ -152,6 +161,7 @@ fn object(evaluation: Evaluation) -> Value {
         rule,
         revision,
         error: _,
+        experiment,
     } = evaluation;
     json!({
         "flag": flag,
@@ -160,6 +170,13 @@ fn object(evaluation: Evaluation) -> Value {
         "reason": reason,
         "rule": some(rule),
         "error": error,
+        "experiment": experiment.map(|part| json!({
+            "experiment": part.experiment,
+            "iteration": part.iteration,
+            "arm": part.arm,
+            "assignment_stored": part.assignment_stored,
+            "sticky": part.sticky,
+        })),
         "revision": revision,
     })
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::json;
 use crate::pb::evaluation::v1::{
-    ConditionExplanation, ConditionOutcome, EvaluationError, Explanation, PrerequisiteExplanation, RuleExplanation,
-    RuleOutcome, SegmentExplanation, ShareExplanation, SplitExplanation,
+    ConditionExplanation, ConditionOutcome, EvaluationError, ExperimentExplanation, ExperimentOutcome, Explanation,
+    PrerequisiteExplanation, RuleExplanation, RuleOutcome, SegmentExplanation, ShareExplanation, SplitExplanation,
 };
 
 /// Lines that go below the answer, indented by their depth.
@@ -32,13 +32,22 @@ impl Lines {
             error: _,
             prerequisites,
             rules,
+            experiments,
             default_split,
         } = explanation;
         for prerequisite in prerequisites {
             self.prerequisite(prerequisite, depth);
         }
-        for rule in rules {
+        let mut experiments = experiments.into_iter().peekable();
+        for (asked, rule) in rules.into_iter().enumerate() {
+            let before = |experiment: &ExperimentExplanation| experiment.rules_before as usize <= asked;
+            while let Some(experiment) = experiments.next_if(before) {
+                self.experiment(&experiment, depth);
+            }
             self.rule(rule, depth);
+        }
+        for experiment in experiments {
+            self.experiment(&experiment, depth);
         }
         if let Some(split) = default_split {
             self.add(depth, "default");
@@ -73,6 +82,18 @@ impl Lines {
         if let Some(explanation) = explanation {
             self.explanation(explanation, depth + 1);
         }
+    }
+
+    fn experiment(&mut self, experiment: &ExperimentExplanation, depth: usize) {
+        let outcome = match experiment.outcome() {
+            ExperimentOutcome::Served => "SERVED",
+            ExperimentOutcome::NoUnit => "has no unit to assign",
+            ExperimentOutcome::OutsideAudience => "not in its audience",
+            ExperimentOutcome::OutsideLayer => "not in its part of the layer",
+            ExperimentOutcome::OutsideAllocation => "not among those that take part",
+            ExperimentOutcome::Unspecified => "unknown to this version",
+        };
+        self.add(depth, &format!("experiment {}: {outcome}", experiment.experiment));
     }
 
     fn rule(&mut self, rule: RuleExplanation, depth: usize) {
@@ -186,6 +207,7 @@ pub(super) fn object(explanation: Explanation) -> Value {
         error: _,
         prerequisites,
         rules,
+        experiments,
         default_split,
     } = explanation;
     json!({
@@ -195,7 +217,16 @@ pub(super) fn object(explanation: Explanation) -> Value {
         "error": error,
         "prerequisites": prerequisites.into_iter().map(prerequisite_object).collect::<Value>(),
         "rules": rules.into_iter().map(rule_object).collect::<Value>(),
+        "experiments": experiments.iter().map(experiment_object).collect::<Value>(),
         "default_split": default_split.map(split_object),
+    })
+}
+
+fn experiment_object(experiment: &ExperimentExplanation) -> Value {
+    json!({
+        "experiment": experiment.experiment,
+        "rules_before": experiment.rules_before,
+        "outcome": short(experiment.outcome().as_str_name(), "EXPERIMENT_OUTCOME_"),
     })
 }
 
@@ -334,6 +365,7 @@ mod tests {
                 explanation: Some(payments),
             }],
             rules: vec![rule],
+            experiments: Vec::new(),
             default_split: Some(SplitExplanation {
                 attribute: "targeting_key".to_owned(),
                 value: Some(given(Kind::StringValue("ada".to_owned()))),

@@ -4,6 +4,7 @@
 //! [`Running`], which exists while the experiment runs and at no other time.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -230,6 +231,16 @@ pub struct LayerPart {
     pub start: u32,
     /// The first place that is no longer its own.
     pub end: u32,
+}
+
+/// The key of the item that holds a running experiment: `<flag>/<experiment>`, so that whoever sees it go knows whose answers change.
+pub fn item(flag: &str, experiment: &str) -> Arc<str> {
+    format!("{flag}/{experiment}").into()
+}
+
+/// The flag and the experiment of an item. `None`: it is not the key of one.
+pub fn parse_item(item: &str) -> Option<(&str, &str)> {
+    item.split_once('/')
 }
 
 /// Where there is room for a share of a layer: from here to below there. `Err`: the largest room that there is in one piece.

@@ -61,7 +61,7 @@ impl Kind {
 pub struct ItemId {
     /// The kind.
     pub kind: Kind,
-    /// The key within the kind: a flag's, a segment's, an experiment's, or that of a [`segment::chunk_item`].
+    /// The key within the kind: a flag's, a segment's, or that of a [`segment::chunk_item`] or an [`experiment::item`].
     pub key: Arc<str>,
 }
 

@@ -54,7 +54,8 @@ impl Salt {
         }
     }
 
-    fn hash(&self, value: &Attribute) -> Option<u32> {
+    /// The hash of a value. `None`: lists and objects are not bucketed.
+    pub(super) fn hash(&self, value: &Attribute) -> Option<u32> {
         match value {
             Attribute::String(text) => Some(self.hash_text(text)),
             Attribute::Number(number) => Some(self.hash_text(ryu_js::Buffer::new().format(*number))),
@@ -144,7 +145,12 @@ impl Split {
 
     /// What the context is served. `None`: it lacks the attribute that buckets, or has a list or an object there.
     pub(super) fn serve(&self, context: &Context) -> Option<&Variant> {
-        let bucket = self.bucket(self.attribute.find(context)?)?;
+        self.serve_value(self.attribute.find(context)?)
+    }
+
+    /// What a value is served. `None`: lists and objects are served nothing.
+    pub(super) fn serve_value(&self, value: &Attribute) -> Option<&Variant> {
+        let bucket = self.bucket(value)?;
         let share = self.shares.iter().find(|(below, _)| bucket < *below);
         Some(share.map_or(&self.last, |(_, variant)| variant))
     }

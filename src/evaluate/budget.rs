@@ -1,8 +1,9 @@
-//! What one evaluation may cost, and how old what it asks may be.
+//! What one evaluation may cost, how old what it asks may be, and which assignments it knows of.
 //!
 //! What is written keeps these limits, and has no circles; a row that a hand edited need not. So what asks others counts down, and
 //! evaluation ends whatever is stored.
 
+use super::experiment::{Assignments, Need};
 use crate::domain::limits;
 use crate::domain::staleness::Limits;
 
@@ -11,11 +12,14 @@ use crate::domain::staleness::Limits;
 pub(super) struct Budget<'f> {
     left: usize,
     freshness: Freshness<'f>,
+    assignments: Assignments<'f>,
+    /// What the evaluation stopped for.
+    need: Option<Box<Need>>,
 }
 
-/// Too many were asked already: the question has no answer.
+/// The evaluation cannot go on: too many were asked already, or an assignment has to be found out first.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exhausted;
+pub(super) struct Stopped;
 
 /// How old the snapshot is, and how old it may be. Evaluation reads no clock: who asks says it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,10 +42,12 @@ impl<'f> Freshness<'f> {
 
 impl<'f> Budget<'f> {
     /// For the prerequisites of one flag, and theirs.
-    pub(super) fn of_a_flag(freshness: Freshness<'f>) -> Self {
+    pub(super) fn of_a_flag(freshness: Freshness<'f>, assignments: Assignments<'f>) -> Self {
         Self {
             left: limits::PREREQUISITE_EVALUATIONS,
             freshness,
+            assignments,
+            need: None,
         }
     }
 
@@ -50,13 +56,31 @@ impl<'f> Budget<'f> {
         Self {
             left: limits::SEGMENT_EVALUATIONS,
             freshness: Freshness::ANY,
+            assignments: Assignments::Hashed,
+            need: None,
         }
     }
 
     /// Before asking one more.
-    pub(super) fn spend(&mut self) -> Result<(), Exhausted> {
-        self.left = self.left.checked_sub(1).ok_or(Exhausted)?;
+    pub(super) fn spend(&mut self) -> Result<(), Stopped> {
+        self.left = self.left.checked_sub(1).ok_or(Stopped)?;
         Ok(())
+    }
+
+    /// Which assignments it knows of.
+    pub(super) fn assignments(&self) -> Assignments<'f> {
+        self.assignments
+    }
+
+    /// Ends the evaluation until an assignment is known.
+    pub(super) fn stop_for(&mut self, need: Need) -> Stopped {
+        self.need = Some(Box::new(need));
+        Stopped
+    }
+
+    /// What the evaluation stopped for. `None`: too many were asked.
+    pub(super) fn need(self) -> Option<Box<Need>> {
+        self.need
     }
 
     /// Whether what is known is too old to answer for a flag.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use super::bucket::{Salt, Split};
 use super::conditions;
+use super::experiment::Experiment;
+use super::experiments::{Experiments, Placed};
 use super::flag::{Flag, Prerequisite, Rule, Serve, State, Targeting};
 use super::malformed::Malformed;
 use super::path::Path;
 use crate::domain::context::TARGETING_KEY;
+use crate::domain::experiment::Running;
 use crate::domain::flag::{self, Configuration, Variant};
 use crate::domain::rule;
 use crate::domain::{form, key, limits};
@@ -19,6 +22,13 @@ pub(super) struct Definition {
     key: Arc<str>,
     client_visible: bool,
     variants: Result<Variants, Malformed>,
+}
+
+/// The stored form of an experiment, read.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) key: Arc<str>,
+    pub(super) running: Result<Arc<Running>, Malformed>,
 }
 
 /// What there is to serve.
@@ -46,17 +56,24 @@ impl Definition {
         }
     }
 
-    /// Combines the definition with the configuration of the flag, if it is configured.
-    pub(super) fn configured(&self, configuration: Option<&[u8]>) -> Flag {
+    /// Combines the definition with the configuration of the flag, if it is configured, and with the experiments that run on it.
+    pub(super) fn configured(&self, configuration: Option<&[u8]>, experiments: &[Stored]) -> Flag {
         let (off, state) = match &self.variants {
             Ok(variants) => (variants.off.clone(), variants.configured(&self.key, configuration)),
             Err(malformed) => (None, State::Malformed(malformed.clone())),
+        };
+        let experiments = match &self.variants {
+            Ok(variants) if !experiments.is_empty() => {
+                Some(Box::new(variants.experiments(&self.key, experiments, &state)))
+            }
+            Ok(_) | Err(_) => None,
         };
         Flag {
             key: self.key.clone(),
             client_visible: self.client_visible,
             off,
             state,
+            experiments,
         }
     }
 }
@@ -103,6 +120,39 @@ impl Variants {
             Some(Ok(Some(targeting))) => State::Enabled(targeting),
             Some(Ok(None)) | None => State::Disabled,
             Some(Err(malformed)) => State::Malformed(malformed),
+        }
+    }
+
+    /// `state`: of the flag, whose rules say where experiments stand.
+    fn experiments(&self, flag: &str, experiments: &[Stored], state: &State) -> Experiments {
+        let rules: &[Rule] = match state {
+            State::Enabled(targeting) => &targeting.rules,
+            State::Disabled | State::Malformed(_) => &[],
+        };
+        let (mut placed, mut malformed) = (Vec::new(), Vec::new());
+        for Stored { key, running } in experiments {
+            let compiled = running.as_ref().map_err(Malformed::clone).and_then(|running| {
+                if running.flag.as_str() != flag {
+                    return Err(Malformed::OtherFlag(running.flag.clone()));
+                }
+                let find = |variant: &key::Variant| find(&self.all, variant);
+                let experiment = Experiment::compile(Arc::clone(key), running, find)?;
+                let before = running.before_rule.as_ref();
+                let after = before.and_then(|before| rules.iter().position(|rule| rule.key == *before));
+                Ok(Placed {
+                    after: after.unwrap_or(rules.len()),
+                    experiment: Arc::new(experiment),
+                })
+            });
+            match compiled {
+                Ok(experiment) => placed.push(experiment),
+                Err(error) => malformed.push((Arc::clone(key), error)),
+            }
+        }
+        placed.sort_by_key(|placed| placed.after);
+        Experiments {
+            placed: placed.into(),
+            malformed: malformed.into(),
         }
     }
 

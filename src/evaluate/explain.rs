@@ -4,7 +4,9 @@
 use std::convert::Infallible;
 
 use super::bucket::Split;
-use super::budget::{Budget, Exhausted, Freshness};
+use super::budget::{Budget, Freshness, Stopped};
+use super::experiment::{Assigned, Assignments, Experiment, Need};
+use super::experiments::Placed;
 use super::explanation::{self, ConditionOutcome, Explanation, RuleOutcome};
 use super::flag::{Flag, Prerequisite, Rule, Serve, State, Targeting};
 use super::matcher::{Condition, Question};
@@ -26,15 +28,32 @@ impl Flag {
         snapshot: &'a Snapshot,
         freshness: Freshness<'_>,
     ) -> (Answer<'a>, Explanation) {
-        let mut walk = Walk {
+        let mut walk = Walk::new(context, snapshot, Budget::of_a_flag(freshness, Assignments::Hashed));
+        let (answer, explanation) = walk.flag(self, limits::EXPLANATION_DEPTH);
+        (answer.unwrap_or_else(|Stopped| self.exhausted()), explanation)
+    }
+
+    /// The answer of [`evaluate_knowing`](Self::evaluate_knowing), explained.
+    pub fn explain_knowing<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+        known: &dyn Fn(&Experiment, &str) -> Assigned,
+    ) -> Result<(Answer<'a>, Explanation), Box<Need>> {
+        let mut walk = Walk::new(
             context,
             snapshot,
-            budget: Budget::of_a_flag(freshness),
-            bytes_to_repeat: limits::EXPLANATION_VALUE_BYTES,
-            entries_to_tell: limits::EXPLANATION_ENTRIES,
-        };
+            Budget::of_a_flag(freshness, Assignments::Known(known)),
+        );
         let (answer, explanation) = walk.flag(self, limits::EXPLANATION_DEPTH);
-        (answer.unwrap_or_else(|Exhausted| self.exhausted()), explanation)
+        match answer {
+            Ok(answer) => Ok((answer, explanation)),
+            Err(Stopped) => match walk.budget.need() {
+                Some(need) => Err(need),
+                None => Ok((self.exhausted(), explanation)),
+            },
+        }
     }
 }
 
@@ -48,25 +67,36 @@ struct Walk<'w, 'a> {
     entries_to_tell: usize,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'w, 'a> Walk<'w, 'a> {
+    fn new(context: &'w Context, snapshot: &'a Snapshot, budget: Budget<'w>) -> Self {
+        Self {
+            context,
+            snapshot,
+            budget,
+            bytes_to_repeat: limits::EXPLANATION_VALUE_BYTES,
+            entries_to_tell: limits::EXPLANATION_ENTRIES,
+        }
+    }
+
     /// `depth` flags after each other are told, this one included.
-    fn flag(&mut self, flag: &'a Flag, depth: usize) -> (Result<Answer<'a>, Exhausted>, Explanation) {
+    fn flag(&mut self, flag: &'a Flag, depth: usize) -> (Result<Answer<'a>, Stopped>, Explanation) {
         let mut explanation = Explanation {
             flag: flag.key.clone(),
             variant: None,
             reason: Reason::Disabled,
             prerequisites: Vec::new(),
             rules: Vec::new(),
+            experiments: Vec::new(),
             default_split: None,
         };
         let answer = self.answer(flag, depth, &mut explanation);
-        let shown = answer.unwrap_or_else(|Exhausted| flag.exhausted());
+        let shown = answer.unwrap_or_else(|Stopped| flag.exhausted());
         explanation.variant = shown.variant.map(|variant| variant.key.clone());
         explanation.reason = shown.reason;
         (answer, explanation)
     }
 
-    fn answer(&mut self, flag: &'a Flag, depth: usize, explanation: &mut Explanation) -> Result<Answer<'a>, Exhausted> {
+    fn answer(&mut self, flag: &'a Flag, depth: usize, explanation: &mut Explanation) -> Result<Answer<'a>, Stopped> {
         let targeting = match &flag.state {
             State::Enabled(_) if self.budget.is_stale(&flag.key) => return Ok(flag.off(Reason::Stale)),
             State::Malformed(_) | State::Disabled => return flag.answer(self.context, self.snapshot, &mut self.budget),
@@ -79,11 +109,23 @@ impl<'a> Walk<'_, 'a> {
                 return Ok(flag.off(Reason::PrerequisiteFailed));
             }
         }
-        for rule in &targeting.rules {
-            let (answer, told) = self.rule(rule);
-            explanation.rules.extend(self.tell(told));
-            if let Some(answer) = answer {
-                return Ok(answer);
+        let placed = flag.experiments.as_ref().map(|experiments| &experiments.placed);
+        let mut experiments = placed.into_iter().flatten().peekable();
+        for asked in 0..=targeting.rules.len() {
+            let last = asked == targeting.rules.len();
+            while let Some(placed) = experiments.next_if(|placed| placed.after <= asked || last) {
+                let (answer, told) = self.experiment(placed, asked)?;
+                explanation.experiments.extend(self.tell(told));
+                if let Some(answer) = answer {
+                    return Ok(answer);
+                }
+            }
+            if let Some(rule) = targeting.rules.get(asked) {
+                let (answer, told) = self.rule(rule);
+                explanation.rules.extend(self.tell(told));
+                if let Some(answer) = answer {
+                    return Ok(answer);
+                }
             }
         }
         explanation.default_split = self.default_split(targeting);
@@ -94,7 +136,7 @@ impl<'a> Walk<'_, 'a> {
         &mut self,
         prerequisite: &'a Prerequisite,
         depth: usize,
-    ) -> (Result<bool, Exhausted>, explanation::Prerequisite) {
+    ) -> (Result<bool, Stopped>, explanation::Prerequisite) {
         let (answer, explanation) = match self.snapshot.get(prerequisite.flag.as_str()) {
             None => (Ok(None), None),
             Some(flag) => match (self.budget.spend(), depth.checked_sub(1).filter(|depth| *depth > 0)) {
@@ -117,6 +159,21 @@ impl<'a> Walk<'_, 'a> {
             explanation,
         };
         (satisfied, told)
+    }
+
+    fn experiment(
+        &mut self,
+        placed: &'a Placed,
+        asked: usize,
+    ) -> Result<(Option<Answer<'a>>, explanation::Experiment), Stopped> {
+        let Placed { experiment, .. } = placed;
+        let outcome = experiment.ask(self.context, self.snapshot, &mut self.budget)?;
+        let told = explanation::Experiment {
+            experiment: experiment.key().into(),
+            rules_before: asked,
+            outcome: (&outcome).into(),
+        };
+        Ok((outcome.answer(), told))
     }
 
     fn rule(&mut self, rule: &'a Rule) -> (Option<Answer<'a>>, explanation::Rule) {

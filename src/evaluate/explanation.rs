@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Reason;
+use super::{Outcome, Reason};
 use crate::domain::context::Attribute;
 use crate::domain::key;
 use crate::domain::rule::Operator;
@@ -23,6 +23,8 @@ pub struct Explanation {
     pub prerequisites: Vec<Prerequisite>,
     /// The rules, up to the one that served.
     pub rules: Vec<Rule>,
+    /// The experiments that were asked, up to the one that served.
+    pub experiments: Vec<Experiment>,
     /// How the default's split chose. `None`: the default was not asked, or is no split.
     pub default_split: Option<Split>,
 }
@@ -39,6 +41,44 @@ pub struct Prerequisite {
     /// How its own answer came about. `None`: there is no such flag, too many were asked already, or it lies
     /// [`EXPLANATION_DEPTH`](crate::domain::limits::EXPLANATION_DEPTH) deep.
     pub explanation: Option<Explanation>,
+}
+
+/// How an experiment was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experiment {
+    /// Its key.
+    pub experiment: Arc<str>,
+    /// How many rules were asked before it.
+    pub rules_before: usize,
+    /// What became of it.
+    pub outcome: ExperimentOutcome,
+}
+
+/// What became of an experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExperimentOutcome {
+    /// The context takes part, and it served.
+    Served,
+    /// The context lacks the attribute that is the unit.
+    NoUnit,
+    /// A condition of the audience does not hold.
+    OutsideAudience,
+    /// The unit's place in the layer is not the experiment's.
+    OutsideLayer,
+    /// The unit is not among those that take part.
+    OutsideAllocation,
+}
+
+impl From<&Outcome<'_>> for ExperimentOutcome {
+    fn from(outcome: &Outcome<'_>) -> Self {
+        match outcome {
+            Outcome::NoUnit => Self::NoUnit,
+            Outcome::OutsideAudience => Self::OutsideAudience,
+            Outcome::OutsideLayer => Self::OutsideLayer,
+            Outcome::OutsideAllocation => Self::OutsideAllocation,
+            Outcome::Assigned(..) => Self::Served,
+        }
+    }
 }
 
 /// How a rule was answered.

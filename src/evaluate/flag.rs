@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::bucket::Split;
-use super::budget::{Budget, Exhausted, Freshness};
+use super::budget::{Budget, Freshness, Stopped};
+use super::experiment::{Assigned, Assignments, Experiment, Need};
+use super::experiments::Experiments;
 use super::malformed::Malformed;
 use super::matcher::Condition;
 use super::snapshot::Snapshot;
@@ -20,6 +22,8 @@ pub struct Flag {
     pub(super) client_visible: bool,
     pub(super) off: Option<Arc<Variant>>,
     pub(super) state: State,
+    /// `None`: none runs on it.
+    pub(super) experiments: Option<Box<Experiments>>,
 }
 
 /// What a flag does.
@@ -91,7 +95,13 @@ impl Flag {
         }
     }
 
-    /// The flag's answer for a context, in the snapshot that it is of. The module's documentation says in which order what is asked.
+    /// The running experiment of a key.
+    pub fn experiment(&self, key: &str) -> Option<&Arc<Experiment>> {
+        self.experiments.as_ref()?.get(key)
+    }
+
+    /// The flag's answer for a context, in the snapshot that it is of. The module's documentation says in which order what is asked. Whoever
+    /// takes part in an experiment has the arm that the hash says: assignments are neither known nor asked for.
     pub fn evaluate<'a>(&'a self, context: &Context, snapshot: &'a Snapshot) -> Answer<'a> {
         self.evaluate_fresh(context, snapshot, Freshness::ANY)
     }
@@ -103,8 +113,42 @@ impl Flag {
         snapshot: &'a Snapshot,
         freshness: Freshness<'_>,
     ) -> Answer<'a> {
-        let answer = self.answer(context, snapshot, &mut Budget::of_a_flag(freshness));
-        answer.unwrap_or_else(|Exhausted| self.exhausted())
+        self.evaluate_unasked(context, snapshot, freshness, Assignments::Hashed)
+    }
+
+    /// The same, but who may have an assignment is taken to have the arm that the hash says, also outside of the present allocation. Where
+    /// two states do not differ in this, they do not differ in the answer.
+    pub fn evaluate_assuming<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+    ) -> Answer<'a> {
+        self.evaluate_unasked(context, snapshot, freshness, Assignments::Assumed)
+    }
+
+    fn evaluate_unasked<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+        assignments: Assignments<'_>,
+    ) -> Answer<'a> {
+        let answer = self.answer(context, snapshot, &mut Budget::of_a_flag(freshness, assignments));
+        answer.unwrap_or_else(|Stopped| self.exhausted())
+    }
+
+    /// The flag's answer with the assignments that are known. `Err`: one must be found out first; ask again when it is known.
+    pub fn evaluate_knowing<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+        known: &dyn Fn(&Experiment, &str) -> Assigned,
+    ) -> Result<Answer<'a>, Box<Need>> {
+        let mut budget = Budget::of_a_flag(freshness, Assignments::Known(known));
+        let answer = self.answer(context, snapshot, &mut budget);
+        answer.or_else(|Stopped| budget.need().map_or_else(|| Ok(self.exhausted()), Err))
     }
 
     /// As [`evaluate`](Self::evaluate), but too many prerequisites end the whole evaluation.
@@ -113,7 +157,7 @@ impl Flag {
         context: &Context,
         snapshot: &'a Snapshot,
         budget: &mut Budget<'_>,
-    ) -> Result<Answer<'a>, Exhausted> {
+    ) -> Result<Answer<'a>, Stopped> {
         if budget.is_stale(&self.key) {
             return Ok(self.off(Reason::Stale));
         }
@@ -127,13 +171,16 @@ impl Flag {
                 return Ok(self.off(Reason::PrerequisiteFailed));
             }
         }
-        let by_rule = targeting.rules.iter().find_map(|rule| rule.answer(context, snapshot));
-        Ok(by_rule.unwrap_or_else(|| self.default(targeting, context)))
+        let answer = match &self.experiments {
+            None => targeting.rules.iter().find_map(|rule| rule.answer(context, snapshot)),
+            Some(experiments) => experiments.answer(&targeting.rules, context, snapshot, budget)?,
+        };
+        Ok(answer.unwrap_or_else(|| self.default(targeting, context)))
     }
 
     /// The answer if no rule serves this context.
     pub(super) fn default<'a>(&'a self, targeting: &'a Targeting, context: &Context) -> Answer<'a> {
-        let unsplit = if targeting.rules.is_empty() {
+        let unsplit = if targeting.rules.is_empty() && self.experiments.is_none() {
             Reason::Static
         } else {
             Reason::Default
@@ -149,6 +196,7 @@ impl Flag {
             variant,
             reason,
             rule: None,
+            experiment: None,
         }
     }
 
@@ -157,6 +205,7 @@ impl Flag {
             variant: self.off.as_deref(),
             reason,
             rule: None,
+            experiment: None,
         }
     }
 
@@ -167,7 +216,7 @@ impl Flag {
 }
 
 impl Prerequisite {
-    fn holds(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Exhausted> {
+    fn holds(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Stopped> {
         let Some(flag) = snapshot.get(self.flag.as_str()) else {
             return Ok(false);
         };
@@ -180,7 +229,7 @@ impl Prerequisite {
     pub(super) fn is_satisfied_by(&self, answer: &Answer<'_>) -> bool {
         match answer.reason {
             Reason::Stale | Reason::Disabled | Reason::PrerequisiteFailed | Reason::Error(_) => false,
-            Reason::TargetingMatch | Reason::Split | Reason::Default | Reason::Static => answer
+            Reason::TargetingMatch | Reason::Split | Reason::Experiment | Reason::Default | Reason::Static => answer
                 .variant
                 .is_some_and(|variant| self.variants.contains(&variant.key)),
         }
@@ -189,7 +238,7 @@ impl Prerequisite {
 
 impl Rule {
     /// `None`: it does not serve this context.
-    fn answer(&self, context: &Context, snapshot: &Snapshot) -> Option<Answer<'_>> {
+    pub(super) fn answer(&self, context: &Context, snapshot: &Snapshot) -> Option<Answer<'_>> {
         let holds = self
             .conditions
             .iter()
@@ -204,6 +253,7 @@ impl Rule {
             variant: Some(variant),
             reason,
             rule: Some(self.key.as_str()),
+            experiment: None,
         })
     }
 }

@@ -13,8 +13,11 @@
 //!    circle: the off variant of the flag that was asked for, [`Error::FlagMalformed`].
 //! 4. The rules, in their written order. The first whose conditions all hold serves: its variant, [`Reason::TargetingMatch`], or
 //!    its split, [`Reason::Split`]. A split without anything to bucket by does not serve: the next rule is asked.
+//!    Running experiments of the flag stand among the rules, each before the rule that it names, or after all; those at one place are
+//!    asked in the order of their keys. The first that the context takes part in serves: its arm, [`Reason::Experiment`]. One that it
+//!    does not take part in is as if it were not there.
 //! 5. The configuration's default, else the definition's, else the off variant: [`Reason::Default`], or [`Reason::Static`] if
-//!    there are no rules at all. If it is a split: [`Reason::Split`], or without anything to bucket by the off variant and
+//!    there are neither rules nor experiments. If it is a split: [`Reason::Split`], or without anything to bucket by the off variant and
 //!    [`Error::TargetingKeyMissing`].
 //!
 //! A condition may ask whether the context is in a segment: not if its targeting key is excluded; else if it is included by name or
@@ -29,6 +32,9 @@
 //! have conditions, values and shares. What is deliberately absent: checking what people write (that is `domain::check`) and any
 //! memory of earlier answers.
 //!
+//! An experiment may store who was assigned which arm, and evaluation does no IO: what is known of assignments is told by who asks, and
+//! where more must be known the evaluation ends with a [`Need`], to be asked again when that is settled.
+//!
 //! `tests/vectors` holds the same semantics as data, for every implementation to run.
 
 mod audience;
@@ -36,6 +42,8 @@ mod bucket;
 mod budget;
 mod compile;
 mod conditions;
+mod experiment;
+mod experiments;
 mod explain;
 pub mod explanation;
 mod flag;
@@ -52,6 +60,7 @@ mod values;
 
 pub use bucket::{bucket, choose, hash};
 pub use budget::Freshness;
+pub use experiment::{Assigned, Assignment, Experiment, Need, Outcome, Participation};
 pub use explanation::Explanation;
 pub use flag::Flag;
 pub use keys::key_chunk;
@@ -69,6 +78,8 @@ pub struct Answer<'a> {
     pub reason: Reason,
     /// The key of the rule that served. `None`: none did.
     pub rule: Option<&'a str>,
+    /// The experiment that served. `None`: none did.
+    pub experiment: Option<Participation<'a>>,
 }
 
 /// Why a flag answers what it does.
@@ -82,9 +93,11 @@ pub enum Reason {
     TargetingMatch,
     /// A split, of a rule or the default, put the context there.
     Split,
+    /// An experiment that the context takes part in: its arm.
+    Experiment,
     /// No rule served: the default's variant.
     Default,
-    /// There are no rules: the default's variant, whoever asks.
+    /// There are neither rules nor experiments: the default's variant, whoever asks.
     Static,
     /// What is known is too old to answer for the flag: the off variant.
     Stale,

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap};
 
-use super::budget::{Budget, Exhausted};
+use super::budget::{Budget, Stopped};
 use super::explanation::{ConditionOutcome, SegmentOutcome};
 use super::keys::{Key, Keys};
 use super::malformed::Malformed;
@@ -72,7 +72,7 @@ impl Segment {
         context: &Context,
         snapshot: &Snapshot,
         budget: &mut Budget<'_>,
-    ) -> Result<SegmentOutcome, Exhausted> {
+    ) -> Result<SegmentOutcome, Stopped> {
         let audience = match &self.audience {
             None => return Ok(SegmentOutcome::Unconfigured),
             Some(Ok(audience)) if audience.chunks.is_none() || self.damaged.is_empty() => audience,
@@ -109,7 +109,7 @@ impl Segment {
 }
 
 impl Audience {
-    fn all_hold(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Exhausted> {
+    fn all_hold(&self, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Stopped> {
         for condition in &self.conditions {
             let outcome = condition.ask(context, |part| ask_part(part, context, snapshot, budget))?;
             if outcome != ConditionOutcome::Holds {
@@ -121,7 +121,7 @@ impl Audience {
 }
 
 /// Whether the context is in a segment that another depends on.
-fn ask_part(part: &str, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Exhausted> {
+fn ask_part(part: &str, context: &Context, snapshot: &Snapshot, budget: &mut Budget<'_>) -> Result<bool, Stopped> {
     let Some(segment) = snapshot.segment(part) else {
         return Ok(false);
     };

@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdMap};
+use imbl::{GenericHashMap, OrdMap, OrdSet};
 
 use super::budget::Budget;
-use super::compile::Definition;
+use super::compile::{Definition, Stored};
+use super::experiment::Experiment;
 use super::explanation::SegmentOutcome;
 use super::flag::Flag;
 use super::keys::Keys;
 use super::malformed::Malformed;
 use super::segment::{Audience, Segment};
 use crate::domain::context::Context;
-use crate::domain::form::{ItemId, Kind};
-use crate::domain::segment;
+use crate::domain::form::{self, ItemId, Kind};
+use crate::domain::{experiment, segment};
 
 /// For finding one thing. Seeded by the process, so that nobody can choose keys that collide.
 type ByKey<T> = GenericHashMap<Arc<str>, Arc<T>, RandomState, DefaultSharedPtr>;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     /// For going through the flags in order, and for compiling them anew when a part changes.
     entries: OrdMap<Arc<str>, Entry>,
     segments: ByKey<Segment>,
+    /// The experiments with their flags, for finding them by their keys.
+    experiments: OrdSet<(Arc<str>, Arc<str>)>,
 }
 
 /// What is known of one flag. The parts come one by one and in any order.
@@ -37,6 +40,8 @@ struct Entry {
     definition: Option<Arc<Definition>>,
     /// The stored form: it is compiled against the definition, and again when that changes.
     configuration: Option<Arc<[u8]>>,
+    /// Those that run on it, sorted by key.
+    experiments: Vec<Stored>,
     /// `None`: without a definition there is no flag.
     flag: Option<Arc<Flag>>,
 }
@@ -46,7 +51,15 @@ impl Snapshot {
     /// other.
     pub fn put(&mut self, id: &ItemId, form: &[u8]) {
         match id.kind {
-            Kind::Experiment => {}
+            Kind::Experiment => {
+                // Another key is not that of an experiment: no flag asks it.
+                if let Some((flag, key)) = experiment::parse_item(&id.key) {
+                    let running = form::read_experiment(form).map(Arc::new).map_err(Malformed::from);
+                    let (flag, key): (Arc<str>, Arc<str>) = (flag.into(), key.into());
+                    self.experiments.insert((key.clone(), flag.clone()));
+                    self.change_flag(&flag, |entry| entry.put_experiment(key, running));
+                }
+            }
             Kind::FlagDefinition => {
                 let definition = Arc::new(Definition::compile(id.key.clone(), form));
                 self.change_flag(&id.key, |entry| entry.definition = Some(definition));
@@ -69,7 +82,13 @@ impl Snapshot {
     /// Forgets an item. One that is not known changes nothing.
     pub fn delete(&mut self, id: &ItemId) {
         match id.kind {
-            Kind::Experiment => {}
+            Kind::Experiment => {
+                if let Some((flag, key)) = experiment::parse_item(&id.key) {
+                    let (flag, key): (Arc<str>, Arc<str>) = (flag.into(), key.into());
+                    self.change_flag(&flag, |entry| entry.experiments.retain(|stored| stored.key != key));
+                    self.experiments.remove(&(key, flag));
+                }
+            }
             Kind::FlagDefinition => self.change_flag(&id.key, |entry| entry.definition = None),
             Kind::FlagConfiguration => self.change_flag(&id.key, |entry| entry.configuration = None),
             Kind::SegmentConfiguration => self.change_segment(&id.key, |segment| segment.audience = None),
@@ -111,11 +130,21 @@ impl Snapshot {
     /// Why the flag or segment that an item belongs to cannot be compiled, for the log. `None`: it can, or is not there.
     pub fn malformed(&self, id: &ItemId) -> Option<&Malformed> {
         match id.kind {
-            Kind::Experiment => None,
+            Kind::Experiment => {
+                let (flag, key) = experiment::parse_item(&id.key)?;
+                self.entries.get(flag)?.malformed_experiment(key)
+            }
             Kind::FlagDefinition | Kind::FlagConfiguration => self.get(&id.key)?.malformed(),
             Kind::SegmentConfiguration => self.segment(&id.key)?.malformed(),
             Kind::SegmentKeys => self.segment(segment::parse_chunk_item(&id.key)?.0)?.malformed(),
         }
+    }
+
+    /// The running experiment of a key, and its flag.
+    pub fn experiment(&self, key: &str) -> Option<(&Flag, &Arc<Experiment>)> {
+        let (found, flag) = self.experiments.get_next(&(key.into(), "".into()))?;
+        let flag = self.get(flag).filter(|_| **found == *key)?;
+        Some((flag, flag.experiment(key)?))
     }
 
     /// Whether a context is in a segment, and why.
@@ -143,13 +172,13 @@ impl Snapshot {
         let compiled = entry
             .definition
             .as_ref()
-            .map(|definition| definition.configured(configuration));
+            .map(|definition| definition.configured(configuration, &entry.experiments));
         entry.flag = compiled.map(Arc::new);
         match &entry.flag {
             Some(flag) => self.flags.insert(key.clone(), flag.clone()),
             None => self.flags.remove(key),
         };
-        if entry.definition.is_none() && entry.configuration.is_none() {
+        if entry.definition.is_none() && entry.configuration.is_none() && entry.experiments.is_empty() {
             self.entries.remove(key);
         } else {
             self.entries.insert(key.clone(), entry);
@@ -164,5 +193,26 @@ impl Snapshot {
         } else {
             self.segments.insert(key.into(), Arc::new(segment));
         }
+    }
+}
+
+impl Entry {
+    fn put_experiment(&mut self, key: Arc<str>, running: Result<Arc<experiment::Running>, Malformed>) {
+        let found = self.experiments.binary_search_by(|stored| stored.key.cmp(&key));
+        let stored = Stored { key, running };
+        match found {
+            Ok(at) => {
+                if let Some(place) = self.experiments.get_mut(at) {
+                    *place = stored;
+                }
+            }
+            Err(at) => self.experiments.insert(at, stored),
+        }
+    }
+
+    fn malformed_experiment(&self, key: &str) -> Option<&Malformed> {
+        let experiments = self.flag.as_ref()?.experiments.as_ref()?;
+        let mut malformed = experiments.malformed.iter();
+        malformed.find(|(of, _)| **of == *key).map(|(_, malformed)| malformed)
     }
 }

@@ -14,7 +14,7 @@ use super::matcher::{Condition, Question};
 use super::segment::Segment;
 use super::snapshot::Snapshot;
 use crate::domain::form::{ItemId, Kind};
-use crate::domain::segment;
+use crate::domain::{experiment, segment};
 
 type Keys<'a> = HashSet<&'a str, RandomState>;
 
@@ -25,7 +25,7 @@ impl Snapshot {
         let (mut flags, mut segments) = (Keys::default(), Keys::default());
         for id in changed {
             match id.kind {
-                Kind::Experiment => {}
+                Kind::Experiment => flags.extend(experiment::parse_item(&id.key).map(|(flag, _)| flag)),
                 Kind::FlagDefinition | Kind::FlagConfiguration => drop(flags.insert(&id.key)),
                 Kind::SegmentConfiguration => drop(segments.insert(&id.key)),
                 Kind::SegmentKeys => segments.extend(segment::parse_chunk_item(&id.key).map(|(key, _)| key)),
@@ -83,7 +83,9 @@ impl Flag {
 
     fn segments(&self) -> impl Iterator<Item = &str> {
         let targeting = self.targeting().into_iter();
-        targeting.flat_map(|targeting| targeting.rules.iter().flat_map(|rule| asked(&rule.conditions)))
+        let by_rules = targeting.flat_map(|targeting| targeting.rules.iter().flat_map(|rule| asked(&rule.conditions)));
+        let experiments = self.experiments.iter().flat_map(|experiments| &experiments.placed);
+        by_rules.chain(experiments.flat_map(|placed| asked(placed.experiment.audience())))
     }
 }
 

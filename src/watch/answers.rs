@@ -83,7 +83,7 @@ impl Question {
 
     /// The answer, as far as whoever asks may see it.
     fn answer<'a>(&self, (state, age): (&'a State, &Age), flag: &'a Flag) -> Answer<'a> {
-        let answer = flag.evaluate_fresh(&self.context, &state.snapshot, age.freshness());
+        let answer = flag.evaluate_assuming(&self.context, &state.snapshot, age.freshness());
         match self.asked_by {
             KeyKind::Server => answer,
             KeyKind::Client => Answer { rule: None, ..answer },

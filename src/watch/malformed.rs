@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::change::EnvironmentId;
+use crate::domain::experiment::parse_item;
 use crate::domain::form::{ItemId, Kind};
 use crate::domain::segment::parse_chunk_item;
 use crate::evaluate::{Malformed, Snapshot};
@@ -39,7 +40,7 @@ fn owner(id: &ItemId) -> Owner<'_> {
     match id.kind {
         Kind::Experiment => Owner {
             kind: "experiment",
-            key: &id.key,
+            key: parse_item(&id.key).map_or(&*id.key, |(_, experiment)| experiment),
         },
         Kind::FlagDefinition | Kind::FlagConfiguration => Owner {
             kind: "flag",

@@ -1,9 +1,15 @@
 //! What holds of evaluation whatever the flags and segments and whoever asks.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails; the numbers are worth seeing"
+)]
 
 mod accepted;
 mod circles;
+mod experiments;
 mod explained;
 mod generate;
 mod reference;
@@ -53,6 +59,7 @@ fn any_form() -> impl Strategy<Value = Vec<u8>> {
             let keys: Vec<_> = segment.keys.iter().map(String::as_str).collect();
             damaged(form::write_keys(&keys))
         }),
+        Just(experiments::form()).prop_flat_map(damaged),
     ]
 }
 
@@ -94,9 +101,11 @@ proptest! {
         configuration in any_form(),
         segment in any_form(),
         chunk in any_form(),
+        experiment in any_form(),
         context in any_context(),
     ) {
         let mut snapshot = Snapshot::default();
+        snapshot.put(&item(Kind::Experiment, "f/x"), &experiment);
         snapshot.put(&item(Kind::SegmentKeys, "s/0"), &chunk);
         snapshot.put(&item(Kind::SegmentConfiguration, "s"), &segment);
         snapshot.put(&item(Kind::FlagConfiguration, "f"), &configuration);

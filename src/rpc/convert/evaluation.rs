@@ -2,7 +2,8 @@
 
 use super::value;
 use crate::domain::access::KeyKind;
-use crate::evaluate::{Answer, Error, Flag, Reason};
+use crate::domain::flag::Variant;
+use crate::evaluate::{Answer, Assignment, Error, Flag, Participation, Reason};
 use crate::pb::evaluation::v1 as pb;
 
 /// An answer as its message. Client keys never learn which rule served.
@@ -23,6 +24,26 @@ pub fn write(flag: &Flag, answer: &Answer<'_>, revision: u64, asked_by: KeyKind)
         rule: rule.to_owned(),
         revision,
         error: error.into(),
+        experiment: answer
+            .experiment
+            .zip(answer.variant)
+            .map(|(part, variant)| write_part(&part, variant)),
+    }
+}
+
+/// The part that a context has in an experiment, by its arm.
+pub fn write_part(part: &Participation<'_>, arm: &Variant) -> pb::Participation {
+    let Participation {
+        experiment,
+        iteration,
+        assignment,
+    } = part;
+    pb::Participation {
+        experiment: experiment.key().to_owned(),
+        iteration: *iteration,
+        arm: arm.key.to_string(),
+        assignment_stored: *assignment == Assignment::Stored,
+        sticky: experiment.is_sticky(),
     }
 }
 
@@ -34,6 +55,7 @@ pub fn write_reason(reason: Reason) -> (pb::Reason, pb::EvaluationError) {
         Reason::PrerequisiteFailed => (pb::Reason::PrerequisiteFailed, fine),
         Reason::TargetingMatch => (pb::Reason::TargetingMatch, fine),
         Reason::Split => (pb::Reason::Split, fine),
+        Reason::Experiment => (pb::Reason::Experiment, fine),
         Reason::Default => (pb::Reason::Default, fine),
         Reason::Static => (pb::Reason::Static, fine),
         Reason::Stale => (pb::Reason::Stale, fine),

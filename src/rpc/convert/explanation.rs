@@ -6,7 +6,8 @@ use super::flag::{write_operator, write_variant_key};
 use crate::domain::key;
 use crate::evaluate::Explanation;
 use crate::evaluate::explanation::{
-    Condition, ConditionOutcome, Prerequisite, Rule, RuleOutcome, Segment, SegmentOutcome, Share, Split,
+    Condition, ConditionOutcome, Experiment, ExperimentOutcome, Prerequisite, Rule, RuleOutcome, Segment,
+    SegmentOutcome, Share, Split,
 };
 use crate::pb::evaluation::v1 as pb;
 
@@ -18,6 +19,7 @@ pub fn write(explanation: &Explanation) -> pb::Explanation {
         reason,
         prerequisites,
         rules,
+        experiments,
         default_split,
     } = explanation;
     let (reason, error) = write_reason(*reason);
@@ -29,6 +31,7 @@ pub fn write(explanation: &Explanation) -> pb::Explanation {
         prerequisites: prerequisites.iter().map(write_prerequisite).collect(),
         rules: rules.iter().map(write_rule).collect(),
         default_split: default_split.as_ref().map(write_split),
+        experiments: experiments.iter().map(write_experiment).collect(),
     }
 }
 
@@ -44,6 +47,30 @@ fn write_prerequisite(prerequisite: &Prerequisite) -> pb::PrerequisiteExplanatio
         variants: variants.iter().map(key::Variant::to_string).collect(),
         satisfied: *satisfied,
         explanation: explanation.as_ref().map(write),
+    }
+}
+
+fn write_experiment(experiment: &Experiment) -> pb::ExperimentExplanation {
+    let Experiment {
+        experiment,
+        rules_before,
+        outcome,
+    } = experiment;
+    pb::ExperimentExplanation {
+        experiment: experiment.to_string(),
+        rules_before: u32::try_from(*rules_before).unwrap_or(u32::MAX),
+        outcome: write_experiment_outcome(*outcome).into(),
+    }
+}
+
+/// What became of an experiment as its message.
+pub fn write_experiment_outcome(outcome: ExperimentOutcome) -> pb::ExperimentOutcome {
+    match outcome {
+        ExperimentOutcome::Served => pb::ExperimentOutcome::Served,
+        ExperimentOutcome::NoUnit => pb::ExperimentOutcome::NoUnit,
+        ExperimentOutcome::OutsideAudience => pb::ExperimentOutcome::OutsideAudience,
+        ExperimentOutcome::OutsideLayer => pb::ExperimentOutcome::OutsideLayer,
+        ExperimentOutcome::OutsideAllocation => pb::ExperimentOutcome::OutsideAllocation,
     }
 }
 

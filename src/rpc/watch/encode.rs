@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::{Frame, evaluations};
 use crate::domain::form::{self, ItemId, Kind, Unreadable};
-use crate::domain::segment;
+use crate::domain::{experiment, segment};
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::watch_response::Message as Response;
 use crate::rpc::convert::common::{duration, timestamp};
@@ -119,8 +119,11 @@ fn write_reason(reason: Reason) -> pb::SnapshotReason {
 /// and treats the flag as malformed.
 fn write_put(item: &Item) -> pb::Item {
     let content = match item.id.kind {
-        Kind::Experiment => form::read_experiment(&item.form)
-            .map(|running| pb::put::Item::Experiment(experiments::write_running(&item.id.key, &running))),
+        Kind::Experiment => form::read_experiment(&item.form).map(|running| {
+            // An item of another name is no experiment of any flag.
+            let (_, key) = experiment::parse_item(&item.id.key).unwrap_or_default();
+            pb::put::Item::Experiment(experiments::write_running(key, &running))
+        }),
         Kind::FlagDefinition => form::read_definition(&item.form)
             .map(|definition| pb::put::Item::FlagDefinition(write_definition(&definition))),
         Kind::FlagConfiguration => form::read_configuration(&item.form)

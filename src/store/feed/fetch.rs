@@ -362,10 +362,10 @@ async fn segments(transaction: &Transaction<'_>, environment: EnvironmentId) -> 
 
 async fn experiments(transaction: &Transaction<'_>, environment: EnvironmentId) -> Result<Vec<StoredItem>, Error> {
     let sql = "
-        select experiment.key, experiment.form_version as version, experiment.form
+        select flag.key || '/' || experiment.key as key, experiment.form_version as version, experiment.form
         from experiments experiment
-        where experiment.environment_id = $1 and experiment.form is not null
-        order by experiment.key";
+        join flags flag on flag.id = experiment.flag_id
+        where experiment.environment_id = $1 and experiment.form is not null";
     items(transaction, Kind::Experiment, sql, environment).await
 }
 

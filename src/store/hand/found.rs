@@ -99,13 +99,15 @@ const CHUNKS: &str = "
 const EXPERIMENTS: &str = "
     with wanted as (
         select k as key from unnest($3::text[]) as k
-        union select e.key from experiments e where $4 and e.environment_id = $1 and e.project_id = $2
+        union
+        select f.key || '/' || e.key from experiments e join flags f on f.id = e.flag_id where $4 and e.environment_id = $1
         union select i.key from change_items i where $4 and i.environment_id = $1 and i.kind = 'experiment'
     )
     select w.key, w.key = any($3::text[]) as named, e.id as entity, e.form, e.form_version as version,
         log.form as logged_form, log.version as logged_version
     from wanted w
-    left join experiments e on e.environment_id = $1 and e.project_id = $2 and e.key = w.key
+    left join flags f on f.project_id = $2 and f.key = split_part(w.key, '/', 1) and f.archived_at is null
+    left join experiments e on e.environment_id = $1 and e.flag_id = f.id and e.key = split_part(w.key, '/', 2)
     left join lateral (
         select i.form, i.version from change_items i
         where i.environment_id = $1 and i.kind = 'experiment' and i.key = w.key

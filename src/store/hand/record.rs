@@ -77,11 +77,10 @@ fn audited(id: &ItemId, form: &[u8]) -> Result<String, Error> {
     if let Some(mut fields) = fields.ok().filter(|_| found::reads(id.kind, form)) {
         fields.shift_remove("format");
         let named = match id.kind {
-            Kind::Experiment => Some("experiment"),
             Kind::FlagConfiguration => Some("flag"),
             Kind::SegmentConfiguration => Some("segment"),
-            // A definition names itself, and a chunk is told with its segment.
-            Kind::FlagDefinition | Kind::SegmentKeys => None,
+            // A definition names itself, an experiment is named by its entry, and a chunk is told with its segment.
+            Kind::Experiment | Kind::FlagDefinition | Kind::SegmentKeys => None,
         };
         if let Some(name) = named {
             kept.insert(name.to_owned(), (*id.key).into());
