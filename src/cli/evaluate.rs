@@ -218,6 +218,7 @@ mod tests {
             variant: "on".to_owned(),
             reason: Reason::TargetingMatch.into(),
             rule: "beta".to_owned(),
+            experiment: None,
             revision: 7,
             error: 0,
         }
