@@ -30,6 +30,7 @@ use crate::pb;
 use crate::pb::admin::v1::audit_service_server::AuditServiceServer;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
+use crate::pb::admin::v1::experiment_service_server::ExperimentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
 use crate::pb::admin::v1::segment_service_server::SegmentServiceServer;
@@ -37,6 +38,7 @@ use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServe
 use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
+use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -201,10 +203,13 @@ impl Server {
                 },
             ),
         );
+        let (assignments, writer) = store::assignments::Assignments::new(&settings)?;
+        tasks.spawn("assignments", writer.run(tasks.stop().clone()));
+        let assignments = Arc::new(assignments);
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
-        let routes =
-            routes(&store, &hub, &accounts)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let routes = routes(&store, &hub, &accounts, &assignments)?
+            .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
             .transpose()?;
@@ -373,7 +378,12 @@ macro_rules! compressed {
 use compressed;
 
 /// Every service.
-fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(
+    store: &Store,
+    hub: &Arc<Hub>,
+    accounts: &Arc<Accounts>,
+    assignments: &Arc<store::assignments::Assignments>,
+) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         descriptors
@@ -388,6 +398,9 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
     let flags = admin::Flags::new(store.clone(), hub.clone());
     let audit = admin::Audit::new(store.clone());
     let segments = admin::Segments::new(store.clone());
+    let experiments = admin::Experiments::new(store.clone());
+    let assignments = Assignments::Stored(assignments.clone());
+    let evaluation = Evaluation::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
     let open = limits::OPEN_REQUEST_BYTES;
@@ -399,8 +412,9 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
             .add_service(compressed!(EnvironmentServiceServer::new(environments)))
             .add_service(compressed!(FlagServiceServer::new(flags)))
             .add_service(compressed!(SegmentServiceServer::new(segments)))
+            .add_service(compressed!(ExperimentServiceServer::new(experiments)))
             .add_service(compressed!(AuditServiceServer::new(audit)))
-            .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
+            .add_service(compressed!(EvaluationServiceServer::new(evaluation)))
             .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
             .add_service(reflection().build_v1()?.max_decoding_message_size(open))
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),

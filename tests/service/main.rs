@@ -35,6 +35,7 @@ mod compaction;
 mod conventions;
 mod environments;
 mod evaluation;
+mod experiments;
 mod flags;
 mod front;
 mod hand_edits;
