@@ -47,7 +47,9 @@ create table experiments (
     -- Whether assignments are stored. Otherwise they are what the hash says, and move when weights do.
     sticky boolean not null,
     layer_id bigint,
-    -- Its part of the layer's space, in millionths: from here to below there. Freed when it is stopped.
+    -- Millionths of the layer's space.
+    layer_share integer,
+    -- Its part of the layer's space, in millionths: from here to below there. Null once it is stopped: others may have it.
     layer_start integer,
     layer_end integer,
     -- It is asked before this rule of the flag's configuration. Null: after all of them.
@@ -89,7 +91,8 @@ create table experiments (
     constraint experiments_allocation_check check (
         allocation between 0 and 1000000 and largest_allocation between 0 and 1000000),
     constraint experiments_layer_check check (
-        (layer_start is null) = (layer_end is null)
+        (layer_id is null) = (layer_share is null)
+        and (layer_start is null) = (layer_end is null)
         and (layer_start is null or layer_id is not null)
         and (layer_start is null or (layer_start >= 0 and layer_start < layer_end and layer_end <= 1000000))),
     constraint experiments_form_check check (form is null or state = 'running'),

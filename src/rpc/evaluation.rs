@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
+use super::assignments::{Assignments, Settled};
 use super::convert::{context, evaluation, explanation};
 use super::front::{Application, Deadline};
 use super::states::States;
@@ -13,7 +14,7 @@ use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
-use crate::evaluate::Flag;
+use crate::evaluate::{Flag, Need, Outcome};
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
 use crate::store::events::Intake;
@@ -22,15 +23,20 @@ use crate::watch::{Age, Hub, State};
 /// Answers from the hub's newest states.
 pub struct Evaluation {
     states: States,
+    assignments: Assignments,
     /// `None`: events are stored elsewhere.
     events: Option<Arc<Intake>>,
 }
 
+/// An answer, or which assignments have to be found out first.
+type Asked<T> = Result<T, Vec<Need>>;
+
 impl Evaluation {
-    /// Answers from this hub, and takes no events.
-    pub fn new(hub: Arc<Hub>) -> Self {
+    /// Answers from this hub, with these assignments, and takes no events.
+    pub fn new(hub: Arc<Hub>, assignments: Assignments) -> Self {
         Self {
             states: States::new(hub),
+            assignments,
             events: None,
         }
     }
@@ -70,26 +76,36 @@ impl EvaluationService for Evaluation {
         if explain && application.kind == KeyKind::Client {
             return Err(Refusal::ExplanationDenied.into());
         }
-        let context = question(&flag, context)?;
-        let answer = self.with_state(&application, deadline, min_revision, |state, age| {
-            let known = state
-                .snapshot
-                .get(&flag)
-                .filter(|flag| flag.visible_to(application.kind));
-            let known = known.ok_or_else(|| unknown(&flag))?;
-            let (answer, explanation) = if explain {
-                let (answer, explanation) = known.explain_fresh(&context, &state.snapshot, age.freshness());
-                (answer, Some(explanation::write(&explanation)))
-            } else {
-                (known.evaluate_fresh(&context, &state.snapshot, age.freshness()), None)
-            };
-            let evaluation = evaluation::write(known, &answer, state.head.revision, application.kind);
-            Ok(pb::EvaluateResponse {
-                evaluation: Some(evaluation),
-                explanation,
-            })
-        });
-        Ok(Response::new(answer.await?))
+        let context = question(("flag", &flag), context)?;
+        let mut settled = Settled::new(&self.assignments);
+        loop {
+            let asked = self.with_state(&application, deadline, min_revision, |state, age| {
+                let asked = state
+                    .snapshot
+                    .get(&flag)
+                    .filter(|flag| flag.visible_to(application.kind));
+                let asked = asked.ok_or_else(|| unknown("flag", &flag))?;
+                let (fresh, known) = (age.freshness(), |experiment: &_, unit: &_| {
+                    settled.get(experiment, unit)
+                });
+                let answer = if explain {
+                    let explained = asked.explain_knowing(&context, &state.snapshot, fresh, &known);
+                    explained.map(|(answer, explanation)| (answer, Some(explanation::write(&explanation))))
+                } else {
+                    let answer = asked.evaluate_knowing(&context, &state.snapshot, fresh, &known);
+                    answer.map(|answer| (answer, None))
+                };
+                let answer = answer.map(|(answer, explanation)| pb::EvaluateResponse {
+                    evaluation: Some(evaluation::write(asked, &answer, state.head.revision, application.kind)),
+                    explanation,
+                });
+                Ok(answer.map_err(|need| vec![*need]))
+            });
+            match answer(asked.await?) {
+                Ok(response) => return Ok(response),
+                Err(needs) => settled.settle(&context, needs).await,
+            }
+        }
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
@@ -100,24 +116,75 @@ impl EvaluationService for Evaluation {
             min_revision,
         } = request.into_inner();
         let context = read_question(context, &flags)?;
-        let answer = self.with_state(&application, deadline, min_revision, |state, age| {
-            let revision = state.head.revision;
-            let write = |flag: &Flag| {
-                let answer = flag.evaluate_fresh(&context, &state.snapshot, age.freshness());
-                evaluation::write(flag, &answer, revision, application.kind)
-            };
-            let visible = |flag: &&Flag| flag.visible_to(application.kind);
-            let evaluations = if flags.is_empty() {
-                state.snapshot.flags().filter(visible).map(write).collect()
-            } else {
-                let mut answered = HashSet::new();
-                let named = flags.iter().filter(|flag| answered.insert(flag.as_str()));
-                let known = named.filter_map(|flag| state.snapshot.get(flag));
-                known.filter(visible).map(write).collect()
-            };
-            Ok(pb::EvaluateAllResponse { evaluations, revision })
-        });
-        Ok(Response::new(answer.await?))
+        let mut settled = Settled::new(&self.assignments);
+        loop {
+            let asked = self.with_state(&application, deadline, min_revision, |state, age| {
+                let revision = state.head.revision;
+                let known = |experiment: &_, unit: &_| settled.get(experiment, unit);
+                let (mut evaluations, mut needs) = (Vec::new(), Vec::new());
+                // All are asked before anything is found out, so that one statement does for them.
+                let mut ask =
+                    |flag: &Flag| match flag.evaluate_knowing(&context, &state.snapshot, age.freshness(), &known) {
+                        Ok(answer) => evaluations.push(evaluation::write(flag, &answer, revision, application.kind)),
+                        Err(need) => needs.push(*need),
+                    };
+                let visible = |flag: &&Flag| flag.visible_to(application.kind);
+                if flags.is_empty() {
+                    state.snapshot.flags().filter(visible).for_each(&mut ask);
+                } else {
+                    let mut answered = HashSet::new();
+                    let named = flags.iter().filter(|flag| answered.insert(flag.as_str()));
+                    let named = named.filter_map(|flag| state.snapshot.get(flag));
+                    named.filter(visible).for_each(&mut ask);
+                }
+                Ok(if needs.is_empty() {
+                    Ok(pb::EvaluateAllResponse { evaluations, revision })
+                } else {
+                    Err(needs)
+                })
+            });
+            match answer(asked.await?) {
+                Ok(response) => return Ok(response),
+                Err(needs) => settled.settle(&context, needs).await,
+            }
+        }
+    }
+
+    async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
+        let (application, deadline) = parts(&request)?;
+        let pb::GetAssignmentRequest {
+            experiment,
+            context,
+            min_revision,
+        } = request.into_inner();
+        let context = question(("experiment", &experiment), context)?;
+        let mut settled = Settled::new(&self.assignments);
+        loop {
+            let asked = self.with_state(&application, deadline, min_revision, |state, _| {
+                let asked = state.snapshot.experiment(&experiment);
+                let asked = asked.filter(|(flag, _)| flag.visible_to(application.kind));
+                let (flag, asked) = asked.ok_or_else(|| unknown("experiment", &experiment))?;
+                let known = |experiment: &_, unit: &_| settled.get(experiment, unit);
+                let assigned = asked.assign(&context, &state.snapshot, &known);
+                let assigned = assigned.map(|outcome| pb::GetAssignmentResponse {
+                    participation: match &outcome {
+                        Outcome::Assigned(arm, part) => Some(evaluation::write_part(part, arm)),
+                        Outcome::NoUnit
+                        | Outcome::OutsideAudience
+                        | Outcome::OutsideLayer
+                        | Outcome::OutsideAllocation => None,
+                    },
+                    outcome: explanation::write_experiment_outcome((&outcome).into()).into(),
+                    revision: state.head.revision,
+                    flag: flag.key().to_owned(),
+                });
+                Ok(assigned.map_err(|need| vec![*need]))
+            });
+            match answer(asked.await?) {
+                Ok(response) => return Ok(response),
+                Err(needs) => settled.settle(&context, needs).await,
+            }
+        }
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
@@ -126,6 +193,11 @@ impl EvaluationService for Evaluation {
         let intake = self.events.as_ref().ok_or(Refusal::NoEvents)?;
         Ok(Response::new(track::take(intake, &application, events).await?))
     }
+}
+
+/// What was asked, answered.
+fn answer<T>(asked: Asked<T>) -> Asked<Response<T>> {
+    asked.map(Response::new)
 }
 
 /// Who asks, and until when.
@@ -155,21 +227,22 @@ pub(super) fn read_question(context: Option<pb::Context>, flags: &[String]) -> R
     Ok(super::convert::common::finish(violations, context)?)
 }
 
-fn question(flag: &str, context: Option<pb::Context>) -> Result<Context, Refusal> {
+/// Reads who asks about one thing: `named` is what it is, which is also its field, and its key.
+fn question((what, key): (&str, &str), context: Option<pb::Context>) -> Result<Context, Refusal> {
     let mut violations = Violations::new();
-    if flag.is_empty() {
-        violations.add("flag", "is empty; name the flag to evaluate");
+    if key.is_empty() {
+        violations.add(what, format!("is empty; name the {what} to evaluate"));
     }
-    if flag.len() > limits::FLAG_KEY_BYTES {
-        violations.add("flag", format!("is longer than {} characters", limits::FLAG_KEY_BYTES));
+    if key.len() > limits::FLAG_KEY_BYTES {
+        violations.add(what, format!("is longer than {} characters", limits::FLAG_KEY_BYTES));
     }
     let context = violations.take("", context::read(context));
     Ok(super::convert::common::finish(violations, context)?)
 }
 
-fn unknown(flag: &str) -> Refusal {
+fn unknown(entity: &'static str, key: &str) -> Refusal {
     Refusal::NotFound {
-        entity: "flag",
-        key: flag.to_owned(),
+        entity,
+        key: key.to_owned(),
     }
 }

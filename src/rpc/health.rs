@@ -21,6 +21,7 @@ const ADMINISTRATION: &[&str] = &[
     "halyard.admin.v1.EnvironmentService",
     "halyard.admin.v1.FlagService",
     "halyard.admin.v1.SegmentService",
+    "halyard.admin.v1.ExperimentService",
     "halyard.admin.v1.AuditService",
 ];
 const EVALUATION: &[&str] = &[

@@ -31,6 +31,7 @@ use crate::pb;
 use crate::pb::admin::v1::audit_service_server::AuditServiceServer;
 use crate::pb::admin::v1::auth_service_server::AuthServiceServer;
 use crate::pb::admin::v1::environment_service_server::EnvironmentServiceServer;
+use crate::pb::admin::v1::experiment_service_server::ExperimentServiceServer;
 use crate::pb::admin::v1::flag_service_server::FlagServiceServer;
 use crate::pb::admin::v1::project_service_server::ProjectServiceServer;
 use crate::pb::admin::v1::segment_service_server::SegmentServiceServer;
@@ -38,6 +39,7 @@ use crate::pb::admin::v1::service_token_service_server::ServiceTokenServiceServe
 use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
+use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -218,9 +220,12 @@ impl Server {
                 },
             ),
         );
+        let (assignments, writer) = store::assignments::Assignments::new(&settings)?;
+        tasks.spawn("assignments", writer.run(tasks.stop().clone()));
+        let assignments = Arc::new(assignments);
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
-        let routes = routes(&store, &hub, &accounts, &intake)?
+        let routes = routes(&store, &hub, &accounts, (&assignments, &intake))?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
@@ -394,7 +399,7 @@ fn routes(
     store: &Store,
     hub: &Arc<Hub>,
     accounts: &Arc<Accounts>,
-    intake: &Arc<Intake>,
+    (assignments, intake): (&Arc<store::assignments::Assignments>, &Arc<Intake>),
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -410,9 +415,11 @@ fn routes(
     let flags = admin::Flags::new(store.clone(), hub.clone());
     let audit = admin::Audit::new(store.clone());
     let segments = admin::Segments::new(store.clone());
+    let experiments = admin::Experiments::new(store.clone());
+    let assignments = Assignments::Stored(assignments.clone());
+    let evaluation = Evaluation::new(hub.clone(), assignments).with_events(intake.clone());
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
-    let evaluation = Evaluation::new(hub.clone()).with_events(intake.clone());
     let open = limits::OPEN_REQUEST_BYTES;
     Ok(
         Routes::new(compressed!(AuthServiceServer::new(auth)).max_decoding_message_size(open))
@@ -422,6 +429,7 @@ fn routes(
             .add_service(compressed!(EnvironmentServiceServer::new(environments)))
             .add_service(compressed!(FlagServiceServer::new(flags)))
             .add_service(compressed!(SegmentServiceServer::new(segments)))
+            .add_service(compressed!(ExperimentServiceServer::new(experiments)))
             .add_service(compressed!(AuditServiceServer::new(audit)))
             .add_service(compressed!(EvaluationServiceServer::new(evaluation)))
             .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))

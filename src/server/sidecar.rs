@@ -17,6 +17,7 @@ use crate::domain::limits;
 use crate::domain::staleness::Limits;
 use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
+use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
@@ -204,7 +205,7 @@ fn routes(hub: &Arc<Hub>) -> Result<Routes, tonic_reflection::server::Error> {
             .into_iter()
             .fold(builder, tonic_reflection::server::Builder::with_service_name)
     };
-    let evaluation = Evaluation::new(hub.clone());
+    let evaluation = Evaluation::new(hub.clone(), Assignments::Nowhere);
     Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
         .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
         .add_service(

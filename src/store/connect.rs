@@ -7,6 +7,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 
+use super::assignments;
 use super::error::{Cause, Error};
 
 /// The oldest server that works: `xid8` columns and their functions are in it.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub pool_size: usize,
     /// How long a statement may take, waiting for locks included.
     pub statement_timeout: Duration,
+    /// How assignments of experiments are kept.
+    pub assignments: assignments::Options,
 }
 
 impl Settings {
@@ -39,6 +42,7 @@ impl Settings {
             config,
             pool_size: 8,
             statement_timeout: Duration::from_secs(10),
+            assignments: assignments::Options::default(),
         }
     }
 }
@@ -141,6 +145,22 @@ pub fn feed_pool(settings: &Settings, longest: Duration) -> Result<Pool, Error> 
     settings.statement_timeout = settings.statement_timeout.max(longest);
     settings.config.application_name("halyard feed");
     settings.pool_size = FEED_CONNECTIONS;
+    pool(&settings)
+}
+
+/// A connection for first answers of experiments alone, which wait for no lock of administrators'. What they ask has an index, and a
+/// plan that was made while the tables were small must not read them whole when they have grown.
+pub(super) fn assignment_pool(settings: &Settings) -> Result<Pool, Error> {
+    const PLANS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
+    let mut settings = settings.clone();
+    let options = match settings.config.get_options() {
+        Some(given) => format!("{given} {PLANS}"),
+        None => PLANS.to_owned(),
+    };
+    settings.config.options(options);
+    settings.config.application_name("halyard assignments");
+    settings.statement_timeout = Duration::from_secs(5);
+    settings.pool_size = 1;
     pool(&settings)
 }
 

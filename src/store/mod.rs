@@ -11,6 +11,7 @@
 //! Architecture invariants: the store knows no proto; nothing but the database is awaited inside a transaction; no statement
 //! lives outside this module.
 
+pub mod assignments;
 pub mod audit;
 mod columns;
 pub mod compaction;
@@ -19,6 +20,7 @@ pub mod connect;
 pub mod environments;
 pub mod error;
 pub mod events;
+pub mod experiments;
 pub mod feed;
 pub mod flags;
 mod hand;

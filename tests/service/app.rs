@@ -10,6 +10,7 @@ use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::audit_service_client::AuditServiceClient;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
+use halyard::pb::admin::v1::experiment_service_client::ExperimentServiceClient;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
 use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
@@ -144,6 +145,10 @@ impl App {
 
     pub fn flags(&self) -> FlagServiceClient<Client> {
         FlagServiceClient::new(self.administrator())
+    }
+
+    pub fn experiments(&self) -> ExperimentServiceClient<Client> {
+        ExperimentServiceClient::new(self.administrator())
     }
 
     pub fn segments(&self) -> SegmentServiceClient<Client> {

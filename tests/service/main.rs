@@ -36,6 +36,7 @@ mod conventions;
 mod environments;
 mod evaluation;
 mod events;
+mod experiments;
 mod flags;
 mod front;
 mod hand_edits;

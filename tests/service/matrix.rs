@@ -114,12 +114,27 @@ const ROWS: &[(&str, Gate)] = &[
     ("admin.v1.SegmentService/UploadSegmentKeys", CHANGE),
     ("admin.v1.SegmentService/ActivateSegmentUpload", CHANGE),
     ("admin.v1.SegmentService/ListSegmentKeys", READ),
+    ("admin.v1.ExperimentService/CreateExperiment", CHANGE),
+    ("admin.v1.ExperimentService/GetExperiment", READ),
+    ("admin.v1.ExperimentService/ListExperiments", READ),
+    ("admin.v1.ExperimentService/UpdateExperiment", CHANGE),
+    ("admin.v1.ExperimentService/StartExperiment", CHANGE),
+    ("admin.v1.ExperimentService/PauseExperiment", CHANGE),
+    ("admin.v1.ExperimentService/ResumeExperiment", CHANGE),
+    ("admin.v1.ExperimentService/StopExperiment", CHANGE),
+    ("admin.v1.ExperimentService/CreateLayer", CHANGE),
+    ("admin.v1.ExperimentService/ListLayers", READ),
+    ("admin.v1.ExperimentService/DeleteLayer", MANAGE),
+    ("admin.v1.ExperimentService/ListUnitAssignments", READ),
+    ("admin.v1.ExperimentService/DeleteUnitAssignments", MANAGE),
+    ("admin.v1.ExperimentService/ExportAssignments", READ),
     ("admin.v1.AuditService/ListEntries", MANAGE),
     ("admin.v1.AuditService/GetEntry", MANAGE),
     ("admin.v1.AuditService/VerifyChain", MANAGE),
     ("admin.v1.AuditService/ListChains", Gate::Administrators),
     ("evaluation.v1.EvaluationService/Evaluate", Gate::Keys("sc")),
     ("evaluation.v1.EvaluationService/EvaluateAll", Gate::Keys("sc")),
+    ("evaluation.v1.EvaluationService/GetAssignment", Gate::Keys("sc")),
     ("evaluation.v1.EvaluationService/Track", Gate::Keys("sc")),
     ("evaluation.v1.WatchService/Watch", Gate::Keys("s")),
     ("evaluation.v1.WatchService/WatchEvaluations", Gate::Keys("sc")),
@@ -415,7 +430,15 @@ async fn upload(app: &App, place: Place) -> String {
 }
 
 /// Fields that say what a request is about.
-const NESTED: [&str; 5] = ["project", "environment", "flag", "segment", "configuration"];
+const NESTED: [&str; 7] = [
+    "project",
+    "environment",
+    "flag",
+    "segment",
+    "configuration",
+    "experiment",
+    "layer",
+];
 
 /// A method, and the messages that its request is made of.
 struct Method {
@@ -513,6 +536,9 @@ impl Method {
             "environment" => place.environment(),
             "flag" => "f",
             "segment" => "s",
+            "experiment" => "x",
+            "layer" => "l",
+            "unit" => "u",
             "upload" => uploads.get(place.project()).map_or("", String::as_str),
             "key" if create => "new",
             "key" if self.name.contains("Environment") => place.environment(),

@@ -127,7 +127,7 @@ pub fn read_optional(text: String) -> Option<String> {
 }
 
 /// Reads each entry, up to one beyond the limit: so many that it is noticed, and no more memory than that.
-pub(super) fn list<M, T>(messages: Vec<M>, limit: usize, read: impl Fn(M) -> T) -> Vec<T> {
+pub fn list<M, T>(messages: Vec<M>, limit: usize, read: impl Fn(M) -> T) -> Vec<T> {
     messages.into_iter().take(limit + 1).map(read).collect()
 }
 

@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-pub(super) use write::{LINK_PREREQUISITES, LINK_SEGMENTS, UNLINK_PREREQUISITES, UNLINK_SEGMENTS};
+pub(super) use write::{LINK_PREREQUISITES, LINK_SEGMENTS, UNLINK_PREREQUISITES, UNLINK_SEGMENTS, UPSERT, record};
 
 use super::environments::{Address, Environment};
 use super::error::{Entity, Error};
 use super::flags::FlagRow;
 use super::journal::Item;
-use super::lock::{self, Locked, Scope};
+use super::lock::{self, Locked, LockedEnvironment, Scope};
 use super::mutation::{Mutation, Outcome, Versioned, Written};
 use super::page::etag;
 use super::{Store, pipeline, rows};
@@ -202,7 +202,36 @@ fn from_row(row: &Row, environment: &Environment, flag_id: i64, flag: &key::Flag
     Ok(found)
 }
 
+/// The configuration of a flag, in a transaction that has its environment locked.
+pub(super) async fn read(
+    transaction: &Transaction<'_>,
+    at: Address<'_>,
+    environment: &Environment,
+    flag: &key::Flag,
+) -> Result<ConfigurationRow, Error> {
+    let query: pipeline::Query<'_> = (
+        FIND,
+        &[&at.project.as_str(), &at.environment.as_str(), &vec![flag.as_str()]],
+    );
+    let found = pipeline::one(transaction, query).await?;
+    let row = found.first().ok_or_else(|| Error::not_found(Entity::Flag, flag))?;
+    from_row(row, environment, rows::get(row, "id")?, flag)
+}
+
 impl ConfigurationRow {
+    /// The id of the flag.
+    pub(super) fn flag_id(&self) -> i64 {
+        self.flag_id
+    }
+
+    /// The same with another content, as the next revision of the environment writes it.
+    pub(super) fn written(&self, configuration: Configuration, environment: &LockedEnvironment, at: Timestamp) -> Self {
+        let mut after = self.clone();
+        after.configuration.configuration = configuration;
+        after.write(&environment.environment, environment.next_revision(), at);
+        after
+    }
+
     /// Notes that it was written, at this revision of the environment.
     fn write(&mut self, environment: &Environment, version: u64, at: Timestamp) {
         self.version = Some(version);

@@ -14,7 +14,7 @@ use crate::store::lock::{Locked, LockedEnvironment};
 use crate::store::mutation::{Mutation, Written};
 use crate::store::{columns, pipeline, rows};
 
-const UPSERT: &str = "
+pub(in crate::store) const UPSERT: &str = "
     insert into flag_configurations (
         project_id, environment_id, flag_id, form, enabled, rules, default_serve, salt, prerequisites, version, updated_at)
     select $1::bigint, $2::bigint, n.flag_id, n.form, n.enabled, n.rules, n.default_serve, n.salt, n.prerequisites, $3::bigint,
@@ -41,6 +41,12 @@ pub(in crate::store) const LINK_SEGMENTS: &str = "
     select $1::bigint, $2::bigint, n.flag_id, s.id
     from unnest($3::bigint[], $4::text[]) as n (flag_id, key)
     join segments s on s.project_id = $1 and s.key = n.key";
+
+/// Which rules experiments stand before that are not stopped.
+const STAND_BEFORE: &str = "
+    select e.key, e.before_rule from experiments e
+    where e.environment_id = $1 and e.flag_id = $2 and e.state <> 'stopped' and e.before_rule = any($3::text[])
+    order by e.key";
 
 /// A configuration before and after.
 pub(super) struct Edit {
@@ -76,10 +82,9 @@ pub(super) async fn write(
             });
             continue;
         }
+        refuse_lost_places(transaction, environment, &before, &after).await?;
         let form = Bytes::from(form::write_configuration(&after));
-        let mut row = before.clone();
-        row.configuration.configuration = after;
-        row.write(&environment.environment, revision, now);
+        let row = before.written(after, environment, now);
         journal.record(record(action, &before, &row.configuration)?);
         items.push(item(&row.configuration.flag, revision, Some(form.clone())));
         edited.push(Edited {
@@ -133,7 +138,42 @@ pub(super) async fn write(
     written.try_map(|()| Ok(edited.into_iter().map(|edited| edited.row.configuration).collect()))
 }
 
-fn record(action: &'static str, before: &ConfigurationRow, after: &FlagConfiguration) -> Result<Record, Error> {
+/// Refuses a configuration that lacks a rule which an experiment stands before: it would be asked elsewhere.
+async fn refuse_lost_places(
+    transaction: &Transaction<'_>,
+    environment: &LockedEnvironment,
+    before: &ConfigurationRow,
+    after: &Configuration,
+) -> Result<(), Error> {
+    let rules = before.configuration.configuration.rules.iter();
+    let lost = rules.filter(|rule| after.rules.iter().all(|kept| kept.key != rule.key));
+    let lost: Vec<_> = lost.map(|rule| rule.key.as_str()).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let query: pipeline::Query<'_> = (STAND_BEFORE, &[&environment.environment.id.0, &before.flag_id, &lost]);
+    let mut named = Vec::new();
+    for row in &pipeline::one(transaction, query).await? {
+        let (experiment, rule): (&str, &str) = (rows::get(row, "key")?, rows::get(row, "before_rule")?);
+        named.push(format!("{experiment} before {rule}"));
+    }
+    if named.is_empty() {
+        return Ok(());
+    }
+    let description = format!("loses rules that experiments stand before: {}", named.join(", "));
+    Err(Error::blocked(
+        Entity::FlagConfiguration,
+        &before.configuration.flag,
+        description,
+    ))
+}
+
+/// What a write of a configuration leaves in the audit log.
+pub(in crate::store) fn record(
+    action: &'static str,
+    before: &ConfigurationRow,
+    after: &FlagConfiguration,
+) -> Result<Record, Error> {
     Ok(Record {
         action,
         entity: Entity::FlagConfiguration,

@@ -44,6 +44,16 @@ const DEPENDANT_FORMS: &str = "
     join flag_configurations c on c.environment_id = l.environment_id and c.flag_id = l.flag_id
     where l.prerequisite_id = $1
     order by flag, environment";
+/// Experiments on the flag that are not stopped, with their arms.
+const EXPERIMENTS: &str = "
+    select x.key as flag, e.key as environment,
+        array(select a.variant from experiment_arms a where a.experiment_id = x.id order by a.position) as variants
+    from projects p
+    join flags f on f.project_id = p.id
+    join experiments x on x.flag_id = f.id and x.state <> 'stopped'
+    join environments e on e.id = x.environment_id
+    where p.key = $1 and f.key = $2
+    order by flag, environment";
 /// What the flag needs that is archived.
 const ARCHIVED_PREREQUISITES: &str = "
     select p.key as flag, e.key as environment
@@ -63,6 +73,7 @@ pub(super) struct Held {
     pub form: Bytes,
     configurations: Vec<HeldConfiguration>,
     dependants: Vec<Dependant>,
+    experiments: Vec<Experimenting>,
 }
 
 struct HeldConfiguration {
@@ -70,6 +81,12 @@ struct HeldConfiguration {
     form: Bytes,
     configuration: Configuration,
     version: u64,
+}
+
+/// An experiment on the flag that is not stopped.
+struct Experimenting {
+    place: String,
+    variants: Vec<String>,
 }
 
 struct Dependant {
@@ -85,12 +102,13 @@ pub(super) async fn hold(
     permission: Permission,
 ) -> Result<Held, Error> {
     let limit = rows::to_sql(NAMED as u64 + 1);
-    let reads: [pipeline::Query<'_>; 3] = [
+    let reads: [pipeline::Query<'_>; 4] = [
         (FIND, &[&project.as_str(), &flag.as_str()]),
         (CONFIGURATIONS, &[&project.as_str(), &flag.as_str()]),
         (DEPENDANTS, &[&project.as_str(), &flag.as_str(), &limit]),
+        (EXPERIMENTS, &[&project.as_str(), &flag.as_str()]),
     ];
-    let (locked, [found, configurations, dependants]) =
+    let (locked, [found, configurations, dependants, experiments]) =
         lock::acquire(transaction, &mutation.caller, Scope::Project(project), reads).await?;
     locked.require(permission)?;
     let found = found.first().ok_or_else(|| Error::not_found(Entity::Flag, flag))?;
@@ -100,6 +118,7 @@ pub(super) async fn hold(
         form: Bytes::copy_from_slice(rows::get(found, "form")?),
         configurations: configurations.iter().map(configuration).collect::<Result<_, _>>()?,
         dependants: dependants.iter().map(dependant).collect::<Result<_, _>>()?,
+        experiments: experiments.iter().map(experimenting).collect::<Result<_, _>>()?,
     })
 }
 
@@ -120,7 +139,14 @@ fn dependant(row: &Row) -> Result<Dependant, Error> {
     })
 }
 
-/// A flag in an environment, as a refusal names it.
+fn experimenting(row: &Row) -> Result<Experimenting, Error> {
+    Ok(Experimenting {
+        place: place(row)?,
+        variants: rows::get(row, "variants")?,
+    })
+}
+
+/// A flag or an experiment in an environment, as a refusal names it.
 fn place(row: &Row) -> Result<String, Error> {
     let (flag, environment): (&str, &str) = (rows::get(row, "flag")?, rows::get(row, "environment")?);
     Ok(format!("{flag} in {environment}"))
@@ -164,12 +190,19 @@ impl Held {
 
     /// Refuses to archive what a flag that is not archived depends on.
     pub(super) fn refuse_while_evaluated(&self) -> Result<(), Error> {
+        self.refuse_experiments()?;
         self.refuse_dependants(|dependant| !dependant.archived)
     }
 
     /// Refuses to delete what any flag depends on.
     pub(super) fn refuse_while_named(&self) -> Result<(), Error> {
+        self.refuse_experiments()?;
         self.refuse_dependants(|_| true)
+    }
+
+    fn refuse_experiments(&self) -> Result<(), Error> {
+        let places: Vec<_> = self.experiments.iter().map(|it| it.place.clone()).collect();
+        self.refuse("has experiments that are not stopped:", &places)
     }
 
     fn refuse_dependants(&self, counts: impl Fn(&Dependant) -> bool) -> Result<(), Error> {
@@ -204,6 +237,13 @@ impl Held {
             "has variants to be removed that are still served:",
             &self.lost(definition),
         )?;
+        let mut arms = Vec::new();
+        for Experimenting { place, variants } in &self.experiments {
+            let kept = |variant: &str| definition.variants.iter().any(|it| it.key.as_str() == variant);
+            let lost = variants.iter().filter(|variant| !kept(variant));
+            arms.extend(lost.map(|variant| format!("{variant} of {place}")));
+        }
+        self.refuse("has variants to be removed that are arms of experiments:", &arms)?;
         let dependants = pipeline::one(transaction, (DEPENDANT_FORMS, &[&self.row.id])).await?;
         let mut required = Vec::new();
         for row in &dependants {

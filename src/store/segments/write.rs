@@ -57,6 +57,14 @@ const USERS: &str = "
     join segments whole on whole.id = u.segment_id
     join environments e on e.id = u.environment_id
     where p.key = $1 and s.key = $2
+    union all
+    select 'experiment', x.key, e.key
+    from projects p
+    join segments s on s.project_id = p.id
+    join experiment_segments u on u.segment_id = s.id
+    join experiments x on x.id = u.experiment_id
+    join environments e on e.id = u.environment_id
+    where p.key = $1 and s.key = $2
     order by 1, 2, 3
     limit $3";
 

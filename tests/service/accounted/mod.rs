@@ -76,7 +76,7 @@ async fn number(sql: &Client, query: &str) -> i64 {
 
 /// Every mutation that is audited.
 fn audited() -> impl Iterator<Item = &'static Row> {
-    rows::ROWS.iter().chain(people::ROWS)
+    rows::ROWS.iter().chain(rows::EXPERIMENTS).chain(people::ROWS)
 }
 
 #[test]

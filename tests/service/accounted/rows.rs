@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::people::People;
 use crate::app::{App, Keys, connect, options, toggle};
 use crate::support::within;
-use crate::words;
+use crate::{experiments, words};
 
 /// What the rows are about: a project `shop` with the environments `dev` and `spare` and the flags `f`, `old`, `gone`,
 /// `archived` and `turned`, the segments `s` and `gone`, and a project `other`.
@@ -298,6 +298,93 @@ pub const ROWS: &[Row] = &[
     }),
 ];
 
+/// Every mutation of experiments and layers.
+pub const EXPERIMENTS: &[Row] = &[
+    row!("ExperimentService/CreateLayer", |world| {
+        let request = pb::CreateLayerRequest {
+            layer: Some(layer("new")),
+            request_id: request_id(60),
+            ..Default::default()
+        };
+        world.app.experiments().create_layer(request).await
+    }),
+    row!("ExperimentService/DeleteLayer", |world| {
+        let request = pb::DeleteLayerRequest {
+            project: "shop".into(),
+            environment: "dev".into(),
+            layer: "gone".into(),
+            request_id: request_id(61),
+            ..Default::default()
+        };
+        world.app.experiments().delete_layer(request).await
+    }),
+    row!("ExperimentService/CreateExperiment", |world| {
+        let request = pb::CreateExperimentRequest {
+            experiment: Some(experiment("new")),
+            request_id: request_id(62),
+            ..Default::default()
+        };
+        world.app.experiments().create_experiment(request).await
+    }),
+    row!("ExperimentService/UpdateExperiment", |world| {
+        let request = pb::UpdateExperimentRequest {
+            experiment: Some(pb::Experiment {
+                name: "Another name".into(),
+                ..experiment("draft")
+            }),
+            request_id: request_id(63),
+            ..Default::default()
+        };
+        world.app.experiments().update_experiment(request).await
+    }),
+    row!("ExperimentService/StartExperiment", |world| {
+        let request = pb::StartExperimentRequest {
+            request_id: request_id(64),
+            ..experiments::start("draft")
+        };
+        world.app.experiments().start_experiment(request).await
+    }),
+    row!("ExperimentService/PauseExperiment", |world| {
+        let request = pb::PauseExperimentRequest {
+            project: "shop".into(),
+            environment: "dev".into(),
+            experiment: "running".into(),
+            request_id: request_id(65),
+            ..Default::default()
+        };
+        world.app.experiments().pause_experiment(request).await
+    }),
+    row!("ExperimentService/ResumeExperiment", |world| {
+        let request = pb::ResumeExperimentRequest {
+            project: "shop".into(),
+            environment: "dev".into(),
+            experiment: "paused".into(),
+            request_id: request_id(66),
+            ..Default::default()
+        };
+        world.app.experiments().resume_experiment(request).await
+    }),
+    row!("ExperimentService/StopExperiment", |world| {
+        let request = pb::StopExperimentRequest {
+            winner: "on".into(),
+            make_default: true,
+            request_id: request_id(67),
+            ..experiments::stop("over")
+        };
+        world.app.experiments().stop_experiment(request).await
+    }),
+    row!("ExperimentService/DeleteUnitAssignments", |world| {
+        let request = pb::DeleteUnitAssignmentsRequest {
+            project: "shop".into(),
+            environment: "dev".into(),
+            unit: "u".into(),
+            request_id: request_id(68),
+            ..Default::default()
+        };
+        world.app.experiments().delete_unit_assignments(request).await
+    }),
+];
+
 /// Methods that change nothing that anybody sees, and leave no entry.
 pub const UNAUDITED: &[Row] = &[
     // What is uploaded is put aside: no answer depends on it until it is activated, which has its entry.
@@ -343,6 +430,47 @@ fn segment(key: &str) -> pb::Segment {
     }
 }
 
+fn layer(key: &str) -> pb::Layer {
+    pb::Layer {
+        project: "shop".into(),
+        environment: "dev".into(),
+        key: key.into(),
+        ..Default::default()
+    }
+}
+
+fn experiment(key: &str) -> pb::Experiment {
+    pb::Experiment {
+        flag: "tried".into(),
+        ..experiments::experiment(key)
+    }
+}
+
+/// Experiments in every state, a layer, and a unit that is assigned.
+async fn experimenting(app: &App) {
+    let request = pb::CreateLayerRequest {
+        layer: Some(layer("gone")),
+        ..Default::default()
+    };
+    app.experiments().create_layer(request).await.unwrap();
+    let draft = experiments::create(experiment("draft"));
+    app.experiments().create_experiment(draft).await.unwrap();
+    for key in ["running", "paused", "over"] {
+        experiments::run(app, experiment(key)).await;
+    }
+    let pause = pb::PauseExperimentRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        experiment: "paused".into(),
+        ..Default::default()
+    };
+    app.experiments().pause_experiment(pause).await.unwrap();
+    let assigned = "
+        insert into experiment_assignments (experiment_id, unit, arm, iteration, assigned_at)
+        select id, 'u', 'on', 1, now() from experiments where key = 'running'";
+    app.database.client().await.batch_execute(assigned).await.unwrap();
+}
+
 fn flag(key: &str) -> pb::Flag {
     pb::Flag {
         project: "shop".into(),
@@ -364,7 +492,7 @@ impl World {
         let dev = app.shop().await;
         app.environment("shop", "spare").await;
         app.project("other").await;
-        for key in ["f", "old", "gone", "archived", "turned"] {
+        for key in ["f", "old", "gone", "archived", "turned", "tried"] {
             app.create_flag(flag(key)).await;
         }
         let archive = pb::ArchiveFlagRequest {
@@ -389,6 +517,7 @@ impl World {
             .unwrap()
             .into_inner()
             .upload;
+        experimenting(&app).await;
         let people = People::new(&app).await;
         let App {
             database,

@@ -1,0 +1,90 @@
+//! Assignments, as one question needs them: what is known, and what has to be found out before the question can be answered.
+//!
+//! Evaluation says what it needs; here it is found out, within 50 ms for all of it, and the question is asked again. Whatever is not
+//! known by then counts as unreachable: the unit gets the arm that the hash says.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::domain::context::Context;
+use crate::evaluate::{Assigned, Experiment, Need};
+use crate::store::assignments::{self, PATIENCE};
+
+/// How often one question may need more: an answer may lead to another experiment, or another flag.
+const ROUNDS: usize = 8;
+
+/// Where assignments are found out.
+#[derive(Clone)]
+pub enum Assignments {
+    /// In the database.
+    Stored(Arc<assignments::Assignments>),
+    /// Nowhere: everyone has the arm that the hash says.
+    Nowhere,
+}
+
+impl Assignments {
+    fn known(&self, experiment: &Experiment, unit: &str) -> Assigned {
+        match self {
+            Self::Stored(assignments) => assignments.known().get(experiment, unit),
+            Self::Nowhere => Assigned::Unreachable,
+        }
+    }
+
+    /// In the order of the needs.
+    async fn settle(&self, _context: &Context, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
+        match self {
+            Self::Stored(assignments) => assignments.settle(needs, deadline).await,
+            Self::Nowhere => vec![Assigned::Unreachable; needs.len()],
+        }
+    }
+}
+
+/// What was found out for one question, in front of what is known.
+pub struct Settled<'a> {
+    assignments: &'a Assignments,
+    found: Vec<(Uuid, String, Assigned)>,
+    /// By when everything must be found out. `None`: nothing had to be so far.
+    deadline: Option<Instant>,
+    rounds: usize,
+    /// Nothing more is found out.
+    over: bool,
+}
+
+impl<'a> Settled<'a> {
+    /// Nothing so far.
+    pub fn new(assignments: &'a Assignments) -> Self {
+        Self {
+            assignments,
+            found: Vec::new(),
+            deadline: None,
+            rounds: 0,
+            over: false,
+        }
+    }
+
+    /// What is known of a unit now.
+    pub fn get(&self, experiment: &Experiment, unit: &str) -> Assigned {
+        let mut found = self.found.iter();
+        if let Some((.., assigned)) = found.find(|(of, known, _)| *of == experiment.salt() && known == unit) {
+            return assigned.clone();
+        }
+        match self.assignments.known(experiment, unit) {
+            Assigned::Unknown if self.over => Assigned::Unreachable,
+            known @ (Assigned::Arm { .. } | Assigned::Nothing | Assigned::Unreachable | Assigned::Unknown) => known,
+        }
+    }
+
+    /// Finds out what is needed, as far as there is time.
+    pub async fn settle(&mut self, context: &Context, needs: Vec<Need>) {
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+        // Rare: it must not make the future of every answer larger.
+        let found = Box::pin(self.assignments.settle(context, &needs, deadline)).await;
+        let found = needs.into_iter().zip(found);
+        self.found
+            .extend(found.map(|(need, assigned)| (need.experiment.salt(), need.unit, assigned)));
+        self.rounds += 1;
+        self.over |= self.rounds >= ROUNDS || Instant::now() >= deadline;
+    }
+}

@@ -1,0 +1,280 @@
+//! First answers of experiments: durable before they are given, many at a time.
+//!
+//! Whoever meets a unit that is not known puts it into a bounded queue and waits, for 50 ms at most. One task takes all that wait
+//! and writes them with one statement and one commit; while that is on its way the next lot gathers. What others had written before
+//! stays: the first answer of a unit is the one that all replicas give.
+//!
+//! PostgreSQL away, or late: nobody waits for it longer than that, and once it is known to be away nobody waits at all; units go on
+//! being put into the queue, so that it is noticed when it is back.
+
+mod batch;
+mod known;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Settings;
+use super::connect;
+use super::error::Error;
+use crate::domain::experiment::stored_unit;
+use crate::domain::key;
+use crate::evaluate::{Assigned, Need};
+
+pub use known::Known;
+
+/// How long anyone waits for an assignment.
+pub const PATIENCE: Duration = Duration::from_millis(50);
+/// Requests that wait to be written; more are answered without.
+const WAITING: usize = 10_000;
+/// Units of one statement. One request may bring more.
+const BATCH: usize = 2_000;
+/// After so long without an answer PostgreSQL counts as away for whoever comes, though the statement may still succeed.
+const LATE: Duration = Duration::from_millis(200);
+/// After so long it is given up.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+/// How long to wait after a failure before PostgreSQL is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How assignments are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What the known ones may take in memory.
+    pub cache_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// The assignments of all experiments, as far as they are known, and the way to the others.
+pub struct Assignments {
+    known: Arc<Known>,
+    queue: mpsc::Sender<Request>,
+    state: Arc<State>,
+}
+
+/// How it goes.
+#[derive(Debug, Default)]
+struct State {
+    /// PostgreSQL did not answer, or not in time.
+    away: AtomicBool,
+    counts: Counts,
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Counts {
+    batches: AtomicU64,
+    units: AtomicU64,
+    unreached: AtomicU64,
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Statements that wrote or read assignments.
+    pub batches: u64,
+    /// Units that they found out about.
+    pub units: u64,
+    /// Units that could not be found out about in time.
+    pub unreached: u64,
+}
+
+/// A unit whose assignment is wanted.
+#[derive(Debug, Clone)]
+struct Wanted {
+    experiment: Uuid,
+    /// The iteration that assigns it, if it is not assigned yet.
+    iteration: u32,
+    unit: String,
+    /// The unit as it is stored.
+    stored: String,
+    /// `None`: nothing is to be stored.
+    arm: Option<key::Variant>,
+}
+
+struct Request {
+    wanted: Vec<Wanted>,
+    /// What was found out, in the order of what was wanted.
+    found: oneshot::Sender<Vec<Assigned>>,
+}
+
+impl Assignments {
+    /// Prepares them, and the task that writes them. Connects to nothing yet.
+    pub fn new(settings: &Settings) -> Result<(Self, Writer), Error> {
+        let known = Arc::new(Known::new(settings.assignments.cache_bytes));
+        let (queue, requests) = mpsc::channel(WAITING);
+        let state = Arc::new(State::default());
+        let writer = Writer {
+            pool: connect::assignment_pool(settings)?,
+            requests,
+            known: known.clone(),
+            state: state.clone(),
+        };
+        Ok((Self { known, queue, state }, writer))
+    }
+
+    /// Those that are known.
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// What was done so far.
+    pub fn counted(&self) -> Counted {
+        let Counts {
+            batches,
+            units,
+            unreached,
+        } = &self.state.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counted {
+            batches: read(batches),
+            units: read(units),
+            unreached: read(unreached),
+        }
+    }
+
+    /// Finds out what is needed, by a deadline; in the order of the needs. Whatever is found out later is known from then on.
+    pub async fn settle(&self, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
+        let (found, answer) = oneshot::channel();
+        let wanted = needs.iter().map(Wanted::from).collect();
+        let sent = self.queue.try_send(Request { wanted, found }).is_ok();
+        let settled = if sent && !self.state.away.load(Ordering::Relaxed) {
+            timeout_at(deadline, answer).await.ok().and_then(Result::ok)
+        } else {
+            None
+        };
+        let settled = settled.unwrap_or_else(|| vec![Assigned::Unreachable; needs.len()]);
+        let unreached = settled.iter().filter(|assigned| **assigned == Assigned::Unreachable);
+        let unreached = unreached.count() as u64;
+        self.state.counts.unreached.fetch_add(unreached, Ordering::Relaxed);
+        settled
+    }
+}
+
+impl From<&Need> for Wanted {
+    fn from(need: &Need) -> Self {
+        let Need { experiment, unit, arm } = need;
+        Self {
+            experiment: experiment.salt(),
+            iteration: experiment.iteration(),
+            stored: stored_unit(unit).into_owned(),
+            unit: unit.clone(),
+            arm: arm.clone(),
+        }
+    }
+}
+
+/// Writes assignments.
+pub struct Writer {
+    pool: Pool,
+    requests: mpsc::Receiver<Request>,
+    known: Arc<Known>,
+    state: Arc<State>,
+}
+
+impl Writer {
+    /// Writes until it is stopped. Whoever waits then gets no answer.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let write = async {
+            while let Some(first) = self.requests.recv().await {
+                let requests = self.gather(first);
+                self.answer(requests).await;
+            }
+        };
+        stop.run_until_cancelled(write).await;
+    }
+
+    /// All that wait, up to a bound.
+    fn gather(&mut self, first: Request) -> Vec<Request> {
+        let (mut units, mut requests) = (first.wanted.len(), vec![first]);
+        while units < BATCH {
+            let Ok(request) = self.requests.try_recv() else {
+                break;
+            };
+            units += request.wanted.len();
+            requests.push(request);
+        }
+        requests
+    }
+
+    async fn answer(&self, requests: Vec<Request>) {
+        let wanted: Vec<&Wanted> = requests.iter().flat_map(|request| &request.wanted).collect();
+        let found = self.settle(&wanted).await;
+        let Some(found) = found else {
+            // Dropping what they wait for tells them.
+            drop(requests);
+            tokio::time::sleep(PAUSE).await;
+            return;
+        };
+        for Request { wanted, found: asked } in requests {
+            let answers: Vec<_> = wanted.iter().map(|wanted| found.of(wanted)).collect();
+            for (wanted, assigned) in wanted.iter().zip(&answers) {
+                self.known
+                    .note(wanted.experiment, wanted.iteration, &wanted.unit, assigned);
+            }
+            // Who does not wait any more finds it among what is known.
+            let _ = asked.send(answers);
+        }
+    }
+
+    /// `None`: PostgreSQL did not answer.
+    async fn settle(&self, wanted: &[&Wanted]) -> Option<batch::Found> {
+        let settling = async {
+            let client = self.pool.get().await?;
+            batch::settle(&client, wanted).await
+        };
+        let mut settling = std::pin::pin!(timeout(GIVEN_UP, settling));
+        let settled = match timeout(LATE, &mut settling).await {
+            Ok(settled) => settled,
+            Err(_) => {
+                self.report_away(true, None);
+                settling.await
+            }
+        };
+        match settled {
+            Ok(Ok(found)) => {
+                self.report_away(false, None);
+                let counts = &self.state.counts;
+                counts.batches.fetch_add(1, Ordering::Relaxed);
+                counts.units.fetch_add(wanted.len() as u64, Ordering::Relaxed);
+                Some(found)
+            }
+            Ok(Err(error)) => {
+                self.report_away(true, Some(&error));
+                None
+            }
+            Err(_) => {
+                self.report_away(true, None);
+                None
+            }
+        }
+    }
+
+    /// Notes whether PostgreSQL answers, and says so when that has changed.
+    fn report_away(&self, away: bool, error: Option<&Error>) {
+        let was = self.state.away.swap(away, Ordering::Relaxed);
+        match (was, away) {
+            (false, true) => {
+                let error = error.map(Error::summary);
+                tracing::warn!(
+                    error,
+                    "assignments cannot be stored in time: units that are not known get what the hash says"
+                );
+            }
+            (true, false) => tracing::info!("assignments are stored again"),
+            (false, false) | (true, true) => {}
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What is stored of a unit: looked up, exported, deleted.
+
+use halyard::pb::admin::v1 as pb;
+use tonic::Code;
+
+use super::{experiment, rows, run, shop, stored, units};
+use crate::app::{App, connect, serve};
+use crate::refusals::refused;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_of_a_unit_can_be_seen_exported_and_deleted() {
+    let app = App::start().await;
+    let key = shop(&app).await;
+    let revision = run(&app, experiment("x")).await;
+    let mut all = units(1_100);
+    let long = "k".repeat(1_000);
+    all.push(long.clone());
+    all.push("sha256:taken for a hash".into());
+    let before = stored(&app.channel, &key, &all, revision).await;
+
+    let export = pb::ExportAssignmentsRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        experiment: "x".into(),
+    };
+    let mut parts = app
+        .experiments()
+        .export_assignments(export.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut exported = Vec::new();
+    while let Some(part) = parts.message().await.unwrap() {
+        assert!(part.assignments.len() <= 1_000);
+        exported.extend(part.assignments);
+    }
+    assert_eq!(exported.len(), all.len());
+    assert!(exported.is_sorted_by(|a, b| a.unit < b.unit));
+    let unknown = pb::ExportAssignmentsRequest {
+        experiment: "gone".into(),
+        ..export
+    };
+    refused(app.experiments().export_assignments(unknown).await, Code::NotFound);
+
+    let list = |unit: &str| pb::ListUnitAssignmentsRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        unit: unit.into(),
+    };
+    let of_unit = app
+        .experiments()
+        .list_unit_assignments(list(&long))
+        .await
+        .unwrap()
+        .into_inner()
+        .assignments;
+    let [found] = of_unit.as_slice() else {
+        panic!("{of_unit:?}")
+    };
+    assert_eq!((found.experiment.as_str(), &found.arm), ("x", &before[&long].0));
+    let hashed = app
+        .experiments()
+        .list_unit_assignments(list("sha256:taken for a hash"))
+        .await
+        .unwrap();
+    assert_eq!(hashed.into_inner().assignments.len(), 1, "found by its text");
+    let delete = || pb::DeleteUnitAssignmentsRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        unit: "user-7".into(),
+        ..Default::default()
+    };
+    let deleted = app
+        .experiments()
+        .delete_unit_assignments(delete())
+        .await
+        .unwrap()
+        .into_inner()
+        .deleted;
+    assert_eq!(deleted, 1);
+    assert!(!rows(&app, "x").await.contains_key("user-7"));
+    let again = app
+        .experiments()
+        .delete_unit_assignments(delete())
+        .await
+        .unwrap()
+        .into_inner()
+        .deleted;
+    assert_eq!(again, 0);
+    let sql = app.database.client().await;
+    let entry = "select entity_key, coalesce(before, '') from audit_entries where action = 'assignment.delete'";
+    let entry = sql.query_one(entry, &[]).await.unwrap();
+    let (named, said): (String, String) = (entry.get(0), entry.get(1));
+    assert!(
+        named.starts_with("sha256:") && !said.contains("user-7"),
+        "{named} {said}"
+    );
+    // A server that never met the unit assigns it anew.
+    let server = serve(&app.database).await;
+    let channel = connect(&server).await;
+    stored(&channel, &key, &["user-7".to_owned()], 0).await;
+    assert_eq!(rows(&app, "x").await["user-7"], before["user-7"], "as the hash says");
+    server.stop().await.unwrap();
+}
