@@ -75,7 +75,9 @@ async fn measure(
         let begun = Instant::now();
         copy(&mut sql, &place, &events).await?;
         let copied = begun.elapsed();
-        let messages = make(batches).into_iter().map(|batch| batch.into_iter().map(message).collect());
+        let messages = make(batches)
+            .into_iter()
+            .map(|batch| batch.into_iter().map(message).collect());
         let messages: Vec<Vec<pb::Event>> = messages.collect();
         let begun = Instant::now();
         track(replica, &token, messages, callers).await?;
@@ -89,7 +91,11 @@ async fn measure(
     let ratios = tracked.iter().zip(&bare).map(|(tracked, bare)| tracked / bare);
     let (ratio, bare, tracked) = (median(ratios), median(bare), median(tracked));
     let row = |name: &str, rate: f64, ratio: f64| {
-        vec![name.to_owned(), table::thousands(rate), format!("{:.0} %", ratio * 100.0)]
+        vec![
+            name.to_owned(),
+            table::thousands(rate),
+            format!("{:.0} %", ratio * 100.0),
+        ]
     };
     table::print(
         &format!("{callers} callers with batches of {BATCH}, {known} ids on each of four days before"),
@@ -210,7 +216,10 @@ async fn track(
                 request.metadata_mut().insert("authorization", token.clone());
                 let answers = client.track(request).await?.into_inner().answers;
                 let accepted = |answer: &pb::EventAnswer| answer.outcome() == pb::EventOutcome::Accepted;
-                assert!(answers.len() == BATCH && answers.iter().all(accepted), "not all were taken");
+                assert!(
+                    answers.len() == BATCH && answers.iter().all(accepted),
+                    "not all were taken"
+                );
             }
             Ok::<_, support::Error>(())
         }

@@ -224,6 +224,7 @@ pub const METHODS: &[Method] = {
         unary("/halyard.admin.v1.ExperimentService/ListUnitAssignments", May(Read)),
         unary("/halyard.admin.v1.ExperimentService/DeleteUnitAssignments", May(Delete)),
         streaming("/halyard.admin.v1.ExperimentService/ExportAssignments", May(Read)),
+        unary("/halyard.admin.v1.ExperimentService/GetResults", May(Read)),
         unary("/halyard.admin.v1.AuditService/ListEntries", May(ReadAudit)),
         unary("/halyard.admin.v1.AuditService/GetEntry", May(ReadAudit)),
         unary("/halyard.admin.v1.AuditService/VerifyChain", May(ReadAudit)),

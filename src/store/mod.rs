@@ -40,6 +40,7 @@ mod pipeline;
 pub mod projects;
 pub mod propagation;
 mod requests;
+pub mod results;
 mod rows;
 pub mod segments;
 pub mod service_tokens;

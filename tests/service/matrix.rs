@@ -128,6 +128,7 @@ const ROWS: &[(&str, Gate)] = &[
     ("admin.v1.ExperimentService/ListUnitAssignments", READ),
     ("admin.v1.ExperimentService/DeleteUnitAssignments", MANAGE),
     ("admin.v1.ExperimentService/ExportAssignments", READ),
+    ("admin.v1.ExperimentService/GetResults", READ),
     ("admin.v1.AuditService/ListEntries", MANAGE),
     ("admin.v1.AuditService/GetEntry", MANAGE),
     ("admin.v1.AuditService/VerifyChain", MANAGE),

@@ -213,7 +213,9 @@ async fn drop_partition(client: &mut deadpool_postgres::Object, partition: Parti
     let lock: pipeline::Query<'_> = (LOCK, &[&PARTITIONS]);
     pipeline::all(&transaction, [(DROP_PATIENCE, &[]), lock]).await?;
     let dropped = async {
-        transaction.batch_execute(&format!("drop table if exists {name}")).await?;
+        transaction
+            .batch_execute(&format!("drop table if exists {name}"))
+            .await?;
         if partition.parent != IDS {
             let next = shifted(partition.day, 1)?;
             pipeline::one(&transaction, (NOTE_DROP, &[&next])).await?;

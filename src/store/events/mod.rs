@@ -20,5 +20,6 @@ mod intake;
 mod numeric;
 mod write;
 
+pub(super) use catalogue::metrics;
 pub use days::Kept;
 pub use intake::{Batch, Counts, Intake, Options, Refused, Writer};

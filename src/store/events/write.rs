@@ -115,6 +115,7 @@ fn entries(batch: &Batch) -> impl Iterator<Item = Entry<'_>> {
         key: batch.key,
         event,
         occurred_at: *occurred_at,
+        // Until it is found.
         fate: Err(Outcome::Malformed),
     })
 }

@@ -128,3 +128,34 @@ async fn batches_that_wait_are_written_together() {
         .value("halyard_event_groups_written_total");
     assert!(groups < 30.0, "{groups} transactions");
 }
+
+/// PostgreSQL refuses one batch for a reason of its own. Those that were to be written with it are written nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_cannot_be_written_harms_no_other() {
+    let world = World::new().await;
+    let (channel, key) = (&world.app.channel, &world.keys.server);
+    world.track(vec![exposure("u")]).await;
+    let poison = "
+        create function refuse() returns trigger language plpgsql as $$ begin raise 'poison'; end $$;
+        create trigger refuse before insert on exposures for each row when (new.unit = 'poison') execute function refuse()";
+    world.sql.batch_execute(poison).await.unwrap();
+    let mut holder = world.app.database.client().await;
+    let held = holder.transaction().await.unwrap();
+    held.batch_execute("lock table exposures").await.unwrap();
+    let sends = (0..20).map(|n| {
+        let (channel, key) = (channel.clone(), key.clone());
+        let unit = if n == 10 { "poison".to_owned() } else { format!("u{n}") };
+        tokio::spawn(async move { track(&channel, &key, vec![exposure("healthy"), exposure(&unit)]).await })
+    });
+    let sends: Vec<_> = sends.collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    held.commit().await.unwrap();
+    for (n, sent) in within("the answers", join_all(sends)).await.into_iter().enumerate() {
+        match sent.unwrap() {
+            Ok(outcomes) => assert_eq!((n == 10, outcomes), (false, vec![Accepted; 2])),
+            Err(status) => assert_eq!((n, status.code()), (10, Code::Internal)),
+        }
+    }
+    assert_eq!(world.rows("exposures").await, 1 + 2 * 19);
+    assert_eq!(world.rows("event_ids").await, 1 + 2 * 19);
+}

@@ -3,6 +3,7 @@
 mod behind;
 mod days;
 mod once;
+mod results;
 mod taken;
 
 use halyard::pb::evaluation::v1 as pb;

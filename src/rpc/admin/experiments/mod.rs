@@ -2,11 +2,13 @@
 
 mod assignments;
 mod messages;
+mod results;
 
 use std::mem::take;
 use std::pin::Pin;
 
 use futures_util::Stream;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use self::messages::{
@@ -42,15 +44,21 @@ const FIELDS: &[&str] = &[
     "guardrail_metrics",
 ];
 
+/// Results that are counted at the same time, others wait: each may keep a core of PostgreSQL busy for minutes.
+const COUNTS: usize = 2;
+
 /// The service.
 pub struct Experiments {
     store: Store,
+    /// Turns at counting results.
+    counts: Semaphore,
 }
 
 impl Experiments {
     /// Keeps experiments in this store.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        let counts = Semaphore::new(COUNTS);
+        Self { store, counts }
     }
 
     /// Takes a step with an experiment; what is answered is the same for all of them.
@@ -140,6 +148,22 @@ impl ExperimentService for Experiments {
         Ok(Response::new(pb::GetExperimentResponse {
             experiment: Some(write(&found.map_err(Refusal::Store)?)),
         }))
+    }
+
+    async fn get_results(&self, request: Request<pb::GetResultsRequest>) -> Answer<pb::GetResultsResponse> {
+        let (call, message) = Call::open(request)?;
+        let pb::GetResultsRequest {
+            project,
+            environment,
+            experiment,
+        } = message;
+        let named = ("experiment", experiment.as_str());
+        let (project, environment, experiment) =
+            call.one_at(Violations::new(), (&project, &environment), named).await?;
+        // Never closed.
+        let _turn = self.counts.acquire().await.map_err(|_| Refusal::Internal)?;
+        let found = self.store.get_results(at(&project, &environment), &experiment).await;
+        Ok(Response::new(results::write(found.map_err(Refusal::Store)?)))
     }
 
     async fn list_experiments(
