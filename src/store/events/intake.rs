@@ -1,33 +1,21 @@
-//! Where batches of events wait, and the task that writes them.
-//!
-//! What waits is bounded in bytes: a batch that finds no room is refused at once, and its sender told to come again. Whatever waits
-//! when a connection is free is written together, in one transaction. Two connections take turns, so that one group is written while
-//! the other waits for the disk.
+//! Where batches of events wait: bounded in bytes, so that a batch which finds no room is refused at once, and its sender told to come
+//! again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use deadpool_postgres::Pool;
-use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::catalogue::Catalogue;
-use super::write;
+use super::writer::{self, Writer};
 use crate::domain::access::KeyKind;
 use crate::domain::change::EnvironmentId;
 use crate::domain::event::{Event, Outcome, Window};
 use crate::store::connect::{self, Settings};
 use crate::store::error::Error;
 
-/// Connections that write events.
-const CONNECTIONS: usize = 2;
 /// Batches that wait, however small.
 const BATCHES: usize = 8_192;
-/// Events of a group at most, and one batch more.
-const GROUP: usize = 10_000;
 
 /// How events are taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +79,7 @@ impl Counts {
         self.slot(outcome).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    fn note(&self, outcomes: impl IntoIterator<Item = Outcome>) {
+    pub(super) fn note(&self, outcomes: impl IntoIterator<Item = Outcome>) {
         for outcome in outcomes {
             if let Some(count) = self.slot(outcome) {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -116,18 +104,11 @@ pub struct Intake {
 
 /// A batch that waits to be written.
 #[derive(Debug)]
-struct Waiting {
-    batch: Batch,
+pub(super) struct Waiting {
+    pub batch: Batch,
     answer: oneshot::Sender<Result<Vec<Outcome>, Refused>>,
     /// Its part of the room, until it is answered.
     _room: OwnedSemaphorePermit,
-}
-
-/// What writes the batches. It comes to life with [`Writer::run`].
-pub struct Writer {
-    pool: Pool,
-    queue: Mutex<mpsc::Receiver<Waiting>>,
-    intake: Arc<Intake>,
 }
 
 impl Intake {
@@ -135,7 +116,7 @@ impl Intake {
     pub fn new(settings: &Settings, options: Options) -> Result<(Arc<Self>, Writer), Error> {
         let mut settings = settings.clone();
         settings.config.application_name("halyard events");
-        settings.pool_size = CONNECTIONS;
+        settings.pool_size = writer::CONNECTIONS;
         let (sender, receiver) = mpsc::channel(BATCHES);
         let intake = Arc::new(Self {
             queue: sender,
@@ -143,11 +124,7 @@ impl Intake {
             options,
             counts: Counts::default(),
         });
-        let writer = Writer {
-            pool: connect::pool(&settings)?,
-            queue: Mutex::new(receiver),
-            intake: Arc::clone(&intake),
-        };
+        let writer = Writer::new(connect::pool(&settings)?, receiver, Arc::clone(&intake));
         Ok((intake, writer))
     }
 
@@ -202,6 +179,11 @@ impl Intake {
         self.limit() - self.room.available_permits().min(self.limit())
     }
 
+    /// For how long events are taken.
+    pub(super) fn window(&self) -> Window {
+        self.options.window
+    }
+
     /// How many bytes may wait.
     pub fn limit(&self) -> usize {
         self.options.queue_bytes
@@ -241,131 +223,14 @@ impl Batch {
     }
 }
 
-impl Writer {
-    /// Writes until `stop`. What still waits then was not acknowledged, and is sent again to somebody else.
-    pub async fn run(self, stop: CancellationToken) {
-        let lanes = (0..CONNECTIONS).map(|_| self.write_groups());
-        stop.run_until_cancelled(join_all(lanes)).await;
-    }
-
-    async fn write_groups(&self) {
-        let mut catalogue = Catalogue::default();
-        loop {
-            let Some(group) = self.next_group().await else { return };
-            let batches: Vec<_> = group.iter().map(|waiting| &waiting.batch).collect();
-            match self.write(&mut catalogue, &batches).await {
-                Ok(outcomes) => {
-                    for (waiting, outcomes) in group.into_iter().zip(outcomes) {
-                        waiting.answer(Ok(outcomes));
-                    }
-                }
-                Err(Refused::Broken) if group.len() > 1 => self.write_alone(&mut catalogue, group).await,
-                Err(refused) => self.refuse(group, refused),
-            }
-        }
-    }
-
-    /// Whatever waits, as soon as anything does. `None`: nobody is left who could send.
-    async fn next_group(&self) -> Option<Vec<Waiting>> {
-        let mut queue = self.queue.lock().await;
-        loop {
-            let mut group = vec![queue.recv().await?];
-            let mut events = 0;
-            while events < GROUP {
-                match queue.try_recv() {
-                    Ok(waiting) => {
-                        events += waiting.batch.events.len();
-                        group.push(waiting);
-                    }
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
-            }
-            // Nobody waits for the answer any more; whoever does not know what became of a batch sends it again.
-            group.retain(|waiting| !waiting.answer.is_closed());
-            if !group.is_empty() {
-                return Some(group);
-            }
-        }
-    }
-
-    /// One transaction.
-    async fn write(&self, catalogue: &mut Catalogue, batches: &[&Batch]) -> Result<Vec<Vec<Outcome>>, Refused> {
-        let written = async {
-            let mut client = self.pool.get().await?;
-            write::write(&mut client, catalogue, self.intake.options.window, batches).await
-        };
-        match written.await {
-            Ok(outcomes) => {
-                self.intake.counts.groups.fetch_add(1, Ordering::Relaxed);
-                self.intake.counts.note(outcomes.iter().flatten().copied());
-                Ok(outcomes)
-            }
-            Err(error) => Err(refusal(&error)),
-        }
-    }
-
-    /// Each by itself: if one cannot be written, the others must not suffer for it.
-    async fn write_alone(&self, catalogue: &mut Catalogue, group: Vec<Waiting>) {
-        for waiting in group {
-            let outcome = self.write(catalogue, &[&waiting.batch]).await;
-            if outcome.is_err() {
-                self.intake.counts.failed.fetch_add(1, Ordering::Relaxed);
-            }
-            waiting.answer(outcome.map(|outcomes| outcomes.into_iter().flatten().collect()));
-        }
-    }
-
-    /// Refuses these; and without a database, everyone who waits: another replica may have one.
-    fn refuse(&self, mut group: Vec<Waiting>, refused: Refused) {
-        if refused == Refused::Away {
-            // If somebody else is at the queue, it is empty, or they will find out as we did.
-            if let Ok(mut queue) = self.queue.try_lock() {
-                while let Ok(waiting) = queue.try_recv() {
-                    group.push(waiting);
-                }
-            }
-        }
-        self.intake
-            .counts
-            .failed
-            .fetch_add(group.len() as u64, Ordering::Relaxed);
-        for waiting in group {
-            waiting.answer(Err(refused));
-        }
-    }
-}
-
 impl Waiting {
-    /// Whoever asked may be gone.
-    fn answer(self, outcome: Result<Vec<Outcome>, Refused>) {
-        let _ = self.answer.send(outcome);
+    /// Whether nobody waits for the answer any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
     }
-}
 
-/// What a failure means to senders. Logged here, once for all of them.
-fn refusal(error: &Error) -> Refused {
-    match error {
-        Error::Unavailable(_) | Error::Timeout(_) | Error::Conflict(_) => {
-            tracing::warn!(
-                error = error.summary(),
-                "events could not be written; their senders are told to try again"
-            );
-            Refused::Away
-        }
-        Error::Invalid(_)
-        | Error::NotFound { .. }
-        | Error::AlreadyExists { .. }
-        | Error::Stale { .. }
-        | Error::Denied
-        | Error::Blocked { .. }
-        | Error::LimitReached { .. }
-        | Error::Busy
-        | Error::RequestIdReused
-        | Error::HandEdited
-        | Error::Corrupt { .. }
-        | Error::Bug(_) => {
-            tracing::error!(error = error.summary(), "events could not be written");
-            Refused::Broken
-        }
+    /// Whoever asked may be gone.
+    pub fn answer(self, outcome: Result<Vec<Outcome>, Refused>) {
+        let _ = self.answer.send(outcome);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `intake` | where batches wait, in bounded memory, and the task that writes them in groups |
+//! | `intake` | where batches wait, in bounded memory |
+//! | `writer` | the task that writes them in groups |
 //! | `catalogue` | what events may name: experiments that have run, their arms and metrics |
 //! | `write` | one group in one transaction: which ids are new, and their events by COPY |
 //! | `numeric` | exact values in PostgreSQL's binary form |
@@ -19,7 +20,9 @@ pub mod days;
 mod intake;
 mod numeric;
 mod write;
+mod writer;
 
 pub(super) use catalogue::metrics;
 pub use days::Kept;
-pub use intake::{Batch, Counts, Intake, Options, Refused, Writer};
+pub use intake::{Batch, Counts, Intake, Options, Refused};
+pub use writer::Writer;

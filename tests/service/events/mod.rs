@@ -5,6 +5,7 @@ mod days;
 mod once;
 mod results;
 mod taken;
+mod whole;
 
 use halyard::pb::evaluation::v1 as pb;
 use jiff::Timestamp;
