@@ -153,7 +153,8 @@ impl Follower {
             Some(
                 pb::put::Item::FlagDefinition(_)
                 | pb::put::Item::SegmentConfiguration(_)
-                | pb::put::Item::SegmentKeys(_),
+                | pb::put::Item::SegmentKeys(_)
+                | pb::put::Item::Experiment(_),
             )
             | None => panic!("an item of another kind"),
         })
