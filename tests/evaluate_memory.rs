@@ -12,7 +12,7 @@ use std::sync::Arc;
 use allocation_counter::measure;
 use halyard::domain::context::{Attribute, Context};
 use halyard::domain::form::{self, ItemId, Kind};
-use halyard::evaluate::{Reason, Snapshot, key_chunk};
+use halyard::evaluate::{Assigned, Experiment, Freshness, Reason, Snapshot, key_chunk};
 use serde_json::{Value, json};
 
 fn put(snapshot: &mut Snapshot, kind: Kind, key: &str, form: &[u8]) {
@@ -136,6 +136,45 @@ fn an_evaluation_allocates_nothing() {
             ask();
         });
         assert_eq!(counted.count_total, 0, "{key}: {counted:?}");
+    }
+}
+
+#[test]
+fn an_experiment_allocates_nothing_for_whom_it_knows() {
+    let mut snapshot = Snapshot::default();
+    put_json(&mut snapshot, Kind::FlagDefinition, "f", &definition("f"));
+    put_json(
+        &mut snapshot,
+        Kind::FlagConfiguration,
+        "f",
+        &json!({ "format": 1, "enabled": true }),
+    );
+    let salt = "6b1f9e2c-0d44-4a57-9c3e-000000000001";
+    let arms = json!([{ "variant": "on", "weight": 1 }, { "variant": "off", "weight": 1 }]);
+    let audience = [condition("company", "equals", &json!(["company-567"]))];
+    for sticky in [true, false] {
+        let running = json!({
+            "format": 1, "flag": "f", "salt": salt, "iteration": 1, "arms": arms, "audience": audience,
+            "allocation": 1_000_000, "largest_allocation": 1_000_000, "sticky": sticky,
+            "layer": { "salt": salt, "start": 0, "end": 1_000_000 },
+        });
+        put_json(&mut snapshot, Kind::Experiment, "f/x", &running);
+        let known = Assigned::Arm {
+            arm: "off".parse().unwrap(),
+            iteration: 1,
+        };
+        let context = context();
+        let ask = || {
+            let flag = snapshot.get("f").unwrap();
+            let known = |_: &Experiment, _: &str| known.clone();
+            let answer = flag.evaluate_knowing(&context, &snapshot, Freshness::ANY, &known);
+            answer.unwrap().reason
+        };
+        assert_eq!(ask(), Reason::Experiment);
+        let counted = measure(|| {
+            ask();
+        });
+        assert_eq!(counted.count_total, 0, "sticky: {sticky}: {counted:?}");
     }
 }
 

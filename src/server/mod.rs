@@ -417,7 +417,8 @@ fn routes(
     let segments = admin::Segments::new(store.clone());
     let experiments = admin::Experiments::new(store.clone());
     let assignments = Assignments::Stored(assignments.clone());
-    let evaluation = Evaluation::new(hub.clone(), assignments).with_events(intake.clone());
+    let evaluation = Evaluation::new(hub.clone(), assignments.clone()).with_events(intake.clone());
+    let watch = Watch::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
     let open = limits::OPEN_REQUEST_BYTES;
@@ -432,7 +433,7 @@ fn routes(
             .add_service(compressed!(ExperimentServiceServer::new(experiments)))
             .add_service(compressed!(AuditServiceServer::new(audit)))
             .add_service(compressed!(EvaluationServiceServer::new(evaluation)))
-            .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+            .add_service(compressed!(WatchServiceServer::new(watch)))
             .add_service(reflection().build_v1()?.max_decoding_message_size(open))
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
     )

@@ -17,7 +17,7 @@ use crate::domain::limits;
 use crate::domain::staleness::Limits;
 use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
-use crate::rpc::assignments::Assignments;
+use crate::rpc::assignments::{Assignments, Forwarding};
 use crate::rpc::front::{Authenticator, FrontLayer};
 use crate::rpc::watch::{Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
@@ -90,6 +90,8 @@ impl Sidecar {
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
+        let forwarding = Forwarding::new(upstream.endpoint.clone(), &upstream.key);
+        let assignments = forwarding.map_or(Assignments::Nowhere, |it| Assignments::Forwarded(Arc::new(it)));
         let spawn = |name, task| tasks.spawn(name, task);
         let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
         let watch = watch::Options {
@@ -117,7 +119,8 @@ impl Sidecar {
         };
         let report = health::report(reporter, hub.clone(), services, ends);
         tasks.spawn("health", report);
-        let routes = routes(&hub)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let routes =
+            routes(&hub, assignments)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
@@ -196,7 +199,7 @@ impl Sidecar {
 }
 
 /// What applications call.
-fn routes(hub: &Arc<Hub>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(hub: &Arc<Hub>, assignments: Assignments) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -205,9 +208,10 @@ fn routes(hub: &Arc<Hub>) -> Result<Routes, tonic_reflection::server::Error> {
             .into_iter()
             .fold(builder, tonic_reflection::server::Builder::with_service_name)
     };
-    let evaluation = Evaluation::new(hub.clone(), Assignments::Nowhere);
+    let evaluation = Evaluation::new(hub.clone(), assignments.clone());
+    let watch = Watch::new(hub.clone(), assignments);
     Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
-        .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+        .add_service(compressed!(WatchServiceServer::new(watch)))
         .add_service(
             reflection()
                 .build_v1()?

@@ -189,7 +189,7 @@ pub fn experiment_change(state: State, before: &Design, after: &Design) -> Resul
                 violations.add("unit_attribute", started);
             }
             if before.sticky != after.sticky {
-                violations.add("sticky", started);
+                violations.add("without_storage", started);
             }
             let layer = |design: &Design| design.layer.as_ref().map(|part| part.layer.clone());
             if layer(before) != layer(after) {

@@ -94,6 +94,24 @@ fn read_attribute(
     }))
 }
 
+/// A context as its message.
+pub fn write(context: &Context) -> pb::Context {
+    let targeting_key = match context.targeting_key() {
+        Some(Attribute::String(key)) => key.clone(),
+        Some(Attribute::Bool(_) | Attribute::Number(_) | Attribute::List(_) | Attribute::Object(_)) | None => {
+            String::new()
+        }
+    };
+    let fields = context.attributes().iter();
+    let fields = fields.map(|(name, value)| (name.to_owned(), write_attribute(value)));
+    pb::Context {
+        targeting_key,
+        attributes: Some(Struct {
+            fields: fields.collect(),
+        }),
+    }
+}
+
 /// An attribute as its message.
 pub fn write_attribute(attribute: &Attribute) -> prost_types::Value {
     let kind = match attribute {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Frame, evaluations};
+use super::Frame;
 use crate::domain::form::{self, ItemId, Kind, Unreadable};
 use crate::domain::{experiment, segment};
 use crate::pb::evaluation::v1 as pb;
@@ -24,10 +24,14 @@ pub enum Items {
     Forms,
 }
 
+/// The message holds answers: assignments may have to be found out before they are written.
+#[derive(Debug)]
+pub struct Unsettled;
+
 /// A message as a frame.
-pub fn frame(message: &Message, items: Items) -> Frame {
-    Frame::Whole(match message {
-        Message::Begin(begin) => return frame_of_begin(begin),
+pub fn frame(message: &Message, items: Items) -> Result<Frame, Unsettled> {
+    Ok(Frame::Whole(match message {
+        Message::Begin(begin) => return Ok(frame_of_begin(begin)),
         Message::Item(Change::Put(item)) => match items {
             Items::Typed => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
             Items::Forms => item
@@ -40,11 +44,11 @@ pub fn frame(message: &Message, items: Items) -> Frame {
         Message::Commit(commit) => commit
             .encoded
             .get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
-        Message::Answers(part) => encode_answers(evaluations::write(part)),
+        Message::Answers(_) => return Err(Unsettled),
         // These have the same numbers in both responses, and so the same bytes.
         Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
         Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
-    })
+    }))
 }
 
 /// Streams that make the same step share all but their names, which come last and are of one length.
@@ -66,9 +70,10 @@ fn encode(message: Response) -> Bytes {
     pb::WatchResponse { message }.encode_to_vec().into()
 }
 
-fn encode_answers(batch: pb::Batch) -> Bytes {
+/// Answers as a frame.
+pub(super) fn answers(batch: pb::Batch) -> Frame {
     let message = Some(pb::watch_evaluations_response::Message::Batch(batch));
-    pb::WatchEvaluationsResponse { message }.encode_to_vec().into()
+    Frame::Whole(pb::WatchEvaluationsResponse { message }.encode_to_vec().into())
 }
 
 fn write_begin(begin: &Begin) -> pb::Begin {
@@ -256,8 +261,8 @@ mod tests {
     fn a_beginning_that_is_shared_is_the_one_that_each_stream_would_have() {
         let shared = Arc::default();
         for stream in [0x1234_5678_9abc_def0, 7, u64::MAX, 0] {
-            let alone = bytes(frame(&begin(stream, None), Items::Typed));
-            let together = bytes(frame(&begin(stream, Some(&shared)), Items::Typed));
+            let alone = bytes(frame(&begin(stream, None), Items::Typed).unwrap());
+            let together = bytes(frame(&begin(stream, Some(&shared)), Items::Typed).unwrap());
             assert_eq!(together, alone);
             let Some(Response::Begin(read)) = pb::WatchResponse::decode(&*together).unwrap().message else {
                 panic!("not a Begin");

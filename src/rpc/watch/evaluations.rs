@@ -5,10 +5,13 @@ use std::sync::Arc;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::encode::write_intent;
+use super::Frame;
+use super::encode::{answers, write_intent};
 use crate::domain::access::KeyKind;
+use crate::evaluate::{Experiment, Need};
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::Refusal;
+use crate::rpc::assignments::{Assignments, Settled};
 use crate::rpc::convert::common::timestamp;
 use crate::rpc::convert::evaluation;
 use crate::rpc::evaluation::read_question;
@@ -52,8 +55,19 @@ fn fingerprint(context: pb::Context, flags: &[String], asked_by: KeyKind) -> Fin
     Fingerprint(half)
 }
 
-/// A part of a batch as its message.
-pub(super) fn write(part: &Part) -> pb::Batch {
+/// A part of a batch, once all assignments that its answers need are found out, as far as there is time.
+pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> Frame {
+    let mut settled = Settled::new(&assignments);
+    loop {
+        match write(&part, &settled) {
+            Ok(batch) => return answers(batch),
+            Err(needs) => settled.settle(&part.question.context, needs).await,
+        }
+    }
+}
+
+/// A part of a batch as its message. `Err`: what has to be found out first.
+pub(super) fn write(part: &Part, settled: &Settled<'_>) -> Result<pb::Batch, Vec<Need>> {
     let Part {
         question,
         state,
@@ -66,15 +80,22 @@ pub(super) fn write(part: &Part) -> pb::Batch {
     } = part;
     let revision = state.head.revision;
     let answered = changed.iter().filter_map(|key| question.flag(state, key));
-    let evaluations = answered.map(|flag| {
-        let answer = flag.evaluate_fresh(&question.context, &state.snapshot, age.freshness());
-        evaluation::write(flag, &answer, revision, question.asked_by)
-    });
+    let known = |experiment: &Experiment, unit: &str| settled.get(experiment, unit);
+    let (mut evaluations, mut needs) = (Vec::new(), Vec::new());
+    for flag in answered {
+        match flag.evaluate_knowing(&question.context, &state.snapshot, age.freshness(), &known) {
+            Ok(answer) => evaluations.push(evaluation::write(flag, &answer, revision, question.asked_by)),
+            Err(need) => needs.push(*need),
+        }
+    }
+    if !needs.is_empty() {
+        return Err(needs);
+    }
     let (intent, reason) = write_intent(*intent);
-    pb::Batch {
+    Ok(pb::Batch {
         intent: intent.into(),
         reason: reason.into(),
-        evaluations: evaluations.collect(),
+        evaluations,
         removed: removed.iter().map(ToString::to_string).collect(),
         more: resume_token.is_none(),
         generation: state.identity.generation,
@@ -82,5 +103,5 @@ pub(super) fn write(part: &Part) -> pb::Batch {
         resume_token: resume_token.as_deref().unwrap_or_default().to_vec(),
         committed_at: Some(timestamp(state.head.committed_at)),
         stream: stream.to_string(),
-    }
+    })
 }

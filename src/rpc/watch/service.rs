@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio::time::{Sleep, sleep_until};
 use tonic::{Request, Response, Status};
 
-use super::encode::{Items, frame};
+use super::encode::{Items, answers, frame};
 use super::generated::watch_service_server::WatchService;
 use super::{Frame, evaluations};
 use crate::auth::keys;
@@ -17,20 +17,22 @@ use crate::domain::access::{Directory, Term};
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::pb::evaluation::v1 as pb;
+use crate::rpc::assignments::{Assignments, Settled};
 use crate::rpc::convert::common::finish;
 use crate::rpc::front::{Application, Deadline};
 use crate::rpc::{Answer, Refusal, status};
-use crate::watch::{self, Hub, NotTaken, Refused, StreamId, View};
+use crate::watch::{self, Hub, Message, NotTaken, Refused, StreamId, View};
 
 /// Streams from a hub.
 pub struct Watch {
     hub: Arc<Hub>,
+    assignments: Assignments,
 }
 
 impl Watch {
-    /// Streams from this hub.
-    pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+    /// Streams from this hub, with these assignments.
+    pub fn new(hub: Arc<Hub>, assignments: Assignments) -> Self {
+        Self { hub, assignments }
     }
 }
 
@@ -47,6 +49,9 @@ pub struct Frames {
     items: Items,
     /// The caller's deadline. `None`: it set none.
     deadline: Option<Pin<Box<Sleep>>>,
+    assignments: Assignments,
+    /// Answers whose assignments are being found out; what comes after them waits.
+    settling: Option<Pin<Box<dyn Future<Output = Frame> + Send>>>,
 }
 
 #[tonic::async_trait]
@@ -178,6 +183,8 @@ impl Watch {
             stream: Some(stream),
             items,
             deadline: deadline.instant().map(|end| Box::pin(sleep_until(end.into()))),
+            assignments: self.assignments.clone(),
+            settling: None,
         }))
     }
 }
@@ -222,6 +229,8 @@ impl Stream for Frames {
         let Self {
             stream: Some(stream),
             deadline,
+            assignments,
+            settling,
             ..
         } = &mut *self
         else {
@@ -234,13 +243,37 @@ impl Stream for Frames {
             self.stream = None;
             return Poll::Ready(Some(Err(Refusal::DeadlineExceeded.into())));
         }
-        Poll::Ready(match ready!(stream.poll_next(cx)) {
-            Ok(message) => Some(Ok(frame(&message, items))),
+        if let Some(settled) = settling {
+            let frame = ready!(settled.as_mut().poll(cx));
+            *settling = None;
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let message = match ready!(stream.poll_next(cx)) {
+            Ok(message) => message,
             Err(end) => {
                 self.stream = None;
-                status::end_of_stream(&end).map(Err)
+                return Poll::Ready(status::end_of_stream(&end).map(Err));
             }
-        })
+        };
+        if let Ok(frame) = frame(&message, items) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Message::Answers(part) = message else {
+            return Poll::Ready(None);
+        };
+        // Nearly always everything is known, and nothing is put aside.
+        if let Ok(batch) = evaluations::write(&part, &Settled::new(assignments)) {
+            return Poll::Ready(Some(Ok(answers(batch))));
+        }
+        let mut settled: Pin<Box<dyn Future<Output = Frame> + Send>> =
+            Box::pin(evaluations::settle(part, assignments.clone()));
+        match settled.as_mut().poll(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(Ok(frame))),
+            Poll::Pending => {
+                *settling = Some(settled);
+                Poll::Pending
+            }
+        }
     }
 }
 

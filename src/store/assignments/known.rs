@@ -44,7 +44,7 @@ struct Size;
 
 impl Known {
     /// Keeps as many as fit into so many bytes.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / (ENTRY_BYTES + 36)).unwrap_or(usize::MAX);
         let cache = Cache::with(
             items.max(1),

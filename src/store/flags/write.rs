@@ -195,7 +195,9 @@ pub(super) async fn delete(
         held.leave_every_environment(&mut journal);
     }
     journal.record(record("flag.delete", project, Some(&before), None)?);
-    journal.write(transaction, &[(DELETE, &[&held.row.id])], before).await
+    // With the assignments of its experiments, of which there may be many.
+    let delete: [pipeline::Query<'_>; 2] = [pipeline::LONG, (DELETE, &[&held.row.id])];
+    journal.write(transaction, &delete, before).await
 }
 
 /// Writes the flag's row, with what else there is to write, and what was journalled of it.

@@ -236,7 +236,11 @@ async fn what_was_started_changes_only_where_units_keep_what_they_have() {
     let fields: Vec<_> = told.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
         fields,
-        ["experiment.arms", "experiment.unit_attribute", "experiment.sticky"]
+        [
+            "experiment.arms",
+            "experiment.unit_attribute",
+            "experiment.without_storage"
+        ]
     );
     let stale = pb::UpdateExperimentRequest {
         etag: "1.1".into(),
@@ -298,12 +302,15 @@ async fn what_an_experiment_needs_stays_until_it_is_stopped() {
         ..Default::default()
     };
     let ruleless = || configure(configuration("f"));
-    for told in [
-        blocked(app.flags().archive_flag(archive()).await),
-        blocked(app.flags().delete_flag(delete()).await),
-        blocked(app.flags().update_flag_configuration(ruleless()).await),
+    for (told, names) in [
+        (blocked(app.flags().archive_flag(archive()).await), "x in dev"),
+        (blocked(app.flags().delete_flag(delete()).await), "x in dev"),
+        (
+            blocked(app.flags().update_flag_configuration(ruleless()).await),
+            "x before members",
+        ),
     ] {
-        assert!(told.contains('x'), "{told}");
+        assert!(told.contains(names), "{told}");
     }
     app.experiments().stop_experiment(stop("x")).await.unwrap();
     app.flags().update_flag_configuration(ruleless()).await.unwrap();

@@ -3,6 +3,8 @@
 //! Evaluation says what it needs; here it is found out, within 50 ms for all of it, and the question is asked again. Whatever is not
 //! known by then counts as unreachable: the unit gets the arm that the hash says.
 
+mod forward;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,6 +14,8 @@ use crate::domain::context::Context;
 use crate::evaluate::{Assigned, Experiment, Need};
 use crate::store::assignments::{self, PATIENCE};
 
+pub use forward::Forwarding;
+
 /// How often one question may need more: an answer may lead to another experiment, or another flag.
 const ROUNDS: usize = 8;
 
@@ -20,6 +24,8 @@ const ROUNDS: usize = 8;
 pub enum Assignments {
     /// In the database.
     Stored(Arc<assignments::Assignments>),
+    /// At the server that a sidecar is fed by.
+    Forwarded(Arc<Forwarding>),
     /// Nowhere: everyone has the arm that the hash says.
     Nowhere,
 }
@@ -28,14 +34,16 @@ impl Assignments {
     fn known(&self, experiment: &Experiment, unit: &str) -> Assigned {
         match self {
             Self::Stored(assignments) => assignments.known().get(experiment, unit),
+            Self::Forwarded(forwarding) => forwarding.known().get(experiment, unit),
             Self::Nowhere => Assigned::Unreachable,
         }
     }
 
     /// In the order of the needs.
-    async fn settle(&self, _context: &Context, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
+    async fn settle(&self, context: &Context, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
         match self {
             Self::Stored(assignments) => assignments.settle(needs, deadline).await,
+            Self::Forwarded(forwarding) => forwarding.settle(context, needs, deadline).await,
             Self::Nowhere => vec![Assigned::Unreachable; needs.len()],
         }
     }
