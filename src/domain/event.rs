@@ -9,7 +9,7 @@ use super::decimal::Decimal;
 use super::invalid::Violations;
 use super::limits;
 
-pub use window::Window;
+pub use window::{Window, first_received};
 
 /// An event, as an application tells it. It makes sense by itself; whether what it names exists, the store knows.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ pub enum Outcome {
     Duplicate,
     /// It happened too long ago: its id may have been forgotten.
     Late,
-    /// It happened in the future.
+    /// It happened in the future, or its id was made there.
     Early,
     /// No experiment has the key, or it never ran.
     UnknownExperiment,

@@ -140,7 +140,7 @@ impl Intake {
         let mut admitted = Vec::with_capacity(events.len());
         let mut outcomes = Vec::with_capacity(events.len());
         for event in events {
-            match self.options.window.admit(event.occurred_at, now) {
+            match self.options.window.admit(event.id, event.occurred_at, now) {
                 Ok(occurred_at) => {
                     admitted.push((event, occurred_at));
                     outcomes.push(None);

@@ -18,7 +18,7 @@ use super::numeric::Numeric;
 use crate::domain::access::KeyKind;
 use crate::domain::change::EnvironmentId;
 use crate::domain::decimal::Decimal;
-use crate::domain::event::{Event, Exposure, Measure, Measurement, Outcome, Subject, Window};
+use crate::domain::event::{Event, Exposure, Measure, Measurement, Outcome, Subject, Window, first_received};
 use crate::domain::experiment::stored_unit;
 use crate::store::error::{Cause, Error};
 use crate::store::{pipeline, rows};
@@ -29,10 +29,11 @@ use crate::store::{pipeline, rows};
 const CLAIM: &str = "
     insert into event_ids (day, environment_id, id)
     select $1::date, given.environment_id, given.id
-    from unnest($2::bigint[], $3::uuid[]) as given (environment_id, id)
-    where (
+    from unnest($2::bigint[], $3::uuid[], $4::date[]) as given (environment_id, id, since)
+    where given.since >= $1 or (
         select true from event_ids known
-        where known.environment_id = given.environment_id and known.id = given.id and known.day >= $4 and known.day < $1
+        where known.environment_id = given.environment_id and known.id = given.id
+            and known.day >= given.since and known.day < $1
         limit 1
     ) is null
     order by given.environment_id, given.id
@@ -198,7 +199,10 @@ async fn claim(
     let claimed = || entries.iter().filter(|entry| entry.fate.is_ok());
     let environments: Vec<i64> = claimed().map(|entry| entry.environment.0).collect();
     let ids: Vec<Uuid> = claimed().map(|entry| entry.event.id).collect();
-    let since = days::remembered_since(day, window)?;
+    let remembered = days::remembered_since(day, window)?;
+    // Most ids tell that they are of today: nothing before has to be searched for them.
+    let since = |entry: &Entry<'_>| first_received(entry.event.id).map_or(remembered, |first| first.max(remembered));
+    let since: Vec<Date> = claimed().map(since).collect();
     let parameters: [&(dyn ToSql + Sync); 4] = [&day, &environments, &ids, &since];
     let fresh = pipeline::one(transaction, (CLAIM, &parameters)).await?;
     if fresh.len() == ids.len() {

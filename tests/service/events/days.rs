@@ -1,8 +1,11 @@
 //! Events counted once from one day to the next, and days that come and go.
 
 use halyard::domain::event::Window;
+use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::EventOutcome::{Accepted, Duplicate};
 use halyard::store::events::Kept;
+
+use uuid::Uuid;
 
 use super::{World, conversion, exposure, track};
 use crate::support::{eventually, within};
@@ -39,6 +42,20 @@ async fn age(world: &World, days: i32) {
     }
 }
 
+fn with_id(id: Uuid, event: pb::Event) -> pb::Event {
+    pb::Event {
+        id: id.to_string(),
+        ..event
+    }
+}
+
+/// An id of version 7 that was made so many days ago, at this time of the day.
+fn made(days_ago: i32) -> Uuid {
+    let milliseconds = jiff::Timestamp::now().as_millisecond() - i64::from(days_ago) * 24 * 60 * 60 * 1000;
+    let milliseconds = u128::try_from(milliseconds).unwrap();
+    Uuid::from_u128(milliseconds << 80 | 0x7000_8000_0000_0000_0000 | u128::from(fastrand::u64(..)))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_partitions_for_today_and_tomorrow() {
     let world = World::new().await;
@@ -52,11 +69,12 @@ async fn there_are_partitions_for_today_and_tomorrow() {
 async fn an_event_of_a_day_before_is_known_within_the_window() {
     for (days, expected) in [(1, Duplicate), (4, Duplicate), (5, Accepted)] {
         let world = World::new().await;
-        let event = exposure("u");
-        assert_eq!(world.track(vec![event.clone()]).await, [Accepted]);
+        // One id says nothing of its age; the other tells that it was made on the day on which it was received.
+        let events: Vec<_> = [Uuid::new_v4(), made(days)].map(|id| with_id(id, exposure("u"))).into();
+        assert_eq!(world.track(events.clone()).await, [Accepted; 2]);
         past_day(&world, days).await;
         age(&world, days).await;
-        assert_eq!(world.track(vec![event]).await, [expected], "after {days} days");
+        assert_eq!(world.track(events).await, [expected; 2], "after {days} days");
     }
 }
 
@@ -68,7 +86,7 @@ async fn copies_on_both_sides_of_midnight_count_once() {
     past_day(&world, 1).await;
     let yesterday = "update event_day set day = day - 1";
     world.sql.execute(yesterday, &[]).await.unwrap();
-    let event = exposure("u");
+    let event = with_id(Uuid::new_v4(), exposure("u"));
     let mut other = world.app.database.client().await;
     let transaction = other.transaction().await.unwrap();
     let write = "
