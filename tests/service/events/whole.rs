@@ -7,6 +7,7 @@ use halyard::pb::evaluation::v1::EventOutcome::Accepted;
 use super::{conversion, event, track, value};
 use crate::app::App;
 use crate::experiments::{arms, ask, experiment, run, shop, stop, units, update};
+use crate::support::eventually;
 
 fn metric(key: &str, kind: admin::MetricKind) -> admin::Metric {
     admin::Metric {
@@ -20,7 +21,12 @@ fn metric(key: &str, kind: admin::MetricKind) -> admin::Metric {
 async fn expose(app: &App, key: &str, units: &[String], revision: u64) -> Vec<(u32, String)> {
     let (mut events, mut seen) = (Vec::new(), Vec::new());
     for unit in units {
-        let part = ask(&app.channel, key, "f", unit, revision).await.experiment.unwrap();
+        // On a machine that does other things too it may not be stored in time at first.
+        let part = eventually("a stored arm", async || {
+            let part = ask(&app.channel, key, "f", unit, revision).await.experiment.unwrap();
+            part.assignment_stored.then_some(part)
+        })
+        .await;
         seen.push((part.iteration, part.arm.clone()));
         let exposure = pb::Exposure {
             experiment: part.experiment,
