@@ -182,9 +182,13 @@ impl Server {
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
+        let (assignments, writer) = store::assignments::Assignments::new(&settings)?;
+        tasks.spawn("assignments", writer.run(tasks.stop().clone()));
+        let assignments = Arc::new(assignments);
+
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
-            let serving = metrics.of_server(hub.clone(), feed, tasks.stop().clone());
+            let serving = metrics.of_server(hub.clone(), feed, assignments.clone(), tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -203,9 +207,6 @@ impl Server {
                 },
             ),
         );
-        let (assignments, writer) = store::assignments::Assignments::new(&settings)?;
-        tasks.spawn("assignments", writer.run(tasks.stop().clone()));
-        let assignments = Arc::new(assignments);
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
         let routes = routes(&store, &hub, &accounts, &assignments)?

@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: no label names a flag, a targeting key, a client or an environment. All sets of labels are fixed.
 
+mod assignments;
 mod endpoint;
 mod families;
 mod feed;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listen::Address;
 use super::{Error, bind, listen};
+use crate::store::assignments::Assignments;
 use crate::store::feed::Feed;
 use crate::upstream::Upstream;
 use crate::watch::Hub;
@@ -50,9 +52,16 @@ impl Metrics {
     }
 
     /// Serves a server's numbers until it is stopped.
-    pub async fn of_server(self, hub: Arc<Hub>, feed: Arc<Feed>, stop: CancellationToken) {
+    pub async fn of_server(
+        self,
+        hub: Arc<Hub>,
+        feed: Arc<Feed>,
+        assignments: Arc<Assignments>,
+        stop: CancellationToken,
+    ) {
         let mut registry = of_hub(hub);
         registry.register_collector(Box::new(feed::Numbers(feed)));
+        registry.register_collector(Box::new(assignments::Numbers(assignments)));
         endpoint::serve(self.listener, registry, stop).await;
     }
 
