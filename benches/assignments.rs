@@ -60,7 +60,9 @@ async fn main() -> Result<()> {
     let rounds = setting("BENCH_ROUNDS", 3)?;
     let time = seconds("BENCH_SECONDS", 3.0)?;
     let folder = Folder::new();
-    let cluster = Cluster::start(Options::new(folder.path.join("data"))).await?;
+    let mut options = Options::new(folder.path.join("data"));
+    options.supervisor = Some(support::world::HALYARD.into());
+    let cluster = Cluster::start(options).await?;
     migrate::run(&cluster.config()).await?;
     let (client, _) = connected(&cluster.config()).await?;
     let experiment: i64 = client.query_one(FURNISH, &[&SALT]).await?.get(0);
