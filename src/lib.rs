@@ -28,7 +28,8 @@
 //! - **Architecture invariant:** `domain` and `evaluate` do no IO, read no clock, draw no random number, and know neither proto nor
 //!   SQL. So evaluation cannot fail, wait, or differ between two replicas.
 //! - **Architecture invariant:** nothing outside `store` writes SQL, nothing outside `rpc` chooses a status code.
-//! - **Architecture invariant:** no request for an evaluation asks PostgreSQL.
+//! - **Architecture invariant:** no request for an evaluation asks PostgreSQL, but for the arm of a unit that a sticky experiment meets
+//!   for the first time, and for 50 ms at most.
 
 pub mod auth;
 pub mod cli;

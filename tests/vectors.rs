@@ -78,6 +78,7 @@ impl From<Answer<'_>> for Expected {
             Reason::Disabled => ("DISABLED", None),
             Reason::TargetingMatch => ("TARGETING_MATCH", None),
             Reason::Split => ("SPLIT", None),
+            Reason::Experiment => ("EXPERIMENT", None),
             Reason::Default => ("DEFAULT", None),
             Reason::Static => ("STATIC", None),
             Reason::PrerequisiteFailed => ("PREREQUISITE_FAILED", None),

@@ -209,7 +209,7 @@ fn error(evaluation: &Evaluation) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pb::evaluation::v1::Reason;
+    use crate::pb::evaluation::v1::{Participation, Reason};
 
     fn evaluation() -> Evaluation {
         Evaluation {
@@ -221,6 +221,7 @@ mod tests {
             experiment: None,
             revision: 7,
             error: 0,
+            experiment: None,
         }
     }
 
@@ -248,19 +249,41 @@ mod tests {
     }
 
     #[test]
+    fn an_arm_that_is_not_stored_says_so() {
+        let part = |assignment_stored| Participation {
+            experiment: "checkout-2".to_owned(),
+            iteration: 3,
+            arm: "on".to_owned(),
+            assignment_stored,
+            sticky: true,
+        };
+        let answer = |stored| Evaluation {
+            reason: Reason::Experiment.into(),
+            rule: String::new(),
+            experiment: Some(part(stored)),
+            ..evaluation()
+        };
+        assert_eq!(
+            text(answer(true)),
+            "new-checkout = true  (variant on, EXPERIMENT checkout-2 iteration 3, revision 7)"
+        );
+        assert!(text(answer(false)).contains("EXPERIMENT checkout-2 iteration 3, NOT STORED,"));
+    }
+
+    #[test]
     fn an_answer_is_an_object() {
         assert_eq!(
             object(evaluation()),
             json!({
                 "flag": "new-checkout", "value": true, "variant": "on", "reason": "TARGETING_MATCH", "rule": "beta",
-                "error": null, "revision": 7,
+                "error": null, "experiment": null, "revision": 7,
             })
         );
         assert_eq!(
             object(nothing()),
             json!({
                 "flag": "new-checkout", "value": null, "variant": null, "reason": "ERROR", "rule": null,
-                "error": "TARGETING_KEY_MISSING", "revision": 7,
+                "error": "TARGETING_KEY_MISSING", "experiment": null, "revision": 7,
             })
         );
     }

@@ -188,6 +188,9 @@ impl Server {
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
+        let (assignments, writer) = store::assignments::Assignments::new(&settings)?;
+        tasks.spawn("assignments", writer.run(tasks.stop().clone()));
+        let assignments = Arc::new(assignments);
         let taking = store::events::Options {
             window: keeping.kept.window,
             queue_bytes: keeping.queue_bytes,
@@ -201,7 +204,8 @@ impl Server {
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
-            let serving = metrics.of_server(hub.clone(), feed, intake.clone(), tasks.stop().clone());
+            let followed = (feed, assignments.clone(), intake.clone());
+            let serving = metrics.of_server(hub.clone(), followed, tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -220,9 +224,6 @@ impl Server {
                 },
             ),
         );
-        let (assignments, writer) = store::assignments::Assignments::new(&settings)?;
-        tasks.spawn("assignments", writer.run(tasks.stop().clone()));
-        let assignments = Arc::new(assignments);
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
         let routes = routes(&store, &hub, &accounts, (&assignments, &intake))?

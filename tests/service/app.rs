@@ -346,6 +346,11 @@ pub fn options(database: &Database) -> server::Options {
         metrics: None,
         store: store::Settings {
             pool_size: WRITERS,
+            // A machine that tests run on may be busy.
+            assignments: store::assignments::Options {
+                patience: Duration::from_secs(5),
+                ..store::assignments::Options::default()
+            },
             ..store::Settings::new(database.config.clone())
         },
         feed: store::feed::Options::default(),

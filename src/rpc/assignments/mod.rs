@@ -6,6 +6,7 @@
 mod forward;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -36,6 +37,13 @@ impl Assignments {
             Self::Stored(assignments) => assignments.known().get(experiment, unit),
             Self::Forwarded(forwarding) => forwarding.known().get(experiment, unit),
             Self::Nowhere => Assigned::Unreachable,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Stored(assignments) => assignments.patience(),
+            Self::Forwarded(_) | Self::Nowhere => PATIENCE,
         }
     }
 
@@ -86,7 +94,8 @@ impl<'a> Settled<'a> {
 
     /// Finds out what is needed, as far as there is time.
     pub async fn settle(&mut self, context: &Context, needs: Vec<Need>) {
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let patience = self.assignments.patience();
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + patience);
         // Rare: it must not make the future of every answer larger.
         let found = Box::pin(self.assignments.settle(context, &needs, deadline)).await;
         let found = needs.into_iter().zip(found);

@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: no label names a flag, a targeting key, a client or an environment. All sets of labels are fixed.
 
+mod assignments;
 mod endpoint;
 mod events;
 mod families;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listen::Address;
 use super::{Error, bind, listen};
+use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
 use crate::upstream::Upstream;
@@ -52,9 +54,15 @@ impl Metrics {
     }
 
     /// Serves a server's numbers until it is stopped.
-    pub async fn of_server(self, hub: Arc<Hub>, feed: Arc<Feed>, intake: Arc<Intake>, stop: CancellationToken) {
+    pub async fn of_server(
+        self,
+        hub: Arc<Hub>,
+        (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
+        stop: CancellationToken,
+    ) {
         let mut registry = of_hub(hub);
         registry.register_collector(Box::new(feed::Numbers(feed)));
+        registry.register_collector(Box::new(assignments::Numbers(assignments)));
         registry.register_collector(Box::new(events::Numbers(intake)));
         endpoint::serve(self.listener, registry, stop).await;
     }

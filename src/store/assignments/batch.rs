@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{GenericClient as _, Object};
 use foldhash::fast::RandomState;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -75,6 +75,14 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Has PostgreSQL prepare the statements of this connection.
+pub(super) async fn prepare(client: &Object) -> Result<(), Error> {
+    for statement in [STORE, LOST] {
+        client.prepare_cached(statement).await?;
+    }
+    Ok(())
 }
 
 /// Stores what is wanted and not there yet, and answers with what is there then.

@@ -29,14 +29,14 @@ use crate::evaluate::{Assigned, Need};
 
 pub use known::Known;
 
-/// How long anyone waits for an assignment.
+/// How long anyone waits for an assignment, unless it is set otherwise.
 pub const PATIENCE: Duration = Duration::from_millis(50);
 /// Requests that wait to be written; more are answered without.
 const WAITING: usize = 10_000;
 /// Units of one statement. One request may bring more.
 const BATCH: usize = 2_000;
-/// After so long without an answer PostgreSQL counts as away for whoever comes, though the statement may still succeed.
-const LATE: Duration = Duration::from_millis(200);
+/// After so many times what anyone waits PostgreSQL counts as away for whoever comes, though the statement may still succeed.
+const LATE: u32 = 4;
 /// After so long it is given up.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// How long to wait after a failure before PostgreSQL is asked again.
@@ -47,18 +47,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// What the known ones may take in memory.
     pub cache_bytes: u64,
+    /// How long anyone waits for one that is not known.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 64 * 1024 * 1024,
+            patience: PATIENCE,
         }
     }
 }
 
 /// The assignments of all experiments, as far as they are known, and the way to the others.
 pub struct Assignments {
+    patience: Duration,
     known: Arc<Known>,
     queue: mpsc::Sender<Request>,
     state: Arc<State>,
@@ -113,16 +117,29 @@ struct Request {
 impl Assignments {
     /// Prepares them, and the task that writes them. Connects to nothing yet.
     pub fn new(settings: &Settings) -> Result<(Self, Writer), Error> {
-        let known = Arc::new(Known::new(settings.assignments.cache_bytes));
+        let Options { cache_bytes, patience } = settings.assignments;
+        let known = Arc::new(Known::new(cache_bytes));
         let (queue, requests) = mpsc::channel(WAITING);
         let state = Arc::new(State::default());
         let writer = Writer {
             pool: connect::assignment_pool(settings)?,
             requests,
+            late: patience.saturating_mul(LATE),
             known: known.clone(),
             state: state.clone(),
         };
-        Ok((Self { known, queue, state }, writer))
+        let assignments = Self {
+            patience,
+            known,
+            queue,
+            state,
+        };
+        Ok((assignments, writer))
+    }
+
+    /// How long anyone waits for one that is not known.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Those that are known.
@@ -180,6 +197,8 @@ impl From<&Need> for Wanted {
 pub struct Writer {
     pool: Pool,
     requests: mpsc::Receiver<Request>,
+    /// After so long without an answer PostgreSQL counts as away.
+    late: Duration,
     known: Arc<Known>,
     state: Arc<State>,
 }
@@ -188,12 +207,23 @@ impl Writer {
     /// Writes until it is stopped. Whoever waits then gets no answer.
     pub async fn run(mut self, stop: CancellationToken) {
         let write = async {
+            self.prepare().await;
             while let Some(first) = self.requests.recv().await {
                 let requests = self.gather(first);
                 self.answer(requests).await;
             }
+            // Nobody can ask any more, so the server is about to stop.
+            stop.cancelled().await;
         };
         stop.run_until_cancelled(write).await;
+    }
+
+    /// Connects, so that the first who asks need not wait for that. If it fails, they will.
+    async fn prepare(&self) {
+        let prepared = timeout(GIVEN_UP, async { batch::prepare(&self.pool.get().await?).await });
+        if let Ok(Err(error)) = prepared.await {
+            self.report_away(true, Some(&error));
+        }
     }
 
     /// All that wait, up to a bound.
@@ -236,7 +266,7 @@ impl Writer {
             batch::settle(&client, wanted).await
         };
         let mut settling = std::pin::pin!(timeout(GIVEN_UP, settling));
-        let settled = match timeout(LATE, &mut settling).await {
+        let settled = match timeout(self.late, &mut settling).await {
             Ok(settled) => settled,
             Err(_) => {
                 self.report_away(true, None);

@@ -4,16 +4,19 @@
 //! |---|---|
 //! | `rows` | an experiment as it is stored |
 //! | `around` | what a design is checked against |
-//! | `write` | creating and updating, and what every write of an experiment has in common |
+//! | `create`, `update` | designing it |
+//! | `write` | what every write of an experiment has in common |
 //! | `transition` | starting, pausing, resuming, stopping |
 //! | `layers` | layers, and who has which part of them |
 //! | `assignments` | what is stored of units, for people |
 
 mod around;
 pub mod assignments;
+mod create;
 pub mod layers;
 mod rows;
 mod transition;
+mod update;
 mod write;
 
 use jiff::Timestamp;
@@ -201,7 +204,7 @@ impl Store {
         respond: impl FnOnce(&Written<Experiment>) -> Vec<u8>,
     ) -> Result<Outcome<Experiment>, Error> {
         self.mutate(mutation, respond, async |transaction| {
-            write::create(transaction, mutation, at, new).await
+            create::create(transaction, mutation, at, new).await
         })
         .await
     }
@@ -217,7 +220,7 @@ impl Store {
         respond: impl FnOnce(&Written<Experiment>) -> Vec<u8>,
     ) -> Result<Outcome<Experiment>, Error> {
         self.mutate(mutation, respond, async |transaction| {
-            write::update(transaction, mutation, at, experiment, patch, etag).await
+            update::update(transaction, mutation, at, experiment, patch, etag).await
         })
         .await
     }

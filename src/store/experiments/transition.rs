@@ -4,7 +4,8 @@ use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
-use super::write::{Held, begin_iteration, checked, finish, hold, record, write};
+use super::update::checked;
+use super::write::{Held, begin_iteration, finish, hold, record, write};
 use super::{Experiment, Step};
 use crate::domain::check::{Checked, Warning};
 use crate::domain::experiment::Transition;

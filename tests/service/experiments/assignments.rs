@@ -11,7 +11,7 @@ use halyard::pb::admin::v1 as pb;
 use halyard::pb::evaluation::v1 as evaluation;
 use halyard::server::Server;
 use halyard::store;
-use halyard::store::assignments::{self, Assignments};
+use halyard::store::assignments::Assignments;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -56,7 +56,7 @@ async fn arms_stay_when_weights_and_allocation_change_and_wherever_they_are_aske
     replica.stop().await.unwrap();
     // Memory for a handful.
     let mut forgetful = options(&app.database);
-    forgetful.store.assignments = assignments::Options { cache_bytes: 2_000 };
+    forgetful.store.assignments.cache_bytes = 2_000;
     let server = Server::start(forgetful).await.unwrap();
     within("the first state", server.ready()).await;
     let channel = connect(&server).await;

@@ -6,7 +6,7 @@ use halyard::pb::evaluation::v1::watch_evaluations_response::Message;
 use super::{arms, ask, experiment, rows, run, shop, stored, units, update};
 use crate::app::{App, watch};
 use crate::sidecar::Side;
-use crate::support::within;
+use crate::support::{eventually, within};
 use crate::words::who;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,9 +21,17 @@ async fn a_sidecar_gives_the_servers_arms_and_has_new_ones_stored() {
         ..experiment("x")
     };
     let revision = update(&app, moved, &["arms"]).await.revisions[0].revision;
-    let side = Side::follow(&format!("http://{}", app.server.address()), &key).await;
-    assert_eq!(stored(&side.channel, &key, &units, revision).await, before);
     let newcomer = ["newcomer".to_owned()];
+    let side = Side::follow(&format!("http://{}", app.server.address()), &key).await;
+    for unit in units.iter().chain(&newcomer) {
+        // Within 50 ms, which a busy machine may not keep.
+        eventually("the server's arm", async || {
+            let answer = ask(&side.channel, &key, "f", unit, revision).await;
+            answer.experiment.unwrap().assignment_stored.then_some(())
+        })
+        .await;
+    }
+    assert_eq!(stored(&side.channel, &key, &units, revision).await, before);
     let assigned = stored(&side.channel, &key, &newcomer, revision).await;
     assert_eq!(rows(&app, "x").await["newcomer"], assigned["newcomer"]);
     app.server.stop().await.unwrap();

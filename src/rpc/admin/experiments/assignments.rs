@@ -4,7 +4,8 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 use tonic::Status;
 
-use super::messages::{Place, write_assignment};
+use super::read::Place;
+use super::write::write_assignment;
 use crate::domain::invalid::Violations;
 use crate::domain::{key, limits};
 use crate::pb::admin::v1 as pb;

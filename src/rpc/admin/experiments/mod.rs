@@ -1,8 +1,9 @@
 //! Experiments and layers.
 
 mod assignments;
-mod messages;
+mod read;
 mod results;
+mod write;
 
 use std::mem::take;
 use std::pin::Pin;
@@ -11,9 +12,8 @@ use futures_util::Stream;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use self::messages::{
-    Place, read_layer, read_new, read_patch, read_place, read_state, write, write_assignment, write_layer,
-};
+use self::read::{Place, read_layer, read_new, read_patch, read_place, read_state};
+use self::write::{write, write_assignment, write_layer};
 use super::{Call, answer, at, recorded, write_revisions, write_warning};
 use crate::domain::invalid::Violations;
 use crate::domain::key;
