@@ -22,15 +22,15 @@ pub async fn head_locked(world: &mut World) {
     lock_head(&other, &key).await;
     let before = revision(world, &key).await;
     let began = tokio::time::Instant::now();
-    let mut waited = 0;
+    world
+        .until("who waits for the lock", async |world| waiting(world).await > 0)
+        .await;
     while began.elapsed() < time {
         // Only those of the other environment.
         world.writes(5).await;
         world.catch_up().await;
-        waited = waited.max(waiting(world).await);
         world.go_on(Duration::from_millis(200)).await;
     }
-    assert!(waited > 0, "nobody waited for the lock");
     assert_eq!(revision(world, &key).await, before, "somebody wrote despite the lock");
     other.batch_execute("rollback").await.unwrap();
 }
