@@ -38,7 +38,7 @@ use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
-use crate::rpc::watch::{Watch, WatchServiceServer};
+use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
 use crate::store::feed::{Feed, Hints};
@@ -401,7 +401,7 @@ fn routes(store: &Store, hub: &Arc<Hub>, accounts: &Arc<Accounts>) -> Result<Rou
             .add_service(compressed!(SegmentServiceServer::new(segments)))
             .add_service(compressed!(AuditServiceServer::new(audit)))
             .add_service(compressed!(EvaluationServiceServer::new(Evaluation::new(hub.clone()))))
-            .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+            .add_service(Streaming(compressed!(WatchServiceServer::new(Watch::new(hub.clone())))))
             .add_service(reflection().build_v1()?.max_decoding_message_size(open))
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
     )

@@ -18,7 +18,7 @@ use crate::domain::staleness::Limits;
 use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::front::{Authenticator, FrontLayer};
-use crate::rpc::watch::{Watch, WatchServiceServer};
+use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
 use crate::upstream::{self, Upstream};
@@ -206,7 +206,7 @@ fn routes(hub: &Arc<Hub>) -> Result<Routes, tonic_reflection::server::Error> {
     };
     let evaluation = Evaluation::new(hub.clone());
     Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
-        .add_service(compressed!(WatchServiceServer::new(Watch::new(hub.clone()))))
+        .add_service(Streaming(compressed!(WatchServiceServer::new(Watch::new(hub.clone())))))
         .add_service(
             reflection()
                 .build_v1()?

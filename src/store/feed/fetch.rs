@@ -88,16 +88,9 @@ struct Next {
     broken: bool,
 }
 
-/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL half the time that [`SEVERAL`] takes to
-/// plan and to answer.
-const SINGLE: &str = "
-        select change.revision, change.previous_digest, change.digest, change.committed_at,
-               (select max(revision) from changes where environment_id = $1) as newest,
-               item.kind, item.key, item.version, item.form
-        from changes change
-        left join change_items item on item.environment_id = $1 and item.revision = change.revision
-        where change.environment_id = $1 and change.revision = $2 + 1
-        order by item.kind, item.key";
+/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL a fraction of the time that it takes to plan
+/// [`SEVERAL`].
+const SINGLE: &str = "select * from next_revision($1, $2)";
 
 /// The revisions that follow, of so many bytes.
 const SEVERAL: &str = "
