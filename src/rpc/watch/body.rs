@@ -15,9 +15,9 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use tokio::time::Sleep;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::{Code, Status};
 use tower_service::Service;
 
 use super::encode::{self, Items};
@@ -90,13 +90,7 @@ impl Messages {
 
     fn finish(&mut self, status: Option<Status>) {
         self.stream = None;
-        let status = status.unwrap_or_else(|| Status::new(Code::Ok, ""));
-        let mut trailers = HeaderMap::new();
-        // What cannot be told in headers is told without its details.
-        if status.add_header(&mut trailers).is_err() {
-            let _ = Status::new(status.code(), "").add_header(&mut trailers);
-        }
-        self.end = Some(trailers);
+        self.end = Some(status::trailers(status));
     }
 }
 
