@@ -43,6 +43,7 @@ table::faults! {
     postgres::disk_full: Back, busy;
     backends::listeners_terminated: HintLost, one_writes;
     backends::pools_terminated: HintLost;
+    backends::listens_late: HintLost, few_polls;
     backends::listener_stopped: HintLost, one_writes;
     backends::requests_stopped: HintLost;
     backends::feeds_stopped: HintLost;
@@ -62,7 +63,9 @@ table::faults! {
     copies::standby_taken_for_primary: Back;
     locks::head_locked: HintLost;
     locks::old_transaction: HintLost, one_writes;
+    tables::edited_by_hand: Back;
     tables::horizon_moves: Back, near_horizon;
+    tables::horizon_raced: Back, unhurried;
     notifications::dropped: HintLost, one_writes;
     notifications::delayed: HintLost, one_writes;
     notifications::doubled: HintArrives, one_writes;

@@ -1,5 +1,6 @@
 //! Worlds that can be broken: real processes, clients that record, and what stands between them.
 
+pub mod ages;
 pub mod balanced;
 pub mod calls;
 mod carry;
@@ -7,7 +8,9 @@ pub mod crowd;
 pub mod doors;
 pub mod evaluator;
 pub mod guests;
+pub mod hand;
 pub mod heal;
+pub mod keeper;
 pub mod keys;
 pub mod listener;
 pub mod mirror;

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+use super::ages::Ages;
 use super::doors::Doors;
 use super::evaluator::Evaluator;
 use super::postgres::Postgres;
@@ -99,6 +100,8 @@ pub(super) struct Load {
     pub answers: Arc<Mutex<Vec<Answer>>>,
     pub writers: Vec<JoinHandle<()>>,
     pub evaluators: Vec<JoinHandle<()>>,
+    /// Over each replica, by its metrics.
+    pub ages: Vec<Ages>,
     /// That clients use to the end.
     pub roads: Vec<Road>,
     /// Sidecars, and the roads between them, to the end.
@@ -203,6 +206,8 @@ impl World {
                 self.load.evaluators.push(evaluator.spawn(stop));
             }
         }
+        let watch = |replica: &Replica| Ages::watch(replica.number, Arc::clone(&replica.metrics));
+        self.load.ages = self.replicas.iter().map(watch).collect();
         self.writes(2 * self.setup.environments * self.setup.writers).await;
         let holding = self.load.recorders.iter_mut().map(|recorder| recorder.holds(1, 1));
         within("the first steps", join_all(holding)).await;
@@ -384,6 +389,7 @@ impl Load {
             answers: Arc::default(),
             writers: Vec::new(),
             evaluators: Vec::new(),
+            ages: Vec::new(),
             roads: Vec::new(),
             sidecars: Vec::new(),
             sidecar_roads: Vec::new(),

@@ -43,6 +43,11 @@ impl Ledger {
         }
     }
 
+    /// What was edited by hand is no write that anybody waits for.
+    pub fn edited(&self, edit: Write) {
+        self.writes.lock().unwrap().push(edit);
+    }
+
     pub fn all(&self) -> Vec<Write> {
         self.writes.lock().unwrap().clone()
     }
