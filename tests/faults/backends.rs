@@ -54,9 +54,9 @@ pub async fn listens_late(world: &mut World) {
         world.go_on(time).await;
         world.writes(5).await;
         world.pause_writers().await;
+        cut.close(Instant::now());
         world.wires[deaf].set(|way| way.listens = Flow::Pass);
         world.catch_up().await;
-        cut.close(Instant::now());
         world.resume_writers();
     }
 }

@@ -112,6 +112,8 @@ pub struct LoggedItem {
 pub struct Recording {
     pub client: String,
     pub environment: String,
+    /// What its messages may be late by beside what everybody's may: the road that it takes is held up, or whom it hears from.
+    pub late: Duration,
     pub seen: Vec<Seen>,
 }
 

@@ -70,7 +70,7 @@ table::faults! {
     notifications::delayed: HintLost, one_writes;
     notifications::doubled: HintArrives, one_writes;
     replicas::killed_and_replaced: Back;
-    replicas::frozen: Back, late_heartbeats;
+    replicas::frozen: Back;
     replicas::drained: Back, draining;
     replicas::rolled: Back, draining;
     replicas::rotated: HintLost, rotating;

@@ -13,7 +13,9 @@ pub fn check(evidence: &Evidence, tolerance: Tolerance, violations: &mut Violati
         let cuts = evidence.cuts.iter();
         let cuts = cuts.filter(|cut| cut.replica == aged.replica && cut.loses == Loses::Everything);
         let away = evidence.outages.iter().chain(cuts.map(|cut| &cut.span));
-        for span in away.filter(|span| is_within(span) && span.from < claimed) {
+        let mut away = away.filter(|span| is_within(span) && span.from < claimed);
+        // Once is enough: an outage is a cut of every replica too.
+        if let Some(span) = away.next() {
             let (replica, staleness) = (aged.replica, aged.staleness);
             let since = aged.asked - span.from;
             violations.add(

@@ -153,6 +153,7 @@ fn flawless() -> Evidence {
     evidence.recordings.push(Recording {
         client: "one".into(),
         environment: ENVIRONMENT.into(),
+        late: Duration::ZERO,
         seen,
     });
     evidence.eras.push(Era {

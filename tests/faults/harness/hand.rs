@@ -100,9 +100,22 @@ impl Hand {
         Self { client, edits: 0 }
     }
 
+    /// Makes the first of these edits of which there is a row, and returns which that was.
+    pub async fn edits_any(&mut self, world: &mut World, edits: &[Edit], open: Duration) -> Edit {
+        loop {
+            for edit in edits {
+                if self.edits(world, *edit, open).await {
+                    return *edit;
+                }
+            }
+            // Before the first toggle, or after a deletion, until somebody writes.
+            assert!(self.edits < 10_000, "there is no row for any of {edits:?}");
+        }
+    }
+
     /// Edits one row in a transaction that stays open for a while, so that writes of the same row wait for it. Returns whether there
     /// was such a row. It may have to begin again, as anybody whom PostgreSQL chooses to end a deadlock.
-    pub async fn edits(&mut self, world: &mut World, edit: Edit, open: Duration) -> bool {
+    async fn edits(&mut self, world: &mut World, edit: Edit, open: Duration) -> bool {
         let environments = world.furniture.environments.clone();
         let environment = &environments[world.rng.usize(..environments.len())].key;
         let flag = match edit {

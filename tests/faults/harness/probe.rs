@@ -76,6 +76,7 @@ impl Reader {
             recording: Recording {
                 client: client.to_owned(),
                 environment: environment.to_owned(),
+                late: Duration::ZERO,
                 seen: Vec::new(),
             },
             mirror: Mirror::default(),

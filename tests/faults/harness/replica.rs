@@ -72,6 +72,8 @@ impl Replica {
 
     /// Waits until what was launched answers evaluations, and lets clients know where.
     pub async fn ready(&mut self, furniture: &Furniture) {
+        // Before there is a world nobody else keeps what it has logged.
+        let _log = Log(self.log());
         let address = eventually("the address of a replica", async || {
             self.is_alive();
             self.listens()
@@ -200,5 +202,17 @@ impl Replica {
 impl Drop for Replica {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Shown if the test fails meanwhile.
+struct Log(PathBuf);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = std::fs::read_to_string(&self.0).unwrap_or_default();
+            println!("{} says:\n{said}", self.0.display());
+        }
     }
 }
