@@ -61,7 +61,7 @@ table::faults! {
     copies::older_one_restored: Back;
     copies::standby_takes_over: Back;
     copies::standby_taken_for_primary: Back;
-    locks::head_locked: HintLost;
+    locks::head_locked: HintLost, hasty;
     locks::old_transaction: HintLost, one_writes;
     tables::edited_by_hand: Back;
     tables::horizon_moves: Back, near_horizon;

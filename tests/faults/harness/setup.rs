@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::writer::DEADLINE;
+
 /// What a world is made of.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -18,6 +20,8 @@ pub struct Setup {
     pub write_through: Option<usize>,
     /// What a writer waits between two writes.
     pub pause: Duration,
+    /// How long a write to the first environment may take.
+    pub deadline_of_first: Duration,
     /// Settings of PostgreSQL, such as `max_connections=30`.
     pub postgres: &'static [&'static str],
     /// Further arguments of `halyard serve`.
@@ -36,6 +40,7 @@ impl Default for Setup {
             writers: 2,
             write_through: None,
             pause: Duration::from_millis(10),
+            deadline_of_first: DEADLINE,
             postgres: &[],
             arguments: &[],
             heartbeat_tolerance: Duration::from_secs(1),

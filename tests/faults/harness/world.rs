@@ -18,7 +18,7 @@ pub use super::setup::Setup;
 use super::spans::Spans;
 use super::template::{ENVIRONMENTS, FLAGS, Furniture, TEMPLATE};
 use super::wire::Wire;
-use super::writer::Writer;
+use super::writer::{DEADLINE, Writer};
 use crate::evidence::{Loses, Notices, What};
 use crate::support::cluster::Folder;
 use crate::support::{eventually, within};
@@ -95,6 +95,7 @@ impl World {
     /// Starts the load, and returns once every recorder has seen something of it.
     async fn begin(&mut self) {
         for environment in self.furniture.environments.clone() {
+            let is_first = environment.key == self.first_environment().key;
             for number in 0..self.setup.recorders + self.setup.sharing_recorders {
                 let habits = Habits {
                     shares: number >= self.setup.recorders,
@@ -110,6 +111,11 @@ impl World {
                     doors: self.doors.clone(),
                     replica: self.setup.write_through,
                     ledger: self.load.ledger.clone(),
+                    deadline: if is_first {
+                        self.setup.deadline_of_first
+                    } else {
+                        DEADLINE
+                    },
                     pause: self.setup.pause,
                     rng: self.rng.fork(),
                     gate: Arc::clone(&self.load.gate),
