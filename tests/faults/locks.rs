@@ -12,7 +12,7 @@ pub use crate::notifications::one_writes;
 /// and lets the others through when it goes.
 pub fn hasty() -> Setup {
     Setup {
-        deadline_of_first: Duration::from_secs(1),
+        deadline_of_first: Duration::from_millis(500),
         ..Setup::default()
     }
 }
