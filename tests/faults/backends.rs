@@ -70,7 +70,15 @@ async fn end(world: &World, processes: &[u32]) {
 /// Polls come once a minute, and everybody writes through the first replica.
 pub fn few_polls() -> Setup {
     Setup {
-        arguments: &["--poll-interval", "1m", "--scan-interval", "1m"],
+        arguments: &[
+            "--poll-interval",
+            "1m",
+            "--scan-interval",
+            "1m",
+            // Whoever gives the first one up has nothing for a minute.
+            "--feed-query-timeout",
+            "10s",
+        ],
         ..one_writes()
     }
 }
