@@ -96,12 +96,8 @@ pub async fn horizon_moves(world: &mut World) {
     }
     world
         .until("a horizon that moves", async |_| {
-            count(
-                &sql,
-                "select count(*) from environment_heads where compacted_revision > 0",
-            )
-            .await
-                > 0
+            let moved = "select from environment_heads where compacted_revision > 0 limit 1";
+            sql.query_opt(moved, &[]).await.unwrap().is_some()
         })
         .await;
 }
@@ -119,10 +115,6 @@ pub fn near_horizon() -> Setup {
         ],
         ..Setup::default()
     }
-}
-
-async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
 /// Writes come singly, so that clients see nearly every revision.
