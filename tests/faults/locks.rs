@@ -5,8 +5,17 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::harness::wire::Notifications;
-use crate::harness::world::World;
+use crate::harness::world::{Setup, World};
 pub use crate::notifications::one_writes;
+
+/// Who writes to the environment that is locked gives up sooner than who writes to the other: it holds the project's lock while it waits,
+/// and lets the others through when it goes.
+pub fn hasty() -> Setup {
+    Setup {
+        deadline_of_first: Duration::from_millis(500),
+        ..Setup::default()
+    }
+}
 
 /// Somebody locks the row that all writes of an environment wait for, for a long time. Other environments and all clients go on.
 pub async fn head_locked(world: &mut World) {

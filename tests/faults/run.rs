@@ -8,7 +8,8 @@ use futures_util::FutureExt as _;
 use crate::checker::{self, Kind, Tolerance, Violation};
 use crate::evidence::{Evidence, What};
 use crate::harness::heal::Healed;
-use crate::harness::world::{World, logs_of};
+use crate::harness::notes::logs_of;
+use crate::harness::world::World;
 use crate::table::Entry;
 use crate::{FAULTS, nemesis};
 
