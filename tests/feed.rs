@@ -27,7 +27,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use halyard::domain::access::Role;
 use halyard::domain::change::EnvironmentId;
@@ -367,15 +367,9 @@ async fn behind_a_transaction_pooler_it_polls_until_the_path_is_direct() {
     assert_eq!(count(&follower.feed.counters().connects), 0);
     for n in 0..20 {
         let revision = world.write(environment, &n.to_string()).await;
-        let written_at = Instant::now();
-        // Told as another replica would tell it.
+        // Told as another replica would tell it. Nobody scans, so it is a poll that finds it.
         world.notify(environment, revision).await;
         follower.until_at(environment, revision).await;
-        assert!(
-            written_at.elapsed() < 10 * quick().poll_interval,
-            "{:?}",
-            written_at.elapsed()
-        );
         assert_eq!(follower.seen.quality, Some(Quality::Polling));
     }
 

@@ -16,7 +16,7 @@ use crate::{FAULTS, nemesis};
 /// How long a fault goes on in its short pass.
 const SHORT: Duration = Duration::from_secs(3);
 /// How long in the long pass, unless `FAULTS_SECONDS` says so.
-const LONG_SECONDS: u64 = 15;
+const LONG_SECONDS: u64 = 10;
 const SEEDS: usize = 3;
 
 /// What came of one run.
