@@ -16,6 +16,7 @@ use super::fetch::Fetched;
 use super::generation::Raised;
 use super::hint::Hint;
 use super::poll::Heads;
+use super::together;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
 use crate::watch::source::{Event, Identity, StoredDelta};
@@ -209,7 +210,7 @@ impl Engine {
     async fn fetched_together(
         &mut self,
         environments: Vec<EnvironmentId>,
-        result: Result<Vec<(EnvironmentId, Result<Fetched, Error>)>, Error>,
+        result: together::Read,
     ) -> Result<(), Stopped> {
         let all = match result {
             Ok(all) => all,

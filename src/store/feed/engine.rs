@@ -102,10 +102,7 @@ pub(super) enum Done {
     Polled(Result<Heads, Error>),
     Fetched(EnvironmentId, Result<Fetched, Error>),
     /// Of several environments.
-    FetchedTogether(
-        Vec<EnvironmentId>,
-        Result<Vec<(EnvironmentId, Result<Fetched, Error>)>, Error>,
-    ),
+    FetchedTogether(Vec<EnvironmentId>, together::Read),
     Directory(Result<Directory, Error>),
     Raised(Result<Raised, Error>),
 }

@@ -17,17 +17,16 @@ use crate::domain::change::EnvironmentId;
 /// How many environments are read together at most.
 pub(super) const MOST: usize = 16;
 
+/// What was read of each environment. The error is of all of them: they are to be read one by one.
+pub(super) type Read = Result<Vec<(EnvironmentId, Result<Fetched, Error>)>, Error>;
+
 const FOLLOWING: &str = "
         select want.environment, next.*
         from unnest($1::bigint[], $2::bigint[]) as want (environment, after)
         cross join lateral next_revision(want.environment, want.after) next";
 
-/// What was read of each environment. The error is of all of them: they are to be read one by one.
-pub(super) async fn fetch(
-    pool: &Pool,
-    options: Arc<Options>,
-    wishes: Vec<Wish>,
-) -> Result<Vec<(EnvironmentId, Result<Fetched, Error>)>, Error> {
+/// Reads what follows in each.
+pub(super) async fn fetch(pool: &Pool, options: Arc<Options>, wishes: Vec<Wish>) -> Read {
     let environments: Vec<_> = wishes.iter().map(|wish| wish.environment.0).collect();
     let after = wishes
         .iter()

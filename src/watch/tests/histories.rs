@@ -110,7 +110,7 @@ impl World {
 
     fn read(&mut self, client: usize, messages: usize) {
         // Half of them are handed short steps whole, as transports are.
-        let poll = if client % 2 == 0 { now } else { whole_now };
+        let poll = if client.is_multiple_of(2) { now } else { whole_now };
         let (client, stream) = &mut self.clients[client];
         for _ in 0..messages {
             let Some(message) = poll(stream) else { return };
