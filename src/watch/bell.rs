@@ -217,6 +217,14 @@ impl Seat {
         !self.relay.is_closed()
     }
 
+    /// Wakes who waits here.
+    pub(super) fn wake(&self) {
+        let waiting = self.relay.lock().waiting.get_mut(self.number).and_then(Option::take);
+        if let Some(waiting) = waiting {
+            waiting.waker.wake();
+        }
+    }
+
     /// Waits for the bell, which had been rung so often before the stream looked. It may have nothing to look at when it is
     /// woken.
     pub(super) fn wait(&self, looked: u64, cx: &Context<'_>) -> Wait {

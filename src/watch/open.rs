@@ -178,7 +178,9 @@ impl Drop for Stream {
 
 impl Inner {
     fn finish(&mut self, end: End, kind: Kind, counts: &Counts) {
-        if self.subscription.take().is_some() {
+        if let Some(subscription) = self.subscription.take() {
+            // A transport that waits would wait for ever: the bell that was to wake it may have been rung, but not been passed on yet.
+            subscription.wake();
             counts.end(kind, end, self.goodbye);
             self.end = end;
             self.is_offered = false;

@@ -186,6 +186,13 @@ impl Subscription {
         }
     }
 
+    /// Has its transport ask again, if that waits.
+    pub(super) fn wake(&self) {
+        if let Some(seat) = &self.seat {
+            seat.wake();
+        }
+    }
+
     /// Whether it may go on: its environment is there, and its credential holds.
     pub(super) fn check(&mut self) -> Result<(), End> {
         match self.registration.take() {
