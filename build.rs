@@ -45,7 +45,7 @@ fn watch_server(out: &Path) -> std::io::Result<()> {
             .name(name)
             .route_name(route)
             .input_type(format!("crate::pb::evaluation::v1::{route}Request"))
-            .output_type("crate::rpc::watch::Frame")
+            .output_type("bytes::Bytes")
             .codec_path(format!("crate::rpc::watch::{codec}"))
             .server_streaming()
             .build()

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::evaluation_service_server::{EvaluationService, EvaluationServiceServer};
-use halyard::rpc::watch::{Frame, WatchService, WatchServiceServer};
+use halyard::rpc::watch::{WatchService, WatchServiceServer};
 use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -141,7 +141,7 @@ impl EvaluationService for Bare {
 
 #[tonic::async_trait]
 impl WatchService for Bare {
-    type WatchStream = BoxStream<'static, std::result::Result<Frame, Status>>;
+    type WatchStream = BoxStream<'static, std::result::Result<Bytes, Status>>;
 
     async fn watch(&self, _: Request<pb::WatchRequest>) -> std::result::Result<Response<Self::WatchStream>, Status> {
         let messages = self.messages.clone();
@@ -152,12 +152,12 @@ impl WatchService for Bare {
         let steps = stream::once(async {}).chain(steps);
         let frames = steps.flat_map(move |()| {
             let messages = messages.clone();
-            stream::iter((0..messages.len()).map(move |n| Ok(Frame::Whole(messages[n].clone()))))
+            stream::iter((0..messages.len()).map(move |n| Ok(messages[n].clone())))
         });
         Ok(Response::new(frames.boxed()))
     }
 
-    type WatchEvaluationsStream = BoxStream<'static, std::result::Result<Frame, Status>>;
+    type WatchEvaluationsStream = BoxStream<'static, std::result::Result<Bytes, Status>>;
 
     async fn watch_evaluations(
         &self,

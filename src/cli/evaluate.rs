@@ -218,7 +218,6 @@ mod tests {
             variant: "on".to_owned(),
             reason: Reason::TargetingMatch.into(),
             rule: "beta".to_owned(),
-            experiment: None,
             revision: 7,
             error: 0,
             experiment: None,

@@ -10,7 +10,7 @@ use super::reader::{Noted, Reader};
 use super::service::HEARTBEAT;
 use super::values;
 use settings::{
-    AHEAD_WAIT, Bounded, CONFIRM_SPACING, DEAF_RETRY, EVENT_QUEUE_BYTES, HEARTBEAT_LEAST, HEARTBEAT_MOST,
+    AHEAD_WAIT, Bounded, CONFIRM_SPACING, DEAF_RETRY, EVENT_QUEUE_BYTES, FEED_GATHER, HEARTBEAT_LEAST, HEARTBEAT_MOST,
     KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, LISTENER_CONNECT_TIMEOUT, LOAD_TIMEOUT, NOTIFY_COALESCE, POLL_INTERVAL,
     PROBE_INTERVAL, PROBE_TIMEOUT, QUERY_TIMEOUT, RECONNECT_LEAST, RECONNECT_MOST, RESUME_BYTES, RESUME_REVISIONS,
     ROTATION_PAUSE, SCAN_INTERVAL, SIDECAR_AHEAD_WAIT, STATE_NOTE_INTERVAL, STATE_SAVE_INTERVAL, STREAM_STALL,
@@ -69,6 +69,8 @@ pub struct Following {
     pub probe_timeout: Duration,
     /// How long the notifier waits for more to tell.
     pub coalesce: Duration,
+    /// Between two readings of what was hinted at.
+    pub gather: Duration,
     /// Within which the listener is connected.
     pub connect_timeout: Duration,
     /// Within which a small query is answered.
@@ -184,6 +186,7 @@ fn following(reader: &mut Reader<'_>) -> Result<Following, Noted> {
     let probe_timeout = read(reader, PROBE_TIMEOUT);
     let probe_interval = read(reader, PROBE_INTERVAL);
     let coalesce = read(reader, NOTIFY_COALESCE);
+    let gather = read(reader, FEED_GATHER);
     let connect_timeout = read(reader, LISTENER_CONNECT_TIMEOUT);
     let timeouts = ordered(reader, QUERY_TIMEOUT, LOAD_TIMEOUT);
     let reconnects = ordered(reader, RECONNECT_LEAST, RECONNECT_MOST);
@@ -203,6 +206,7 @@ fn following(reader: &mut Reader<'_>) -> Result<Following, Noted> {
         probe_interval,
         probe_timeout,
         coalesce: coalesce?,
+        gather: gather?,
         connect_timeout: connect_timeout?,
         query_timeout,
         load_timeout,

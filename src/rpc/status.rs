@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -304,6 +305,17 @@ pub fn end_of_stream(end: &watch::End) -> Option<Status> {
             Duration::from_secs(1),
         )),
     }
+}
+
+/// What follows the last message of a stream. No status: it has said all it had to.
+pub fn trailers(status: Option<Status>) -> HeaderMap {
+    let status = status.unwrap_or_else(|| Status::new(Code::Ok, ""));
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // What cannot be told whole is told by its code.
+        let _ = Status::new(status.code(), "").add_header(&mut trailers);
+    }
+    trailers
 }
 
 /// Completes a status that was not made here but by the transport, which knows nothing of details.

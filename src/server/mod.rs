@@ -41,7 +41,7 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
-use crate::rpc::watch::{Watch, WatchServiceServer};
+use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
 use crate::store::events::Intake;
@@ -434,7 +434,7 @@ fn routes(
             .add_service(compressed!(ExperimentServiceServer::new(experiments)))
             .add_service(compressed!(AuditServiceServer::new(audit)))
             .add_service(compressed!(EvaluationServiceServer::new(evaluation)))
-            .add_service(compressed!(WatchServiceServer::new(watch)))
+            .add_service(Streaming(compressed!(WatchServiceServer::new(watch))))
             .add_service(reflection().build_v1()?.max_decoding_message_size(open))
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
     )

@@ -19,7 +19,7 @@ use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::assignments::{Assignments, Forwarding};
 use crate::rpc::front::{Authenticator, FrontLayer};
-use crate::rpc::watch::{Watch, WatchServiceServer};
+use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
 use crate::upstream::{self, Upstream};
@@ -211,7 +211,7 @@ fn routes(hub: &Arc<Hub>, assignments: Assignments) -> Result<Routes, tonic_refl
     let evaluation = Evaluation::new(hub.clone(), assignments.clone());
     let watch = Watch::new(hub.clone(), assignments);
     Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
-        .add_service(compressed!(WatchServiceServer::new(watch)))
+        .add_service(Streaming(compressed!(WatchServiceServer::new(watch))))
         .add_service(
             reflection()
                 .build_v1()?

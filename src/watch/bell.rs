@@ -9,7 +9,7 @@
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 
@@ -36,6 +36,8 @@ pub(super) struct Bell {
 struct Relay {
     bell: Arc<Bell>,
     seats: Mutex<Seats>,
+    /// The task is gone, because its runtime is: nobody is woken here any more. Written under the lock of the seats.
+    closed: AtomicBool,
     /// Ends the task when no stream is left.
     _task: DropGuard,
 }
@@ -48,8 +50,6 @@ struct Seats {
     waiting: Vec<Option<Waiting>>,
     /// The seats that belong to nobody.
     free: Vec<usize>,
-    /// The task is gone, because its runtime is: nobody is woken here any more.
-    closed: bool,
 }
 
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Bell {
         let runtime = Handle::current();
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
         let relay = relays.get(&runtime.id()).and_then(Weak::upgrade);
-        let relay = relay.filter(|relay| !relay.lock().closed).unwrap_or_else(|| {
+        let relay = relay.filter(|relay| !relay.is_closed()).unwrap_or_else(|| {
             let relay = Relay::start(Arc::clone(self), &runtime);
             relays.insert(runtime.id(), Arc::downgrade(&relay));
             relay
@@ -125,6 +125,7 @@ impl Relay {
         let relay = Arc::new(Self {
             bell,
             seats: Mutex::default(),
+            closed: AtomicBool::new(false),
             _task: ended.clone().drop_guard(),
         });
         runtime.spawn(Task(Arc::downgrade(&relay)).run(told, ended));
@@ -155,12 +156,16 @@ impl Relay {
     /// Lets everybody look for another place to wait.
     fn close(&self) {
         let mut seats = self.lock();
-        seats.closed = true;
+        self.closed.store(true, Ordering::Release);
         let waiting: Vec<_> = seats.waiting.iter_mut().filter_map(Option::take).collect();
         drop(seats);
         for waiting in waiting {
             waiting.waker.wake();
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {
@@ -207,11 +212,24 @@ impl Seat {
         Self { relay, number }
     }
 
+    /// Whether who waits here is woken.
+    pub(super) fn is_open(&self) -> bool {
+        !self.relay.is_closed()
+    }
+
+    /// Wakes who waits here.
+    pub(super) fn wake(&self) {
+        let waiting = self.relay.lock().waiting.get_mut(self.number).and_then(Option::take);
+        if let Some(waiting) = waiting {
+            waiting.waker.wake();
+        }
+    }
+
     /// Waits for the bell, which had been rung so often before the stream looked. It may have nothing to look at when it is
     /// woken.
     pub(super) fn wait(&self, looked: u64, cx: &Context<'_>) -> Wait {
         let mut seats = self.relay.lock();
-        if seats.closed {
+        if self.relay.is_closed() {
             return Wait::Closed;
         }
         // Under the lock: whoever rings after this finds the stream waiting.

@@ -19,9 +19,20 @@ pub struct Encoded(OnceLock<Bytes>);
 
 impl Encoded {
     /// The encoding, made by `encode` if this is the first time that it is asked for.
-    pub fn get_or_encode(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
-        self.0.get_or_init(encode).clone()
+    pub fn get_or_encode(&self, encode: impl FnOnce() -> Bytes) -> &Bytes {
+        self.0.get_or_init(encode)
     }
+}
+
+/// A step that many streams make, encoded once for all of them.
+#[derive(Debug, Default)]
+pub struct EncodedStep {
+    /// Its beginning up to the name of the stream, the only part that differs.
+    pub begin: Encoded,
+    /// All that follows, if it is handed over at once.
+    pub rest: Encoded,
+    /// The same for who asked for stored forms.
+    pub rest_as_forms: Encoded,
 }
 
 /// One version of an item.

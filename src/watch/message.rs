@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::answers::Part;
-use super::item::{Change, Encoded};
+use super::item::{Change, Encoded, EncodedStep};
 use super::source::{Head, Identity, Quality};
 use super::token::Token;
 use crate::domain::change::{EnvironmentId, StateHash};
@@ -21,6 +21,8 @@ pub enum Message {
     Item(Change),
     /// The step is complete. The same for every stream that arrives at this revision.
     Commit(Arc<Commit>),
+    /// All of that at once.
+    Step(Step),
     /// Answers: a batch, or a part of one.
     Answers(Box<Part>),
     /// The stream is alive.
@@ -44,8 +46,21 @@ pub struct Begin {
     pub item_count: u32,
     /// Names the stream.
     pub stream: StreamId,
-    /// The message up to the stream's name, where other streams make the same step.
-    pub encoded: Option<Arc<Encoded>>,
+    /// The encoded step, where other streams make the same.
+    pub encoded: Option<Arc<EncodedStep>>,
+}
+
+/// A whole step of few bytes, which many streams make.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// How it begins.
+    pub begin: Begin,
+    /// Its items.
+    pub changes: Arc<[Change]>,
+    /// How it ends.
+    pub commit: Arc<Commit>,
+    /// The encoded step.
+    pub encoded: Arc<EncodedStep>,
 }
 
 /// What a step does with what the client holds.

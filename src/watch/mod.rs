@@ -49,7 +49,7 @@ mod state;
 mod step;
 mod subscription;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -61,10 +61,10 @@ pub use credential::StillValid;
 pub use environment::{Environment, NotReached};
 pub use gate::Gate;
 pub use hub::{Hub, Status};
-pub use item::{Change, Deletion, Encoded, Item};
+pub use item::{Change, Deletion, Encoded, EncodedStep, Item};
 pub use latency::{BOUNDS as LATENCY_BOUNDS, Distribution, Latency, Sharded};
 pub use message::{
-    Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, StreamId, UNKNOWN_STALENESS,
+    Begin, Commit, Goodbye, GoodbyeReason, Heartbeat, Intent, Message, Reason, Step, StreamId, UNKNOWN_STALENESS,
 };
 pub use open::{Client, Stream};
 pub use options::Options;

@@ -56,10 +56,11 @@ struct Inner {
     end: End,
     /// `Some`: it has said Goodbye.
     goodbye: Option<GoodbyeReason>,
-    /// When the transport was handed something that it has not come back from. `None`: it was told to wait.
-    offered_at: Option<Instant>,
-    /// Since when there is something to say that the transport has not come for. `None`: there was nothing when last looked.
-    wanted_since: Option<Instant>,
+    /// The transport was handed something that it has not come back from.
+    is_offered: bool,
+    /// Since when the transport has not come although it was handed something or there is something to say, as far as was looked.
+    /// `None`: it has come since, or need not.
+    missed_since: Option<Instant>,
     /// Where the client stands with all that it was handed, and with what since then has altered nothing for it.
     sent: Order,
     /// The last that it was handed anything of.
@@ -124,10 +125,11 @@ impl Stream {
         let Some(subscription) = &mut inner.subscription else {
             return Poll::Ready(Err(inner.end));
         };
-        let polled = subscription.poll_next(cx);
+        let polled = subscription.poll_whole(cx);
         let position = subscription.position();
-        inner.offered_at = polled.is_ready().then(Instant::now);
-        inner.wanted_since = None;
+        // When that was is noted by who looks for it, so that no message costs a look at the clock.
+        inner.is_offered = polled.is_ready();
+        inner.missed_since = None;
         if let Some(position) = position {
             inner.sent = position;
             inner.first_generation.get_or_insert(position.0);
@@ -156,6 +158,7 @@ impl Stream {
 fn completes(message: &Message) -> Option<&Commit> {
     match message {
         Message::Commit(commit) => Some(commit),
+        Message::Step(step) => Some(&step.commit),
         Message::Answers(part) if part.resume_token.is_some() => Some(&part.state.commit),
         Message::Begin(_) | Message::Item(_) | Message::Answers(_) | Message::Heartbeat(_) | Message::Goodbye(_) => {
             None
@@ -175,11 +178,13 @@ impl Drop for Stream {
 
 impl Inner {
     fn finish(&mut self, end: End, kind: Kind, counts: &Counts) {
-        if self.subscription.take().is_some() {
+        if let Some(subscription) = self.subscription.take() {
+            // A transport that waits would wait for ever: the bell that was to wake it may have been rung, but not been passed on yet.
+            subscription.wake();
             counts.end(kind, end, self.goodbye);
             self.end = end;
-            self.offered_at = None;
-            self.wanted_since = None;
+            self.is_offered = false;
+            self.missed_since = None;
         }
     }
 
@@ -189,13 +194,10 @@ impl Inner {
         if let Err(end) = subscription.check() {
             return Some(end);
         }
-        let since = self.offered_at.or_else(|| {
-            let wanted = subscription.has_something_to_say(now);
-            self.wanted_since = wanted.then(|| self.wanted_since.unwrap_or(now));
-            self.wanted_since
-        });
-        let stalled = since.is_some_and(|since| now.duration_since(since) >= longest);
-        stalled.then_some(End::Stalled)
+        let is_missed = self.is_offered || subscription.has_something_to_say(now);
+        self.missed_since = is_missed.then(|| self.missed_since.unwrap_or(now));
+        let since = self.missed_since?;
+        (now.duration_since(since) >= longest).then_some(End::Stalled)
     }
 }
 
@@ -285,8 +287,8 @@ impl OpenStreams {
                 subscription: Some(Box::new(subscription)),
                 end: End::Finished,
                 goodbye: None,
-                offered_at: Some(Instant::now()),
-                wanted_since: None,
+                is_offered: true,
+                missed_since: None,
                 sent: (0, 0),
                 told: (0, 0),
                 first_generation: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use imbl::Vector;
 
-use super::item::{Change, Encoded};
+use super::item::{Change, EncodedStep};
 use super::options::Options;
 use crate::domain::change::Digest;
 
@@ -23,8 +23,8 @@ pub(super) struct Delta {
     pub(super) changes: Arc<[Change]>,
     /// About what it takes to send, in bytes.
     pub(super) weight: usize,
-    /// The beginning of the step that it is.
-    begin: Arc<Encoded>,
+    /// The step that it is.
+    encoded: Arc<EncodedStep>,
 }
 
 /// What leads from one revision to another: the latest change of every item that changed between them.
@@ -34,8 +34,8 @@ pub(super) struct Merged {
     pub changes: Arc<[Change]>,
     /// About what they take to send, in bytes.
     pub(super) weight: usize,
-    /// The beginning of the step.
-    pub(super) begin: Arc<Encoded>,
+    /// The step that makes them.
+    pub(super) encoded: Arc<EncodedStep>,
 }
 
 /// The newest revisions, oldest first, without gaps.
@@ -56,7 +56,7 @@ impl Delta {
             previous_digest,
             changes,
             weight,
-            begin: Arc::default(),
+            encoded: Arc::default(),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Ring {
             return Some(Merged {
                 changes: Arc::clone(&newest.changes),
                 weight: newest.weight,
-                begin: Arc::clone(&newest.begin),
+                encoded: Arc::clone(&newest.encoded),
             });
         }
         let start = self.index_after(revision)?;
@@ -106,7 +106,7 @@ impl Ring {
         Some(Merged {
             changes,
             weight,
-            begin: Arc::default(),
+            encoded: Arc::default(),
         })
     }
 

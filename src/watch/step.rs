@@ -15,6 +15,9 @@ use crate::domain::form::ItemId;
 /// between revisions as the map is, and a thousand clients that never read would each keep their own.
 const BATCH: usize = 32;
 
+/// A delta of no more bytes than this is handed over at once: about what a transport takes before it sends.
+const SHORT_BYTES: usize = 4 * 1024;
+
 /// What a stream is in the middle of.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -29,6 +32,7 @@ pub(super) struct Step {
 enum Changes {
     Listed {
         list: Arc<[Change]>,
+        weight: usize,
         next: usize,
     },
     Everything {
@@ -50,9 +54,9 @@ impl Step {
         Self { changes, hold, commit }
     }
 
-    /// Makes the listed changes.
-    pub(super) fn delta(list: Arc<[Change]>, commit: Arc<Commit>) -> Self {
-        let changes = Changes::Listed { list, next: 0 };
+    /// Makes the listed changes, of so many bytes.
+    pub(super) fn delta(list: Arc<[Change]>, weight: usize, commit: Arc<Commit>) -> Self {
+        let changes = Changes::Listed { list, weight, next: 0 };
         Self {
             changes,
             hold: None,
@@ -62,7 +66,7 @@ impl Step {
 
     /// Does nothing.
     pub(super) fn none(commit: Arc<Commit>) -> Self {
-        Self::delta(Arc::new([]), commit)
+        Self::delta(Arc::new([]), 0, commit)
     }
 
     /// The transport has come back for more. `Some`: it must wait for its turn.
@@ -85,10 +89,18 @@ impl Step {
         }
     }
 
+    /// All of its items, if they are few bytes.
+    pub(super) fn short(&self) -> Option<&Arc<[Change]>> {
+        match &self.changes {
+            Changes::Listed { list, weight, .. } => (*weight <= SHORT_BYTES).then_some(list),
+            Changes::Everything { .. } => None,
+        }
+    }
+
     /// The next item. `None`: the Commit is next.
     pub(super) fn next_change(&mut self) -> Option<Change> {
         match &mut self.changes {
-            Changes::Listed { list, next } => {
+            Changes::Listed { list, next, .. } => {
                 let change = list.get(*next)?;
                 *next += 1;
                 Some(change.clone())

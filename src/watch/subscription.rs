@@ -40,6 +40,9 @@ const HEARTBEAT_JITTER: f64 = 0.1;
 /// The share by which a stream's life is longer or shorter at random.
 const ROTATION_JITTER: f64 = 0.2;
 
+/// No bell is rung so often.
+const NEVER: u64 = u64::MAX;
+
 /// A stream. It is counted by [`Hub::streams`] until it ends or is dropped.
 pub struct Subscription {
     registration: Option<Registration>,
@@ -53,10 +56,12 @@ pub struct Subscription {
     turn: Option<Box<Turn>>,
     /// Where it waits. `None`: it has not yet had to.
     seat: Option<Seat>,
+    /// How often the bell had been rung when it last began to wait there, or [`NEVER`].
+    waiting: u64,
     /// How often the bell has been rung, as of this poll.
     rung: u64,
-    /// How often it had been when the stream last looked at the state. Until it rings again there is nothing new to see.
-    looked: Option<u64>,
+    /// How often it had been when the stream last looked at the state, or [`NEVER`]. Until it rings again there is nothing new to see.
+    looked: u64,
     timer: Timer,
     heartbeat: Duration,
     heartbeat_at: Instant,
@@ -124,8 +129,9 @@ impl Subscription {
             progress: Progress::Connecting(Box::new(Shown::read_for(holding, token))),
             turn: None,
             seat: None,
+            waiting: NEVER,
             rung: 0,
-            looked: None,
+            looked: NEVER,
             timer: Timer::default(),
             heartbeat,
             heartbeat_at: now + around(heartbeat, HEARTBEAT_JITTER),
@@ -180,6 +186,13 @@ impl Subscription {
         }
     }
 
+    /// Has its transport ask again, if that waits.
+    pub(super) fn wake(&self) {
+        if let Some(seat) = &self.seat {
+            seat.wake();
+        }
+    }
+
     /// Whether it may go on: its environment is there, and its credential holds.
     pub(super) fn check(&mut self) -> Result<(), End> {
         match self.registration.take() {
@@ -212,6 +225,9 @@ impl Subscription {
 
     /// The same for bodies that poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        if self.rests(cx) {
+            return Poll::Pending;
+        }
         let Some(registration) = self.registration.take() else {
             return Poll::Ready(Err(self.ended()));
         };
@@ -223,6 +239,19 @@ impl Subscription {
             self.registration = Some(registration);
         }
         message
+    }
+
+    /// The same, but of a short step that many streams make all at once.
+    pub(super) fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        self.poll_next(cx).map_ok(|message| match message {
+            Message::Begin(begin) => self.all_of(begin),
+            Message::Item(_)
+            | Message::Commit(_)
+            | Message::Step(_)
+            | Message::Answers(_)
+            | Message::Heartbeat(_)
+            | Message::Goodbye(_) => message,
+        })
     }
 
     fn ended(&self) -> End {
@@ -252,14 +281,23 @@ impl Subscription {
         }
     }
 
+    /// Whether nothing has happened since it said that it waits. Transports ask several times for each message that they get. Whatever
+    /// there is to look at rings the bell, and all that happens by itself has the timer.
+    fn rests(&self, cx: &Context<'_>) -> bool {
+        let rung = self.environment.bell().rung();
+        let waits = self.waiting == rung && self.seat.as_ref().is_some_and(Seat::is_open);
+        waits && self.looked == rung && self.holds_all() && self.timer.rests(cx)
+    }
+
     /// Lets itself be woken when there is something to look at that was not there at the beginning of this poll.
     fn wait(&mut self, cx: &Context<'_>) -> Wait {
         let (bell, rung) = (self.environment.bell(), self.rung);
-        let waits = self.seat.get_or_insert_with(|| bell.seat()).wait(rung, cx);
+        let mut waits = self.seat.get_or_insert_with(|| bell.seat()).wait(rung, cx);
         if waits == Wait::Closed {
             // The runtime that it was first polled on is gone. It goes on with the one that it is polled on now.
-            return self.seat.insert(bell.seat()).wait(rung, cx);
+            waits = self.seat.insert(bell.seat()).wait(rung, cx);
         }
+        self.waiting = if waits == Wait::Begun { rung } else { NEVER };
         waits
     }
 
@@ -354,15 +392,22 @@ impl Subscription {
     /// Whether the client holds what there is, and nothing is due before the timer wakes the stream.
     fn waits_for_time(&self) -> bool {
         let due = self.heartbeat_at.min(self.goodbye_at);
-        let holds_all = matches!(self.progress, Progress::Between(_)) && self.turn.is_none();
-        holds_all && self.looked == Some(self.rung) && self.timer.wakes_by(due)
+        self.holds_all() && self.looked == self.rung && self.timer.wakes_by(due)
+    }
+
+    /// Whether the client holds what there was when the stream last looked.
+    fn holds_all(&self) -> bool {
+        matches!(self.progress, Progress::Between(_)) && self.turn.is_none()
     }
 
     /// Looks for the next thing to say when the client stands at a Commit.
     fn between(&mut self, hub: &Arc<Hub>, mut cursor: Cursor, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
-        let now = Instant::now();
-        if let Some(goodbye) = self.goodbye_if_due(hub, now) {
-            return Ok(Some(goodbye));
+        self.notice_drain(hub);
+        // Before its timer has gone off nothing is due that happens by itself, and the clock need not be asked.
+        let is_early = self.timer.wakes_by(self.heartbeat_at.min(self.goodbye_at));
+        let now = (!is_early).then(Instant::now);
+        if now.is_some_and(|now| now >= self.goodbye_at) {
+            return Ok(Some(self.goodbye(hub)));
         }
         let sight = self.look(hub);
         let (here, there) = (&cursor.commit.position, &sight.state.commit.position);
@@ -374,7 +419,10 @@ impl Subscription {
             cursor.certain_at = sight.certain_at;
         }
         // A stream that never catches up still has its heartbeats: behind each step, one that is due. So has one that waits.
-        if now >= self.heartbeat_at && (current || cursor.fresh || self.turn.is_some()) {
+        let due = now.filter(|now| *now >= self.heartbeat_at);
+        if let Some(now) = due
+            && (current || cursor.fresh || self.turn.is_some())
+        {
             self.heartbeat_at = now + around(self.heartbeat, HEARTBEAT_JITTER);
             cursor.fresh = false;
             let heartbeat = self.heartbeat(&cursor, hub.confirmed().quality, now);
@@ -395,7 +443,7 @@ impl Subscription {
     /// What there is to see now. What the source has confirmed is read before the state, since all that is confirmed was applied
     /// before: read after it, the certainty, and the age, could be those of a newer state.
     fn look(&mut self, hub: &Hub) -> Sight {
-        self.looked = Some(self.rung);
+        self.looked = self.rung;
         let certain_at = self.environment.certain_at(hub.confirmed().at);
         let age = self.follow.as_ref().map(|_| hub.age()).unwrap_or_default();
         Sight {

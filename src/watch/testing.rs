@@ -1,6 +1,7 @@
 //! Histories to feed a hub with, a source that answers as it is told, and a client that believes nothing.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::item::Change;
-use super::message::{Begin, Commit, Intent, Message};
+use super::message::{Begin, Commit, Intent, Message, Step};
 use super::options::Options;
 use super::request::{End, Request, View};
 use super::source::{Answer, Event, Head, Identity, Source, StoredChange, StoredDelta, StoredItem, Unreachable};
@@ -244,6 +245,16 @@ impl Source for Told {
     }
 }
 
+/// The items of a step that puts some and deletes one, and what ends it.
+pub(crate) fn a_step() -> (Arc<[Change]>, Arc<Commit>) {
+    let mut history = History::of(3);
+    let held = history.head().revision;
+    history.write(&[(0, None), (1, Some(vec![7])), (2, Some(vec![8, 9]))]);
+    let state = history.state(usize::MAX, &Options::default());
+    let merged = state.since(held).unwrap();
+    (merged.changes, Arc::clone(&state.commit))
+}
+
 /// A request of a client whose key is never revoked.
 pub(super) fn request(token: &[u8]) -> Request<'_> {
     Request {
@@ -257,6 +268,11 @@ pub(super) fn request(token: &[u8]) -> Request<'_> {
 /// What the stream says now, if it says anything.
 pub(super) fn now(stream: &mut Subscription) -> Option<Result<Message, End>> {
     stream.next().now_or_never()
+}
+
+/// The same, but short steps whole.
+pub(super) fn whole_now(stream: &mut Subscription) -> Option<Result<Message, End>> {
+    poll_fn(|cx| stream.poll_whole(cx)).now_or_never()
 }
 
 /// A client: it applies what it is told as the contract says, and holds every word against it.
@@ -311,6 +327,15 @@ impl Client {
                 }
             }
             Message::Commit(commit) => self.commit(commit),
+            Message::Step(Step {
+                begin, changes, commit, ..
+            }) => {
+                self.hear(Message::Begin(begin));
+                for change in changes.iter().cloned() {
+                    self.hear(Message::Item(change));
+                }
+                self.commit(commit);
+            }
             Message::Heartbeat(heartbeat) => {
                 assert!(self.step.is_none(), "a heartbeat within a step");
                 let commit = self.committed.as_ref().expect("a heartbeat before the first Commit");

@@ -12,7 +12,7 @@ use crate::evidence::{Loses, Notices};
 use crate::harness::calls::with;
 use crate::harness::keys;
 use crate::harness::postgres::signal;
-use crate::harness::wire::Notifier;
+use crate::harness::wire::{Flow, Notifier};
 use crate::harness::world::{Setup, World};
 pub use crate::notifications::one_writes;
 
@@ -30,6 +30,57 @@ pub async fn listeners_terminated(world: &mut World) {
         }
     }
     assert!(ended > 0, "no listener was there to be ended");
+}
+
+/// A listener's connection is ended, and the one that follows is held up before it listens. Meanwhile somebody writes, and nobody does
+/// after it listens; and polls are so rare that they find nothing in time. What was written is found only by whoever looks after it
+/// listens.
+pub async fn listens_late(world: &mut World) {
+    let (deaf, mut rounds) = (1, world.rounds(Duration::from_millis(100)));
+    while rounds.next().await {
+        world.wires[deaf].set(|way| way.listens = Flow::Hold);
+        let cut = world.cut_off(deaf, Loses::Notifications, Notices::AtOnce);
+        let before = world.wires[deaf].counts.listens.load(Ordering::Relaxed);
+        let listeners = world.wires[deaf].backends("halyard listener");
+        assert!(!listeners.is_empty(), "nobody listened");
+        end(world, &listeners).await;
+        world
+            .until("a listener that is held up", async |world| {
+                world.wires[deaf].counts.listens.load(Ordering::Relaxed) > before
+            })
+            .await;
+        // Whatever looked before it listens has looked by then.
+        let time = Duration::from_millis(world.rng.u64(50..150));
+        world.go_on(time).await;
+        world.writes(5).await;
+        world.pause_writers().await;
+        cut.close(Instant::now());
+        world.wires[deaf].set(|way| way.listens = Flow::Pass);
+        world.catch_up().await;
+        world.resume_writers();
+    }
+}
+
+async fn end(world: &World, processes: &[u32]) {
+    let processes: Vec<_> = processes.iter().map(|process| process.cast_signed()).collect();
+    let sql = "select pg_terminate_backend(pid) from unnest($1::int[]) as pid";
+    world.sql().await.execute(sql, &[&processes]).await.unwrap();
+}
+
+/// Polls come once a minute, and everybody writes through the first replica.
+pub fn few_polls() -> Setup {
+    Setup {
+        arguments: &[
+            "--poll-interval",
+            "1m",
+            "--scan-interval",
+            "1m",
+            // Whoever gives the first one up has nothing for a minute.
+            "--feed-query-timeout",
+            "10s",
+        ],
+        ..one_writes()
+    }
 }
 
 /// The connections of the pool, and those for polls and notifications, are ended ten times a second, also in the midst of writes.

@@ -87,14 +87,16 @@ pub async fn standby_taken_for_primary(world: &mut World) {
             }
         )
     };
-    assert!(
-        world.who_saw(admits) > 0,
-        "nobody was told that the primary is out of reach"
-    );
-    assert!(
-        world.replicas[astray].said().contains("standby"),
-        "it does not say what is wrong"
-    );
+    world
+        .until("a word to somebody that the primary is out of reach", async |world| {
+            world.who_saw(admits) > 0
+        })
+        .await;
+    world
+        .until("a word in the log of what is wrong", async |world| {
+            world.replicas[astray].said().contains("standby")
+        })
+        .await;
     cut.close(Instant::now());
     world.wires[astray].lead(&primary);
     world.writes(10).await;

@@ -24,6 +24,8 @@ pub struct Evidence {
     pub cuts: Vec<Cut>,
     /// When a replica could not answer, by its number.
     pub absences: Vec<(usize, Span)>,
+    /// How old replicas said that they are.
+    pub ages: Vec<Aged>,
     /// When clients were still behind the head, long after everything was healed; in words.
     pub unfinished: Vec<String>,
 }
@@ -92,6 +94,8 @@ pub struct Revision {
     pub number: u64,
     pub previous: Digest,
     pub digest: Digest,
+    /// Who made it, as the log has it.
+    pub actor: String,
     pub items: Vec<LoggedItem>,
 }
 
@@ -108,6 +112,8 @@ pub struct LoggedItem {
 pub struct Recording {
     pub client: String,
     pub environment: String,
+    /// What its messages may be late by beside what everybody's may: the road that it takes is held up, or whom it hears from.
+    pub late: Duration,
     pub seen: Vec<Seen>,
 }
 
@@ -159,6 +165,15 @@ pub enum What {
     Ended(String),
 }
 
+/// What a replica told whoever watches over it: how long ago it was certain that it held the newest of everything.
+#[derive(Debug, Clone, Copy)]
+pub struct Aged {
+    pub replica: usize,
+    /// When it was asked. It answered later.
+    pub asked: Instant,
+    pub staleness: Duration,
+}
+
 /// One write, and what became of it.
 #[derive(Debug, Clone)]
 pub struct Write {
@@ -175,6 +190,10 @@ pub enum Content {
     Marked { flag: String, marker: String },
     /// All flags of the group were turned on or off in one transaction.
     Group { flags: Vec<String>, enabled: bool },
+    /// The row of an item was edited by hand, past the service, and is recognisable by a word in it that is used once.
+    Edited { item: Name, marker: String },
+    /// The row of an item was deleted by hand.
+    Removed { item: Name },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,10 +92,13 @@ pub async fn revoked_out_of_reach(world: &mut World) {
         let key = create(world, &environment, false).await;
         let mut readings = open(world, &key.secret).await;
         let cut = 0;
+        // A write that is cut off keeps the project's lock, for which a revocation waits, until PostgreSQL ends it after 10 s.
+        world.pause_writers().await;
         world.wires[cut].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold));
         let cut_at = Instant::now();
         revoke_at(world, 1, &environment, &key.key.unwrap_or_default().id).await;
         let revoked = Instant::now();
+        world.resume_writers();
         let there = readings
             .iter()
             .position(|reading| reading.replica != cut)

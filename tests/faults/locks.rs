@@ -5,8 +5,17 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::harness::wire::Notifications;
-use crate::harness::world::World;
+use crate::harness::world::{Setup, World};
 pub use crate::notifications::one_writes;
+
+/// Who writes to the environment that is locked gives up sooner than who writes to the other: it holds the project's lock while it waits,
+/// and lets the others through when it goes.
+pub fn hasty() -> Setup {
+    Setup {
+        deadline_of_first: Duration::from_millis(500),
+        ..Setup::default()
+    }
+}
 
 /// Somebody locks the row that all writes of an environment wait for, for a long time. Other environments and all clients go on.
 pub async fn head_locked(world: &mut World) {
@@ -22,15 +31,15 @@ pub async fn head_locked(world: &mut World) {
     lock_head(&other, &key).await;
     let before = revision(world, &key).await;
     let began = tokio::time::Instant::now();
-    let mut waited = 0;
+    world
+        .until("who waits for the lock", async |world| waiting(world).await > 0)
+        .await;
     while began.elapsed() < time {
         // Only those of the other environment.
         world.writes(5).await;
         world.catch_up().await;
-        waited = waited.max(waiting(world).await);
         world.go_on(Duration::from_millis(200)).await;
     }
-    assert!(waited > 0, "nobody waited for the lock");
     assert_eq!(revision(world, &key).await, before, "somebody wrote despite the lock");
     other.batch_execute("rollback").await.unwrap();
 }

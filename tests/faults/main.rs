@@ -43,6 +43,7 @@ table::faults! {
     postgres::disk_full: Back, busy;
     backends::listeners_terminated: HintLost, one_writes;
     backends::pools_terminated: HintLost;
+    backends::listens_late: HintLost, few_polls;
     backends::listener_stopped: HintLost, one_writes;
     backends::requests_stopped: HintLost;
     backends::feeds_stopped: HintLost;
@@ -60,14 +61,16 @@ table::faults! {
     copies::older_one_restored: Back;
     copies::standby_takes_over: Back;
     copies::standby_taken_for_primary: Back;
-    locks::head_locked: HintLost;
+    locks::head_locked: HintLost, hasty;
     locks::old_transaction: HintLost, one_writes;
+    tables::edited_by_hand: Back;
     tables::horizon_moves: Back, near_horizon;
+    tables::horizon_raced: Back, unhurried;
     notifications::dropped: HintLost, one_writes;
     notifications::delayed: HintLost, one_writes;
     notifications::doubled: HintArrives, one_writes;
     replicas::killed_and_replaced: Back;
-    replicas::frozen: Back, late_heartbeats;
+    replicas::frozen: Back;
     replicas::drained: Back, draining;
     replicas::rolled: Back, draining;
     replicas::rotated: HintLost, rotating;

@@ -28,14 +28,6 @@ pub async fn killed_and_replaced(world: &mut World) {
     }
 }
 
-/// Heartbeats come late by as long as a replica stands still.
-pub fn late_heartbeats() -> Setup {
-    Setup {
-        heartbeat_tolerance: STOPPED + Duration::from_secs(1),
-        ..Setup::default()
-    }
-}
-
 /// A replica stands still for so long that its clients go to the other; then it goes on, and they come back.
 pub async fn frozen(world: &mut World) {
     let mut rounds = world.rounds(STOPPED);

@@ -8,14 +8,15 @@ use futures_util::FutureExt as _;
 use crate::checker::{self, Kind, Tolerance, Violation};
 use crate::evidence::{Evidence, What};
 use crate::harness::heal::Healed;
-use crate::harness::world::{World, logs_of};
+use crate::harness::notes::logs_of;
+use crate::harness::world::World;
 use crate::table::Entry;
 use crate::{FAULTS, nemesis};
 
 /// How long a fault goes on in its short pass.
 const SHORT: Duration = Duration::from_secs(3);
 /// How long in the long pass, unless `FAULTS_SECONDS` says so.
-const LONG_SECONDS: u64 = 15;
+const LONG_SECONDS: u64 = 10;
 const SEEDS: usize = 3;
 
 /// What came of one run.

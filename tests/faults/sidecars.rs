@@ -12,20 +12,22 @@ use crate::harness::world::{Setup, World};
 /// Longer than the three heartbeats after which a sidecar gives its upstream up.
 const STOPPED: Duration = Duration::from_millis(3_500);
 
-/// One environment: that of the sidecars. What they say comes late by as long as their upstream stands still.
+/// What a sidecar is told may be held up by, while nothing stands still.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// One environment: that of the sidecars.
 pub fn one_environment() -> Setup {
     Setup {
         environments: 1,
         recorders: 2,
         sharing_recorders: 0,
-        heartbeat_tolerance: Duration::from_secs(5),
         ..Setup::default()
     }
 }
 
 /// The upstream replica is killed and replaced, and the road to it goes silent.
 pub async fn upstream_replaced(world: &mut World) {
-    let (road, sidecars) = chain(world).await;
+    let (road, sidecars) = chain(world, AWAY).await;
     let mut rounds = world.rounds(Duration::from_millis(300));
     let mut round = world.rng.usize(..2);
     while rounds.next().await {
@@ -46,7 +48,7 @@ pub async fn upstream_replaced(world: &mut World) {
 
 /// The upstream replica stands still, and goes on; whoever is behind a sidecar is answered all the while.
 pub async fn upstream_frozen(world: &mut World) {
-    let (road, sidecars) = chain(world).await;
+    let (road, sidecars) = chain(world, STOPPED).await;
     let mut rounds = world.rounds(STOPPED);
     while rounds.next().await {
         world.replicas[0].freeze();
@@ -59,7 +61,7 @@ pub async fn upstream_frozen(world: &mut World) {
 
 /// Sidecars die while they write their state, and start from it, with their upstream away.
 pub async fn killed_while_writing(world: &mut World) {
-    let (road, mut sidecars) = chain(world).await;
+    let (road, mut sidecars) = chain(world, AWAY).await;
     let mut rounds = world.rounds(Duration::from_millis(100));
     while rounds.next().await {
         // They write once a second, or as often as there is something.
@@ -92,8 +94,9 @@ pub async fn killed_while_writing(world: &mut World) {
     world.keep_sidecars(road, sidecars);
 }
 
-/// A sidecar of replica 0, and one of that, with clients: of each, and such that go from one to the other.
-async fn chain(world: &mut World) -> (Road, Vec<Sidecar>) {
+/// A sidecar of replica 0, and one of that, with clients: of each, and such that go from one to the other. What these are told comes late
+/// by as long as the upstream stands still with it.
+async fn chain(world: &mut World, late: Duration) -> (Road, Vec<Sidecar>) {
     let (environment, replicas) = (world.first_environment(), world.replicas.len());
     let road = Road::to(world.doors.address(0).expect("a replica"), world.rng.u64(..)).await;
     let doors = Doors::new(replicas + 2);
@@ -116,13 +119,18 @@ async fn chain(world: &mut World) -> (Road, Vec<Sidecar>) {
         let name = format!("recorder of sidecar {}", sidecar.number);
         let habits = Habits {
             replica: Some(sidecar.number),
+            late,
             ..Habits::default()
         };
         world.record_at(&name, &environment.key, habits, doors.clone());
         sidecar.absences = world.evaluate_at(sidecar.number, &environment, doors.clone());
     }
     // It finds nobody behind the doors of replicas, and goes from sidecar to sidecar whenever one ends its stream.
-    world.record_at("wanderer", &environment.key, Habits::default(), doors.clone());
+    let habits = Habits {
+        late,
+        ..Habits::default()
+    };
+    world.record_at("wanderer", &environment.key, habits, doors.clone());
     world.catch_up().await;
     (road, sidecars)
 }

@@ -15,9 +15,9 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cluster::signal_process;
 use crate::follower::{Follower, PATIENCE};
 use crate::proxy::{Proxy, Statement};
+use crate::support::server::signal;
 use crate::world::{World, pool_of};
 use crate::{NEVER, count, quick, without_poll};
 
@@ -321,7 +321,7 @@ async fn a_revocation_does_not_wait_for_connections_that_hang() {
     let frozen: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     assert!(!frozen.is_empty());
     for &backend in &frozen {
-        signal_process(backend, Signal::STOP);
+        signal(backend.unsigned_abs(), Signal::STOP);
     }
     let revision = follower.seen.directory.revision + 1;
     world.change_access().await;
@@ -334,7 +334,7 @@ async fn a_revocation_does_not_wait_for_connections_that_hang() {
         .until("the revocation", |seen| seen.directory.revision == revision)
         .await;
     for &backend in &frozen {
-        signal_process(backend, Signal::CONT);
+        signal(backend.unsigned_abs(), Signal::CONT);
     }
 }
 

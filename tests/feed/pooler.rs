@@ -10,6 +10,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
 
 use crate::cluster::Cluster;
+use crate::support::server::{as_owner, own};
 
 const SOCKET: &str = ".s.PGSQL.6432";
 
@@ -42,8 +43,8 @@ impl Pooler {
             folder.path().display()
         );
         std::fs::write(folder.path().join("pgbouncer.ini"), configuration).unwrap();
-        let process = cluster
-            .run_as_owner("pgbouncer", folder.path())
+        own(folder.path());
+        let process = as_owner("pgbouncer", folder.path())
             .args(["-q", "pgbouncer.ini"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -9,6 +9,7 @@ pub mod program;
 pub mod proxy;
 pub mod relay;
 pub mod scrape;
+pub mod server;
 
 pub use cluster::{Database, database};
 pub use eventually::{eventually, within};

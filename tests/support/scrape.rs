@@ -32,6 +32,17 @@ impl Scrape {
         Self::read(body)
     }
 
+    /// Scrapes what may be gone. `None`: it is, or does not say all of it.
+    pub async fn attempt(address: SocketAddr) -> Option<Self> {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = b"GET /metrics HTTP/1.1\r\nHost: it\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        body.ends_with("# EOF\n").then(|| Self::read(body))
+    }
+
     /// Reads what OpenMetrics text says.
     pub fn read(text: &str) -> Self {
         assert!(text.ends_with("# EOF\n"), "{text}");

@@ -134,6 +134,12 @@ pub const NOTIFY_COALESCE: Bounded = bounded(
     (s(0), s(1)),
     "How long a change waits for others to be notified with it",
 );
+pub const FEED_GATHER: Bounded = bounded(
+    "feed-gather",
+    "5ms",
+    (s(0), s(1)),
+    "How long changes that follow another closely wait to be read together; the first does not wait",
+);
 pub const LISTENER_CONNECT_TIMEOUT: Bounded = bounded(
     "listener-connect-timeout",
     "5s",
@@ -238,6 +244,7 @@ pub const SERVE: &[Setting] = &[
     PROBE_INTERVAL.setting,
     PROBE_TIMEOUT.setting,
     NOTIFY_COALESCE.setting,
+    FEED_GATHER.setting,
     LISTENER_CONNECT_TIMEOUT.setting,
     QUERY_TIMEOUT.setting,
     LOAD_TIMEOUT.setting,
@@ -281,6 +288,7 @@ pub const DURATIONS: &[Bounded] = &[
     PROBE_INTERVAL,
     PROBE_TIMEOUT,
     NOTIFY_COALESCE,
+    FEED_GATHER,
     LISTENER_CONNECT_TIMEOUT,
     QUERY_TIMEOUT,
     LOAD_TIMEOUT,

@@ -1,9 +1,8 @@
-//! The hub's messages as `WatchResponse`s. What many streams send is encoded once, into the cell that travels with it.
+//! The hub's messages as `WatchResponse`s, framed as gRPC sends them. What many streams send is encoded once, into the cell that
+//! travels with it.
 
 use bytes::Bytes;
-use prost::Message as _;
 
-use super::Frame;
 use crate::domain::form::{self, ItemId, Kind, Unreadable};
 use crate::domain::{experiment, segment};
 use crate::pb::evaluation::v1 as pb;
@@ -13,7 +12,10 @@ use crate::rpc::convert::experiment as experiments;
 use crate::rpc::convert::flag::{write_configuration, write_definition};
 use crate::rpc::convert::segment as segments;
 use crate::watch::source::Quality;
-use crate::watch::{Begin, Change, Commit, Deletion, Goodbye, GoodbyeReason, Heartbeat, Intent, Item, Message, Reason};
+use crate::watch::{
+    Begin, Change, Commit, Deletion, Encoded, Goodbye, GoodbyeReason, Heartbeat, Intent, Item, Message, Part, Reason,
+    Step,
+};
 
 /// How a stream carries items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,57 +26,121 @@ pub enum Items {
     Forms,
 }
 
-/// The message holds answers: assignments may have to be found out before they are written.
-#[derive(Debug)]
-pub struct Unsettled;
+/// Appends a message, framed. Answers are given back instead: assignments may have to be found out before they are written.
+pub fn write(message: Message, items: Items, out: &mut Vec<u8>) -> Option<Box<Part>> {
+    match &message {
+        Message::Begin(begin) => match &begin.encoded {
+            Some(encoded) => {
+                out.extend_from_slice(start_of(begin, &encoded.begin));
+                out.extend_from_slice(&begin.stream.digits());
+            }
+            None => append(Response::Begin(write_begin(begin)), out),
+        },
+        Message::Item(change) => out.extend_from_slice(framed_change(change, items)),
+        Message::Commit(commit) => out.extend_from_slice(framed_commit(commit)),
+        Message::Step(step) => append_step(step, items, out),
+        Message::Answers(_) => {}
+        // These have the same numbers in both responses, and so the same bytes.
+        Message::Heartbeat(heartbeat) => append(Response::Heartbeat(write_heartbeat(heartbeat)), out),
+        Message::Goodbye(goodbye) => append(Response::Goodbye(write_goodbye(*goodbye)), out),
+    }
+    match message {
+        Message::Answers(part) => Some(part),
+        Message::Begin(_)
+        | Message::Item(_)
+        | Message::Commit(_)
+        | Message::Step(_)
+        | Message::Heartbeat(_)
+        | Message::Goodbye(_) => None,
+    }
+}
 
-/// A message as a frame.
-pub fn frame(message: &Message, items: Items) -> Result<Frame, Unsettled> {
-    Ok(Frame::Whole(match message {
-        Message::Begin(begin) => return Ok(frame_of_begin(begin)),
-        Message::Item(Change::Put(item)) => match items {
-            Items::Typed => item.encoded.get_or_encode(|| encode(Response::Item(write_put(item)))),
+/// Streams that make the same step share all of it but their names.
+fn append_step(step: &Step, items: Items, out: &mut Vec<u8>) {
+    let Step {
+        begin,
+        changes,
+        commit,
+        encoded,
+    } = step;
+    let cell = match items {
+        Items::Typed => &encoded.rest,
+        Items::Forms => &encoded.rest_as_forms,
+    };
+    let rest = cell.get_or_encode(|| {
+        let mut rest = Vec::new();
+        for change in changes.iter() {
+            rest.extend_from_slice(framed_change(change, items));
+        }
+        rest.extend_from_slice(framed_commit(commit));
+        rest.into()
+    });
+    let (start, name) = (start_of(begin, &encoded.begin), begin.stream.digits());
+    out.reserve_exact(start.len() + name.len() + rest.len());
+    out.extend_from_slice(start);
+    out.extend_from_slice(&name);
+    out.extend_from_slice(rest);
+}
+
+/// The beginning of a step up to the name of the stream, which comes last and is always of the same length.
+fn start_of<'a>(begin: &Begin, cell: &'a Encoded) -> &'a Bytes {
+    cell.get_or_encode(|| {
+        let mut start = Vec::new();
+        append(Response::Begin(write_begin(begin)), &mut start);
+        start.truncate(start.len().saturating_sub(begin.stream.digits().len()));
+        start.into()
+    })
+}
+
+fn framed_change(change: &Change, items: Items) -> &Bytes {
+    match change {
+        Change::Put(item) => match items {
+            Items::Typed => item.encoded.get_or_encode(|| framed(Response::Item(write_put(item)))),
             Items::Forms => item
                 .encoded_form
-                .get_or_encode(|| encode(Response::Item(write_form(item)))),
+                .get_or_encode(|| framed(Response::Item(write_form(item)))),
         },
-        Message::Item(Change::Delete(gone)) => gone
+        Change::Delete(gone) => gone
             .encoded
-            .get_or_encode(|| encode(Response::Item(write_delete(gone)))),
-        Message::Commit(commit) => commit
-            .encoded
-            .get_or_encode(|| encode(Response::Commit(write_commit(commit)))),
-        Message::Answers(_) => return Err(Unsettled),
-        // These have the same numbers in both responses, and so the same bytes.
-        Message::Heartbeat(heartbeat) => encode(Response::Heartbeat(write_heartbeat(heartbeat))),
-        Message::Goodbye(goodbye) => encode(Response::Goodbye(write_goodbye(*goodbye))),
-    }))
+            .get_or_encode(|| framed(Response::Item(write_delete(gone)))),
+    }
 }
 
-/// Streams that make the same step share all but their names, which come last and are of one length.
-fn frame_of_begin(begin: &Begin) -> Frame {
-    let encoded = || encode(Response::Begin(write_begin(begin)));
-    let Some(cell) = &begin.encoded else {
-        return Frame::Whole(encoded());
-    };
-    let start = cell.get_or_encode(|| {
-        let mut start = encoded();
-        start.truncate(start.len().saturating_sub(begin.stream.digits().len()));
-        start
-    });
-    Frame::Named(start, begin.stream)
+fn framed_commit(commit: &Commit) -> &Bytes {
+    commit
+        .encoded
+        .get_or_encode(|| framed(Response::Commit(write_commit(commit))))
 }
 
-fn encode(message: Response) -> Bytes {
+fn framed(message: Response) -> Bytes {
+    let mut out = Vec::new();
+    append(message, &mut out);
+    out.into()
+}
+
+fn append(message: Response, out: &mut Vec<u8>) {
     let message = Some(message);
-    pb::WatchResponse { message }.encode_to_vec().into()
+    append_framed(&pb::WatchResponse { message }, out);
 }
 
-/// Answers as a frame.
-pub(super) fn answers(batch: pb::Batch) -> Frame {
+/// Appends answers, framed.
+pub(super) fn append_answers(batch: pb::Batch, out: &mut Vec<u8>) {
     let message = Some(pb::watch_evaluations_response::Message::Batch(batch));
-    Frame::Whole(pb::WatchEvaluationsResponse { message }.encode_to_vec().into())
+    append_framed(&pb::WatchEvaluationsResponse { message }, out);
 }
+
+/// As gRPC frames a message: that it is not compressed, its length, itself.
+fn append_framed(message: &impl prost::Message, out: &mut Vec<u8>) {
+    let length = message.encoded_len();
+    out.reserve_exact(FRAME_BYTES + length);
+    out.push(0);
+    // Every message is far smaller: what it is made of was limited when it was written.
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    message.encode_raw(out);
+}
+
+/// What comes before each message.
+const FRAME_BYTES: usize = 5;
 
 fn write_begin(begin: &Begin) -> pb::Begin {
     let Begin {
@@ -234,11 +300,14 @@ fn write_goodbye(goodbye: Goodbye) -> pb::Goodbye {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
-    use crate::watch::{Encoded, StreamId};
+    use prost::Message as _;
 
-    fn begin(stream: u64, encoded: Option<&Arc<Encoded>>) -> Message {
-        Message::Begin(Begin {
+    use super::*;
+    use crate::watch::testing;
+    use crate::watch::{EncodedStep, StreamId};
+
+    fn begin(stream: u64, encoded: Option<&Arc<EncodedStep>>) -> Begin {
+        Begin {
             intent: Intent::Delta,
             generation: 3,
             from_revision: 700,
@@ -246,28 +315,64 @@ mod tests {
             item_count: 2,
             stream: StreamId(stream),
             encoded: encoded.cloned(),
-        })
+        }
     }
 
     /// The bytes that a stream is sent.
-    fn bytes(frame: Frame) -> Vec<u8> {
-        match frame {
-            Frame::Whole(bytes) => bytes.to_vec(),
-            Frame::Named(start, stream) => [&start[..], &stream.digits()].concat(),
+    fn bytes(messages: &[Message], items: Items) -> Vec<u8> {
+        let mut out = Vec::new();
+        for message in messages {
+            assert!(write(message.clone(), items, &mut out).is_none());
         }
+        out
+    }
+
+    #[test]
+    fn a_message_is_framed_by_its_length() {
+        let framed = bytes(&[Message::Begin(begin(7, None))], Items::Typed);
+        let (head, message) = framed.split_at(FRAME_BYTES);
+        assert_eq!(head[0], 0);
+        assert_eq!(
+            u32::from_be_bytes(head[1..].try_into().unwrap()) as usize,
+            message.len()
+        );
+        let Some(Response::Begin(read)) = pb::WatchResponse::decode(message).unwrap().message else {
+            panic!("not a Begin");
+        };
+        assert_eq!((read.to_revision, read.stream), (701, StreamId(7).to_string()));
     }
 
     #[test]
     fn a_beginning_that_is_shared_is_the_one_that_each_stream_would_have() {
         let shared = Arc::default();
         for stream in [0x1234_5678_9abc_def0, 7, u64::MAX, 0] {
-            let alone = bytes(frame(&begin(stream, None), Items::Typed).unwrap());
-            let together = bytes(frame(&begin(stream, Some(&shared)), Items::Typed).unwrap());
+            let alone = bytes(&[Message::Begin(begin(stream, None))], Items::Typed);
+            let together = bytes(&[Message::Begin(begin(stream, Some(&shared)))], Items::Typed);
             assert_eq!(together, alone);
-            let Some(Response::Begin(read)) = pb::WatchResponse::decode(&*together).unwrap().message else {
-                panic!("not a Begin");
-            };
-            assert_eq!((read.to_revision, read.stream), (701, StreamId(stream).to_string()));
+        }
+    }
+
+    #[test]
+    fn a_step_at_once_is_its_messages_one_after_the_other() {
+        let (changes, commit) = testing::a_step();
+        let encoded = Arc::default();
+        for items in [Items::Typed, Items::Forms] {
+            for stream in [1, 2] {
+                let mut messages = vec![Message::Begin(begin(stream, None))];
+                messages.extend(changes.iter().cloned().map(Message::Item));
+                messages.push(Message::Commit(Arc::clone(&commit)));
+                let whole = Step {
+                    begin: begin(stream, None),
+                    changes: Arc::clone(&changes),
+                    commit: Arc::clone(&commit),
+                    encoded: Arc::clone(&encoded),
+                };
+                assert_eq!(
+                    bytes(&[Message::Step(whole)], items),
+                    bytes(&messages, items),
+                    "{items:?}"
+                );
+            }
         }
     }
 }

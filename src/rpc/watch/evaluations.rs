@@ -5,8 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::Frame;
-use super::encode::{answers, write_intent};
+use super::encode::write_intent;
 use crate::domain::access::KeyKind;
 use crate::evaluate::{Experiment, Need};
 use crate::pb::evaluation::v1 as pb;
@@ -56,11 +55,11 @@ fn fingerprint(context: pb::Context, flags: &[String], asked_by: KeyKind) -> Fin
 }
 
 /// A part of a batch, once all assignments that its answers need are found out, as far as there is time.
-pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> Frame {
+pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> pb::Batch {
     let mut settled = Settled::new(&assignments);
     loop {
         match write(&part, &settled) {
-            Ok(batch) => return answers(batch),
+            Ok(batch) => return batch,
             Err(needs) => settled.settle(&part.question.context, needs).await,
         }
     }

@@ -1,8 +1,9 @@
-//! The watch service: the hub's messages; items are encoded once and sent to many.
+//! The watch service: the hub's messages; what many streams send is encoded once.
 
+mod body;
+mod codec;
 mod encode;
 mod evaluations;
-mod frame;
 mod service;
 
 /// The server's side of the service, generated with our codec.
@@ -20,6 +21,7 @@ mod generated {
     ));
 }
 
-pub use frame::{AnswersCodec, Frame, ItemsCodec};
+pub use body::Streaming;
+pub use codec::{AnswersCodec, ItemsCodec};
 pub use generated::watch_service_server::{WatchService, WatchServiceServer};
 pub use service::Watch;

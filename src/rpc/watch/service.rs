@@ -1,27 +1,27 @@
 //! The service: a stream of the hub for each of its own.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::Stream;
-use tokio::time::{Sleep, sleep_until};
+use bytes::Bytes;
+use futures_util::stream::{self, Empty};
+use tokio::time::sleep_until;
 use tonic::{Request, Response, Status};
 
-use super::encode::{Items, answers, frame};
+use super::body::Messages;
+use super::encode::Items;
+use super::evaluations;
 use super::generated::watch_service_server::WatchService;
-use super::{Frame, evaluations};
 use crate::auth::keys;
 use crate::domain::access::{Directory, Term};
 use crate::domain::invalid::Violations;
 use crate::domain::limits;
 use crate::pb::evaluation::v1 as pb;
-use crate::rpc::assignments::{Assignments, Settled};
+use crate::rpc::assignments::Assignments;
 use crate::rpc::convert::common::finish;
 use crate::rpc::front::{Application, Deadline};
-use crate::rpc::{Answer, Refusal, status};
-use crate::watch::{self, Hub, Message, NotTaken, Refused, StreamId, View};
+use crate::rpc::{Answer, Refusal};
+use crate::watch::{self, Hub, NotTaken, Refused, StreamId, View};
 
 /// Streams from a hub.
 pub struct Watch {
@@ -42,24 +42,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long who finds too many streams is asked to wait.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A stream's messages, encoded.
-pub struct Frames {
-    /// `None`: it has ended.
-    stream: Option<watch::Stream>,
-    items: Items,
-    /// The caller's deadline. `None`: it set none.
-    deadline: Option<Pin<Box<Sleep>>>,
-    assignments: Assignments,
-    /// Answers whose assignments are being found out; what comes after them waits.
-    settling: Option<Pin<Box<dyn Future<Output = Frame> + Send>>>,
-}
+/// What tonic is given to send: nothing. What is sent are [`Messages`].
+type Nothing = Empty<Result<Bytes, Status>>;
 
 #[tonic::async_trait]
 impl WatchService for Watch {
-    type WatchStream = Frames;
-    type WatchEvaluationsStream = Frames;
+    type WatchStream = Nothing;
+    type WatchEvaluationsStream = Nothing;
 
-    async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Frames> {
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Nothing> {
         let deadline = deadline(&request);
         let (application, message) = parts(request)?;
         let pb::WatchRequest {
@@ -79,7 +70,7 @@ impl WatchService for Watch {
         self.open(application, opening).await
     }
 
-    async fn watch_evaluations(&self, request: Request<pb::WatchEvaluationsRequest>) -> Answer<Frames> {
+    async fn watch_evaluations(&self, request: Request<pb::WatchEvaluationsRequest>) -> Answer<Nothing> {
         let deadline = deadline(&request);
         let (application, message) = parts(request)?;
         let pb::WatchEvaluationsRequest {
@@ -146,7 +137,7 @@ struct Opening<'a> {
 }
 
 impl Watch {
-    async fn open(&self, application: Application, opening: Opening<'_>) -> Answer<Frames> {
+    async fn open(&self, application: Application, opening: Opening<'_>) -> Answer<Nothing> {
         let Opening {
             resume_token,
             heartbeat,
@@ -179,13 +170,9 @@ impl Watch {
             Refused::TooManyOfKey => too_many("the key has as many streams open here as one may have"),
             Refused::TooLarge => too_many("contexts and flags of open streams take as much memory here as they may"),
         })?;
-        Ok(Response::new(Frames {
-            stream: Some(stream),
-            items,
-            deadline: deadline.instant().map(|end| Box::pin(sleep_until(end.into()))),
-            assignments: self.assignments.clone(),
-            settling: None,
-        }))
+        let deadline = deadline.instant().map(|end| Box::pin(sleep_until(end.into())));
+        let messages = Messages::new(stream, items, deadline, self.assignments.clone());
+        Ok(messages.into_response(stream::empty()))
     }
 }
 
@@ -219,62 +206,6 @@ fn term(application: &Application, directory: &Directory) -> Option<Term> {
     let key = directory.keys.get(&application.key_id)?;
     let same = key.environment == application.environment && key.kind == application.kind;
     same.then(|| keys::term(key, &application.secret_hash)).flatten()
-}
-
-impl Stream for Frames {
-    type Item = Result<Frame, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let items = self.items;
-        let Self {
-            stream: Some(stream),
-            deadline,
-            assignments,
-            settling,
-            ..
-        } = &mut *self
-        else {
-            return Poll::Ready(None);
-        };
-        if deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
-        {
-            self.stream = None;
-            return Poll::Ready(Some(Err(Refusal::DeadlineExceeded.into())));
-        }
-        if let Some(settled) = settling {
-            let frame = ready!(settled.as_mut().poll(cx));
-            *settling = None;
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        let message = match ready!(stream.poll_next(cx)) {
-            Ok(message) => message,
-            Err(end) => {
-                self.stream = None;
-                return Poll::Ready(status::end_of_stream(&end).map(Err));
-            }
-        };
-        if let Ok(frame) = frame(&message, items) {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        let Message::Answers(part) = message else {
-            return Poll::Ready(None);
-        };
-        // Nearly always everything is known, and nothing is put aside.
-        if let Ok(batch) = evaluations::write(&part, &Settled::new(assignments)) {
-            return Poll::Ready(Some(Ok(answers(batch))));
-        }
-        let mut settled: Pin<Box<dyn Future<Output = Frame> + Send>> =
-            Box::pin(evaluations::settle(part, assignments.clone()));
-        match settled.as_mut().poll(cx) {
-            Poll::Ready(frame) => Poll::Ready(Some(Ok(frame))),
-            Poll::Pending => {
-                *settling = Some(settled);
-                Poll::Pending
-            }
-        }
-    }
 }
 
 fn read_interval(interval: prost_types::Duration) -> Result<Duration, Violations> {

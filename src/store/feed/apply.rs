@@ -16,6 +16,7 @@ use super::fetch::Fetched;
 use super::generation::Raised;
 use super::hint::Hint;
 use super::poll::Heads;
+use super::together;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
 use crate::watch::source::{Event, Identity, StoredDelta};
@@ -31,6 +32,7 @@ impl Engine {
             }
             Done::Fetched(environment, Ok(fetched)) => self.fetched(environment, fetched).await,
             Done::Fetched(environment, Err(error)) => self.fetch_failed(environment, &error).await,
+            Done::FetchedTogether(environments, result) => self.fetched_together(environments, result).await,
             Done::Directory(result) => {
                 self.access.reading = false;
                 match result {
@@ -203,6 +205,30 @@ impl Engine {
         }
         tracing::error!(error = chain(error), "could not read what access depends on");
         (self.access.wanted, self.access.parked) = (true, true);
+    }
+
+    async fn fetched_together(
+        &mut self,
+        environments: Vec<EnvironmentId>,
+        result: together::Read,
+    ) -> Result<(), Stopped> {
+        let all = match result {
+            Ok(all) => all,
+            // It may be the fault of one. Whose last read failed is read alone.
+            Err(error) => {
+                for environment in environments {
+                    self.fetch_failed(environment, &error).await?;
+                }
+                return Ok(());
+            }
+        };
+        for (environment, fetched) in all {
+            match fetched {
+                Ok(fetched) => self.fetched(environment, fetched).await?,
+                Err(error) => self.fetch_failed(environment, &error).await?,
+            }
+        }
+        Ok(())
     }
 
     async fn fetched(&mut self, environment: EnvironmentId, fetched: Fetched) -> Result<(), Stopped> {

@@ -19,11 +19,12 @@ use super::counters::add;
 use super::directory;
 use super::environments::Environments;
 use super::error::Error;
-use super::fetch::{self, Fetched};
+use super::fetch::{self, Fetched, Wish};
 use super::generation::{self, Raised};
-use super::hint::Hint;
+use super::hint::{Gathering, Hint, Pending};
 use super::listen::Link;
 use super::poll::{self, Heads, Origin};
+use super::together;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
 use crate::watch::source::{Event, Identity, Quality};
@@ -100,6 +101,8 @@ pub(super) enum Loading {
 pub(super) enum Done {
     Polled(Result<Heads, Error>),
     Fetched(EnvironmentId, Result<Fetched, Error>),
+    /// Of several environments.
+    FetchedTogether(Vec<EnvironmentId>, together::Read),
     Directory(Result<Directory, Error>),
     Raised(Result<Raised, Error>),
 }
@@ -154,10 +157,9 @@ impl Engine {
     async fn keep_running(&mut self) -> Stopped {
         let mut ticks = interval(self.shared.options.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let hints = self.shared.hints.clone();
+        let mut gathering = Gathering::new(self.shared.hints.clone(), self.shared.options.gather);
         let mut link = self.link.clone();
         loop {
-            self.take_hints();
             self.start_jobs();
             let is_due = tokio::select! {
                 biased;
@@ -174,7 +176,10 @@ impl Engine {
                     Ok(()) => false,
                     Err(stopped) => return stopped,
                 },
-                () = hints.inbox().arrived() => false,
+                pending = gathering.next() => {
+                    self.take_hints(&pending);
+                    false
+                }
             };
             if let Err(stopped) = self.tell(is_due).await {
                 return stopped;
@@ -182,13 +187,12 @@ impl Engine {
         }
     }
 
-    fn take_hints(&mut self) {
-        let pending = self.shared.hints.inbox().take();
+    fn take_hints(&mut self, pending: &Pending) {
         add(
             &self.shared.counters.hints,
             pending.environments.len() + usize::from(pending.access.is_some()),
         );
-        for (environment, revision) in pending.environments {
+        for (&environment, &revision) in &pending.environments {
             self.environments.hint(environment, revision);
         }
         if let Some(revision) = pending.access {
@@ -216,13 +220,23 @@ impl Engine {
         let retries = most.saturating_sub(1).max(1);
         // Keys before what they open.
         while self.access.is_sent() && self.fetching < most {
-            let Some(wish) = self.environments.start(retries) else {
+            let wishes = self.environments.start_several(retries);
+            if wishes.is_empty() {
                 break;
-            };
+            }
             self.fetching += 1;
-            let (pool, options) = (self.shared.pool.clone(), Arc::clone(&self.shared.options));
-            self.spawn(async move { Done::Fetched(wish.environment, fetch::fetch(&pool, options, wish).await) });
+            self.fetch(wishes);
         }
+    }
+
+    fn fetch(&mut self, wishes: Vec<Wish>) {
+        let (pool, options) = (self.shared.pool.clone(), Arc::clone(&self.shared.options));
+        if let [wish] = wishes[..] {
+            return self
+                .spawn(async move { Done::Fetched(wish.environment, fetch::fetch(&pool, options, wish).await) });
+        }
+        let environments = wishes.iter().map(|wish| wish.environment).collect();
+        self.spawn(async move { Done::FetchedTogether(environments, together::fetch(&pool, options, wishes).await) });
     }
 
     /// Raises the generation, unless that is being done.
@@ -254,7 +268,7 @@ impl Engine {
             Err(_) => return Err(Stopped),
         };
         match &done {
-            Done::Fetched(..) => self.fetching -= 1,
+            Done::Fetched(..) | Done::FetchedTogether(..) => self.fetching -= 1,
             Done::Polled(_) => self.polling.asking = false,
             Done::Directory(_) | Done::Raised(_) => {}
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::chain::Cursor;
 use super::failures::{Failures, Fault, Pauses};
 use super::fetch::Wish;
+use super::together;
 use crate::domain::change::EnvironmentId;
 
 /// Wants a look whatever the revision: less than any that could be newer.
@@ -153,7 +154,8 @@ impl Environments {
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
-            let following = tracked.applied.and_then(|applied| applied.revision.checked_add(1));
+            let single = tracked.is_next(tracked.running);
+            let together = single && tracked.failures.is_none();
             if tracked.failures.is_some() {
                 self.retrying.insert(environment);
             }
@@ -161,9 +163,28 @@ impl Environments {
                 environment,
                 applied: tracked.applied,
                 recent: !tracked.replaced,
-                single: following.is_some() && tracked.running == following,
+                single,
+                together,
             });
         }
+    }
+
+    /// The same, and those after it that may be read together with it.
+    pub(super) fn start_several(&mut self, retries: usize) -> Vec<Wish> {
+        let mut wishes: Vec<_> = self.start(retries).into_iter().collect();
+        if !wishes.iter().all(|wish| wish.together) {
+            return wishes;
+        }
+        while wishes.len() < together::MOST && self.queue.front().is_some_and(|next| self.is_single(*next)) {
+            wishes.extend(self.start(retries));
+        }
+        wishes
+    }
+
+    /// Whether nothing but the revision that follows is wanted of an environment, and its last read did not fail.
+    fn is_single(&self, environment: EnvironmentId) -> bool {
+        let tracked = self.tracked.get(&environment);
+        tracked.is_some_and(|tracked| tracked.failures.is_none() && tracked.is_next(tracked.want))
     }
 
     /// Takes up how a read ended. Returns whether the environment was behind, and no longer is.
@@ -325,6 +346,12 @@ impl Environments {
 }
 
 impl Tracked {
+    /// Whether a revision is the one that follows what was applied.
+    fn is_next(&self, revision: Option<u64>) -> bool {
+        let following = self.applied.and_then(|applied| applied.revision.checked_add(1));
+        following.is_some() && revision == following
+    }
+
     /// Takes up that the environment was read, and whether that answers all that was wanted when the read began, and until now.
     /// Returns whether the environment was behind and no longer is.
     ///

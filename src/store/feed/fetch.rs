@@ -2,12 +2,13 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use futures_util::TryStreamExt as _;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{IsolationLevel, Transaction};
+use tokio_postgres::{IsolationLevel, Row, RowStream, Transaction};
 
 use super::chain::{self, Cursor, Seen, Verdict};
 use super::error::Error;
@@ -29,6 +30,8 @@ pub(super) struct Wish {
     pub(super) recent: bool,
     /// Whether nothing newer is known of than the revision that follows.
     pub(super) single: bool,
+    /// Whether it may be read together with others: it is single, and its last read did not fail.
+    pub(super) together: bool,
 }
 
 /// What was read.
@@ -66,38 +69,25 @@ pub(super) enum Fetched {
 
 /// Reads what is missing.
 pub(super) async fn fetch(pool: &Pool, options: Arc<Options>, wish: Wish) -> Result<Fetched, Error> {
-    let mut broken = false;
-    if let Some(applied) = wish.applied {
-        let next = next(pool, &options, wish, applied).await?;
-        if !next.deltas.is_empty() {
-            return Ok(Fetched::Advance {
-                deltas: next.deltas,
-                more: next.more,
-                broken: next.broken,
-            });
+    match wish.applied {
+        Some(applied) => {
+            let next = next(pool, &options, wish, applied).await?;
+            next.or_whole(pool, options, wish).await
         }
-        broken = next.broken;
+        None => whole(pool, options, wish, false).await,
     }
-    whole(pool, options, wish, broken).await
 }
 
 /// The revisions that follow what was applied.
-struct Next {
+pub(super) struct Next {
     deltas: Vec<StoredDelta>,
     more: bool,
     broken: bool,
 }
 
-/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL half the time that [`SEVERAL`] takes to
-/// plan and to answer.
-const SINGLE: &str = "
-        select change.revision, change.previous_digest, change.digest, change.committed_at,
-               (select max(revision) from changes where environment_id = $1) as newest,
-               item.kind, item.key, item.version, item.form
-        from changes change
-        left join change_items item on item.environment_id = $1 and item.revision = change.revision
-        where change.environment_id = $1 and change.revision = $2 + 1
-        order by item.kind, item.key";
+/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL a fraction of the time that it takes to plan
+/// [`SEVERAL`].
+const SINGLE: &str = "select * from next_revision($1, $2)";
 
 /// The revisions that follow, of so many bytes.
 const SEVERAL: &str = "
@@ -143,41 +133,61 @@ async fn next(pool: &Pool, options: &Options, wish: Wish, applied: Cursor) -> Re
                 (&limit, Type::INT8),
                 (&bytes, Type::INT8),
             ];
-            // The answer must begin as quickly as any other; only the rest of a large revision may take its time.
-            let begun = async {
-                let mut rows = Box::pin(
-                    client
-                        .query_typed_raw(sql, parameters.into_iter().take(parameters_of_it))
-                        .await?,
-                );
-                let first = rows.try_next().await?;
-                Ok::<_, Error>((first, rows))
-            };
-            let (first, rest) = timeout(quick, begun).await.map_err(|_| Error::TimedOut)??;
-            // A stream that has ended must not be asked again.
-            let Some(first) = first else {
-                return Ok(Vec::new());
-            };
-            let mut rows = vec![first];
-            rows.extend(rest.try_collect::<Vec<_>>().await?);
-            Ok(rows)
+            let parameters = parameters.into_iter().take(parameters_of_it);
+            quickly_begun(quick, client.query_typed_raw(sql, parameters)).await
         })
     })
     .await?;
-    let newest = match rows.first() {
-        Some(row) => rows::number(row, "newest")?,
-        None => applied.revision,
+    Next::understand(&rows, applied, options)
+}
+
+/// The rows of an answer that begins as quickly as any other; only the rest of a large revision may take its time.
+pub(super) async fn quickly_begun(
+    quick: Duration,
+    answer: impl Future<Output = Result<RowStream, tokio_postgres::Error>>,
+) -> Result<Vec<Row>, Error> {
+    let begun = async {
+        let mut rows = Box::pin(answer.await?);
+        let first = rows.try_next().await?;
+        Ok::<_, Error>((first, rows))
     };
-    let (mut deltas, unreadable) = rows::deltas(&rows)?;
-    let (read, full) = (deltas.len(), deltas.len() >= options.batch_revisions as usize);
-    deltas.truncate(chain::following(applied, &deltas));
-    let broken = unreadable || deltas.len() < read;
-    let cut = deltas.last().is_some_and(|last| last.head.revision < newest);
-    Ok(Next {
-        more: broken || full || cut,
-        broken,
-        deltas,
-    })
+    let (first, rest) = timeout(quick, begun).await.map_err(|_| Error::TimedOut)??;
+    // A stream that has ended must not be asked again.
+    let Some(first) = first else {
+        return Ok(Vec::new());
+    };
+    let mut rows = vec![first];
+    rows.extend(rest.try_collect::<Vec<_>>().await?);
+    Ok(rows)
+}
+
+impl Next {
+    /// Takes of the rows of an environment what follows.
+    pub(super) fn understand(rows: &[Row], applied: Cursor, options: &Options) -> Result<Self, Error> {
+        let newest = match rows.first() {
+            Some(row) => rows::number(row, "newest")?,
+            None => applied.revision,
+        };
+        let (mut deltas, unreadable) = rows::deltas(rows)?;
+        let (read, full) = (deltas.len(), deltas.len() >= options.batch_revisions as usize);
+        deltas.truncate(chain::following(applied, &deltas));
+        let broken = unreadable || deltas.len() < read;
+        let cut = deltas.last().is_some_and(|last| last.head.revision < newest);
+        Ok(Self {
+            more: broken || full || cut,
+            broken,
+            deltas,
+        })
+    }
+
+    /// The revisions, or everything where none of them follows.
+    pub(super) async fn or_whole(self, pool: &Pool, options: Arc<Options>, wish: Wish) -> Result<Fetched, Error> {
+        let Self { deltas, more, broken } = self;
+        if deltas.is_empty() {
+            return whole(pool, options, wish, broken).await;
+        }
+        Ok(Fetched::Advance { deltas, more, broken })
+    }
 }
 
 /// Everything of one moment, unless that moment says that nothing needs to be read.
@@ -435,6 +445,6 @@ async fn recent(
 }
 
 /// A number as SQL holds it.
-fn signed(number: u64) -> Result<i64, Error> {
+pub(super) fn signed(number: u64) -> Result<i64, Error> {
     i64::try_from(number).map_err(|_| Error::Malformed("a number is too large"))
 }

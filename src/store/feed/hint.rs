@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::domain::change::EnvironmentId;
@@ -109,6 +111,43 @@ impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         // Nothing under the lock leaves the map half changed.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hints as the feed takes them: the first at once, and those that follow closely together, so that they can be read together.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    hints: Hints,
+    pause: Duration,
+    not_before: Instant,
+    /// Something is there.
+    arrived: bool,
+}
+
+impl Gathering {
+    pub(super) fn new(hints: Hints, pause: Duration) -> Self {
+        Self {
+            hints,
+            pause,
+            not_before: Instant::now(),
+            arrived: false,
+        }
+    }
+
+    /// Waits for hints and takes them. May be dropped and called again: nothing is lost.
+    pub(super) async fn next(&mut self) -> Pending {
+        let inbox = self.hints.inbox();
+        if !self.arrived {
+            inbox.arrived().await;
+            self.arrived = true;
+        }
+        // The clock is asked first since a timer, even one that is due, may take a millisecond or two.
+        if Instant::now() < self.not_before {
+            sleep_until(self.not_before).await;
+        }
+        self.arrived = false;
+        self.not_before = Instant::now() + self.pause;
+        inbox.take()
     }
 }
 

@@ -8,7 +8,7 @@
 //! - [`notify`]: tells other replicas; [`listen`]: hears them.
 //! - [`poll`]: which heads have moved, and whether this is still the same database.
 //! - [`access`], [`chain`], [`environments`], [`failures`], [`confirmations`]: the decisions, pure.
-//! - [`fetch`], [`directory`], [`generation`]: the statements behind them.
+//! - [`fetch`], [`together`], [`directory`], [`generation`]: the statements behind them.
 //! - [`engine`], [`apply`]: the one task that owns the cursors and sends events.
 //! - [`confirm`]: answers the hub's questions.
 //!
@@ -35,6 +35,7 @@ mod notify;
 mod options;
 mod poll;
 mod rows;
+mod together;
 
 use std::pin::Pin;
 use std::sync::Arc;

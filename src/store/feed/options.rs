@@ -16,6 +16,9 @@ pub struct Options {
     /// Time between two rounds of the notifier, so that hints which come in close succession are sent together. The first of them
     /// does not wait.
     pub coalesce: Duration,
+    /// Time between two readings of what was hinted at, so that environments which change in close succession are read together.
+    /// The first of them does not wait.
+    pub gather: Duration,
     /// Time within which the listener must be connected.
     pub connect_timeout: Duration,
     /// Time within which a small query must be answered, waiting for a connection included.
@@ -52,6 +55,7 @@ impl Default for Options {
             probe_interval: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(2),
             coalesce: Duration::from_millis(1),
+            gather: Duration::from_millis(5),
             connect_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(2),
             load_timeout: Duration::from_secs(15),

@@ -11,7 +11,7 @@ use crate::watch::answers::Next;
 use crate::watch::connect::Answer;
 use crate::watch::gate::Hold;
 use crate::watch::hub::Hub;
-use crate::watch::message::{Begin, Heartbeat, Intent, Message, UNKNOWN_STALENESS};
+use crate::watch::message::{self, Begin, Heartbeat, Intent, Message, UNKNOWN_STALENESS};
 use crate::watch::request::End;
 use crate::watch::source::Quality;
 use crate::watch::state::State;
@@ -120,8 +120,8 @@ impl Subscription {
                 (Intent::Snapshot(reason), 0, step, None)
             }
             Answer::Delta(merged) => {
-                let step = Step::delta(merged.changes, commit);
-                (Intent::Delta, held, step, Some(merged.begin))
+                let step = Step::delta(merged.changes, merged.weight, commit);
+                (Intent::Delta, held, step, Some(merged.encoded))
             }
             Answer::None => (Intent::None, held, Step::none(commit), None),
             // Ahead even of what it just waited for.
@@ -140,6 +140,31 @@ impl Subscription {
         self.turn = None;
         self.progress = Progress::Stepping(step, certain_at);
         Ok(Some(Message::Begin(begin)))
+    }
+
+    /// The step that has just begun, whole, if it is short and others make it too; else how it begins.
+    pub(super) fn all_of(&mut self, mut begin: Begin) -> Message {
+        let Progress::Stepping(step, certain_at) = &self.progress else {
+            return Message::Begin(begin);
+        };
+        let Some(changes) = step.short() else {
+            return Message::Begin(begin);
+        };
+        let Some(encoded) = begin.encoded.take() else {
+            return Message::Begin(begin);
+        };
+        let whole = message::Step {
+            begin,
+            changes: Arc::clone(changes),
+            commit: Arc::clone(&step.commit),
+            encoded,
+        };
+        self.progress = Progress::Between(Cursor {
+            commit: Arc::clone(&whole.commit),
+            certain_at: *certain_at,
+            fresh: true,
+        });
+        Message::Step(whole)
     }
 
     /// The turn of a snapshot, if it has come. It weighs what it does when it begins to wait; what is added to the state until its

@@ -23,6 +23,12 @@ impl Timer {
         set.is_some_and(|Set { sleep, .. }| sleep.deadline() <= due && !sleep.is_elapsed())
     }
 
+    /// Whether it has yet to wake this task.
+    pub(super) fn rests(&self, cx: &Context<'_>) -> bool {
+        let set = self.0.as_ref();
+        set.is_some_and(|Set { sleep, waker }| waker.will_wake(cx.waker()) && !sleep.is_elapsed())
+    }
+
     /// Ready once it is due.
     pub(super) fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let Some(Set { sleep, waker }) = &mut self.0 else {

@@ -33,6 +33,7 @@ impl Ahead {
             Message::Begin(begin) => Ok(begin.intent),
             other @ (Message::Item(_)
             | Message::Commit(_)
+            | Message::Step(_)
             | Message::Answers(_)
             | Message::Heartbeat(_)
             | Message::Goodbye(_)) => {

@@ -74,7 +74,11 @@ impl Listener {
                     }
                 }
                 Message::Heartbeat(heartbeat) => self.token = heartbeat.resume_token.to_vec(),
-                other @ (Message::Begin(_) | Message::Item(_) | Message::Commit(_) | Message::Goodbye(_)) => {
+                other @ (Message::Begin(_)
+                | Message::Item(_)
+                | Message::Commit(_)
+                | Message::Step(_)
+                | Message::Goodbye(_)) => {
                     panic!("{other:?} on a stream of answers")
                 }
             }

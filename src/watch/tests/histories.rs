@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::change::Digest;
-use crate::watch::message::Intent;
-use crate::watch::testing::{Items, request, state_hash};
+use crate::watch::message::{Intent, Step};
+use crate::watch::testing::{Items, request, state_hash, whole_now};
 
 const CLIENTS: usize = 4;
 
@@ -109,12 +109,14 @@ impl World {
     }
 
     fn read(&mut self, client: usize, messages: usize) {
+        // Half of them are handed short steps whole, as transports are.
+        let poll = if client.is_multiple_of(2) { now } else { whole_now };
         let (client, stream) = &mut self.clients[client];
         for _ in 0..messages {
-            let Some(message) = now(stream) else { return };
+            let Some(message) = poll(stream) else { return };
             let message = message.expect("nothing here ends a stream");
-            let committed = matches!(message, Message::Commit(_));
-            if let Message::Begin(begin) = &message {
+            let committed = matches!(message, Message::Commit(_) | Message::Step(_));
+            if let Message::Begin(begin) | Message::Step(Step { begin, .. }) = &message {
                 let first = client.committed.is_none();
                 assert!(
                     matches!(begin.intent, Intent::Snapshot(_)) || !first,

@@ -1,7 +1,8 @@
 //! Streams whose transports do not come back for more.
 
 use std::sync::Weak;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::authorised::{access, revocable};
 use super::*;
@@ -84,6 +85,35 @@ async fn a_stream_whose_last_message_was_taken_but_not_sent_is_released() {
     assert!(matches!(poll(&mut stuck), Poll::Ready(Err(End::Stalled))));
     stop.cancel();
     releasing.await.unwrap();
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_woken_although_the_stream_is_taken_away_before_the_bell_is_passed_on() {
+    let fixture = Fixture::new(History::of(6));
+    let mut stream = fixture.hub.open(ENVIRONMENT, revocable(), Client::default()).unwrap();
+    fixture.hub.apply(access(1));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    while let Poll::Ready(message) = stream.poll_next(&mut Context::from_waker(&waker)) {
+        message.expect("the stream goes on");
+    }
+    // Nothing else runs between the two.
+    fixture.hub.apply(access(2));
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    fixture.hub.open_streams().release(seconds(30));
+    assert_eq!(fixture.hub.streams(), 0);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(matches!(poll(&mut stream), Poll::Ready(Err(End::Revoked))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::watch::item::Change;
 use crate::watch::message::{Intent, Reason};
-use crate::watch::testing::request;
+use crate::watch::testing::{request, whole_now};
 
 /// The intents of the steps that a client hears when it resumes by its token after `change`.
 fn check_resumption(options: Options, change: impl FnOnce(&mut Fixture), expected: &[Intent]) {
@@ -53,6 +53,31 @@ async fn a_client_without_state_gets_everything_once() {
         (0, 6, 5)
     );
     assert_eq!(begins[0].stream, stream.id());
+    assert_eq!(client.items, fixture.history.last().items);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_step_is_handed_over_whole_and_a_long_one_in_its_parts() {
+    let mut fixture = Fixture::new(History::of(6));
+    let (mut client, mut stream) = idle(&fixture, request(b""));
+    fixture.write(1, "short");
+    let Some(Ok(Message::Step(step))) = whole_now(&mut stream) else {
+        panic!("not a whole step");
+    };
+    assert_eq!((step.begin.from_revision, step.begin.to_revision), (6, 7));
+    assert_eq!(stream.position(), Some((1, 7)));
+    client.hear(Message::Step(step));
+    assert_eq!(client.items, fixture.history.last().items);
+    assert!(whole_now(&mut stream).is_none());
+
+    fixture.write(1, &"long".repeat(2_000));
+    let Some(Ok(Message::Begin(begin))) = whole_now(&mut stream) else {
+        panic!("not the beginning of a step");
+    };
+    assert!(begin.encoded.is_some(), "it is encoded for each stream");
+    client.hear(Message::Begin(begin));
+    assert_eq!(stream.position(), None);
+    hear_all(&mut client, &mut stream);
     assert_eq!(client.items, fixture.history.last().items);
 }
 

@@ -10,13 +10,17 @@ use crate::evidence::{Evidence, Loses, Notices, Outcome, Recording, Span, What};
 /// After so long at most a replica knows that it hears nothing: it probes every 5 s, and waits 2 s for an answer.
 const PROBED: Duration = Duration::from_secs(7);
 
+/// After so long whoever stood still has sent what it was about to send.
+const CAUGHT_UP: Duration = Duration::from_millis(500);
+
 pub fn check(recording: &Recording, evidence: &Evidence, tolerance: Tolerance, violations: &mut Violations) {
     let acknowledged = acknowledged(recording, evidence);
     let saved = evidence.eras.iter().filter_map(|era| era.saved).max();
-    let mut at_replica = None;
+    let tolerance = tolerance.heartbeat + recording.late;
+    let mut opened = None;
     for seen in &recording.seen {
         if let What::Opened { replica } = seen.what {
-            at_replica = Some(replica);
+            opened = Some((replica, seen.at));
         }
         let What::Heartbeat {
             revision,
@@ -27,6 +31,8 @@ pub fn check(recording: &Recording, evidence: &Evidence, tolerance: Tolerance, v
         else {
             continue;
         };
+        let at_replica = opened.map(|(replica, _)| replica);
+        let tolerance = tolerance + held_up(opened, seen.at, evidence);
         let mut tell = |words: String| {
             let (name, environment) = (&recording.client, &recording.environment);
             violations.add(
@@ -43,15 +49,15 @@ pub fn check(recording: &Recording, evidence: &Evidence, tolerance: Tolerance, v
         for cut in &cuts {
             let since = seen.at - cut.span.from;
             let noticed = match cut.notices {
-                Notices::AtOnce => tolerance.heartbeat,
-                Notices::ByProbe => PROBED + tolerance.heartbeat,
+                Notices::AtOnce => tolerance,
+                Notices::ByProbe => PROBED + tolerance,
             };
             if source == SourceState::Live && since > noticed {
                 tell(format!("replica {} heard nothing for {since:?} by then", cut.replica));
             }
         }
         // The server claims that it held the newest state at this moment, or later.
-        let Some(claimed) = seen.at.checked_sub(staleness + tolerance.heartbeat) else {
+        let Some(claimed) = seen.at.checked_sub(staleness + tolerance) else {
             continue;
         };
         for outage in evidence.outages.iter().filter(|outage| is_within(outage)) {
@@ -79,6 +85,18 @@ pub fn check(recording: &Recording, evidence: &Evidence, tolerance: Tolerance, v
             ));
         }
     }
+}
+
+/// How late a message can be because its replica stood still with it. Who has come since then has it from a replica that did not.
+fn held_up(opened: Option<(usize, Instant)>, at: Instant, evidence: &Evidence) -> Duration {
+    let Some((replica, opened)) = opened else {
+        return Duration::ZERO;
+    };
+    let absences = evidence.absences.iter().filter(|(number, _)| *number == replica);
+    let still = absences.filter(|(_, span)| opened < span.from && span.from < at);
+    // What was on its way when it went on arrives soon.
+    let still = still.filter(|(_, span)| span.to.is_none_or(|to| at < to + CAUGHT_UP));
+    still.map(|(_, span)| at - span.from).max().unwrap_or_default()
 }
 
 /// When which revision was certainly committed, in that order.

@@ -110,6 +110,10 @@ impl<'a> States<'a> {
                 if let Some(before) = held.remove(&item.name) {
                     hash.toggle(kind, key, &before);
                 }
+                if kind == ItemKind::FlagConfiguration.name() {
+                    let versions = states.configurations.entry(key).or_default();
+                    versions.insert(*number, item.form.as_deref().map(configured).unwrap_or_default());
+                }
                 let Some(form) = &item.form else {
                     continue;
                 };
@@ -117,10 +121,6 @@ impl<'a> States<'a> {
                 hash.toggle(kind, key, &form_hash);
                 held.insert(&item.name, form_hash);
                 states.forms.insert((&item.name, form_hash));
-                if kind == ItemKind::FlagConfiguration.name() {
-                    let versions = states.configurations.entry(key).or_default();
-                    versions.insert(*number, configured(form));
-                }
             }
             states.hashes.insert(*number, Digest(*hash.as_bytes()));
         }

@@ -2,7 +2,9 @@
 //!
 //! Nothing here does IO: the tests beside it break the evidence and see that it is told.
 
+mod ages;
 mod answers;
+mod edits;
 mod heartbeats;
 mod history;
 mod streams;
@@ -90,7 +92,9 @@ pub fn check(evidence: &Evidence, tolerance: Tolerance) -> Vec<Violation> {
         streams::check(recording, &histories, &mut violations);
         heartbeats::check(recording, evidence, tolerance, &mut violations);
     }
+    ages::check(evidence, tolerance, &mut violations);
     writes::check(&evidence.writes, &evidence.eras, &mut violations);
+    edits::check(&evidence.writes, &evidence.eras, &mut violations);
     answers::check(&evidence.answers, &evidence.absences, &histories, &mut violations);
     for words in &evidence.unfinished {
         violations.add(Kind::Lost, words);

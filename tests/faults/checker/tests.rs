@@ -1,6 +1,8 @@
 //! The checker is shown evidence in which one thing is wrong, and must tell it.
 
+mod ages;
 mod cuts;
+mod edits;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -51,6 +53,7 @@ fn revision(number: u64, previous: Digest, rule: &str) -> Revision {
         number,
         previous,
         digest,
+        actor: "service_token:1".into(),
         items: vec![item],
     }
 }
@@ -150,6 +153,7 @@ fn flawless() -> Evidence {
     evidence.recordings.push(Recording {
         client: "one".into(),
         environment: ENVIRONMENT.into(),
+        late: Duration::ZERO,
         seen,
     });
     evidence.eras.push(Era {
@@ -425,6 +429,7 @@ fn grouped(values: [bool; 2], outcome: Outcome) -> Vec<Kind> {
             number: REVISIONS + 1,
             previous: log.head.1,
             digest: Digest::default(),
+            actor: "service_token:1".into(),
             items: items.collect(),
         };
         revision.digest = super::history::digest_of(&revision).unwrap();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use halyard::domain::form::Kind as ItemKind;
 
+use super::edits::DATABASE;
 use super::history::configured;
 use super::{Kind, Violations};
 use crate::evidence::{Content, Era, Log, Outcome, Revision, Write};
@@ -23,6 +24,11 @@ pub fn check(writes: &[Write], eras: &[Era], violations: &mut Violations) {
     }
 }
 
+/// An era answers for what was written after the one before it was saved and before it was saved itself.
+pub fn answers_for(era: &Era, after: Option<Instant>, write: &Write) -> bool {
+    after.is_none_or(|after| write.ended > after) && era.saved.is_none_or(|saved| write.ended <= saved)
+}
+
 /// The writes of one environment beside its log.
 struct Book<'a> {
     environment: &'a str,
@@ -39,12 +45,15 @@ impl<'a> Book<'a> {
             .iter()
             .filter_map(|write| match &write.content {
                 Content::Group { flags, .. } => Some(flags.iter().map(String::as_str)),
-                Content::Marked { .. } => None,
+                Content::Marked { .. } | Content::Edited { .. } | Content::Removed { .. } => None,
             })
             .flatten()
             .collect();
         let (mut marked, mut grouped) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, (Vec<_>, Vec<_>)>::new());
-        for Revision { number, items, .. } in &log.revisions {
+        for Revision {
+            number, items, actor, ..
+        } in &log.revisions
+        {
             for item in items {
                 let (kind, key) = &item.name;
                 let Some(form) = item
@@ -56,6 +65,10 @@ impl<'a> Book<'a> {
                 };
                 let configured = configured(form);
                 if group.contains(key.as_str()) {
+                    if actor == DATABASE {
+                        // That is no toggle: `edits` looks at it.
+                        continue;
+                    }
                     let (flags, enabled) = grouped.entry(*number).or_default();
                     flags.push(key.clone());
                     enabled.push(configured.enabled);
@@ -72,11 +85,8 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// An era answers for what was written after the one before it was saved and before it was saved itself.
     fn check(&self, era: &Era, after: Option<Instant>, violations: &mut Violations) {
-        let answers_for = |write: &Write| {
-            after.is_none_or(|after| write.ended > after) && era.saved.is_none_or(|saved| write.ended <= saved)
-        };
+        let answers_for = |write: &Write| answers_for(era, after, write);
         let mut known = HashSet::new();
         let (mut toggles, mut perhaps) = (HashSet::new(), 0);
         for write in self.writes {
@@ -85,6 +95,8 @@ impl<'a> Book<'a> {
                     known.insert(marker.as_str());
                     self.check_marked(write, marker, answers_for(write), violations);
                 }
+                Content::Edited { marker, .. } => drop(known.insert(marker.as_str())),
+                Content::Removed { .. } => {}
                 Content::Group { flags, enabled } => match write.outcome {
                     Outcome::Acknowledged(Some(revision)) => {
                         toggles.insert(revision);

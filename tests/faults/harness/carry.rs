@@ -14,6 +14,8 @@ use super::wire::{Commits, Counts, Flow, Notifications, Notifier, Sessions, Way}
 
 /// What the replica's notifier says, and nobody else.
 const NOTIFIES: &[u8] = b"select pg_notify($1, payload)";
+/// How a listener begins.
+const LISTENS: &[u8] = b"listen ";
 /// What a listener says to itself.
 const PROBES: &[u8] = b"\0probe ";
 
@@ -100,6 +102,9 @@ async fn questions(
         while let Some((due, message)) = read.recv().await {
             sleep_until(due).await;
             if !passes(&mut way, |way| way.to_server, &counts.held).await {
+                return Ok(false);
+            }
+            if is_listen(&message) && !passes(&mut way, |way| way.listens, &counts.listens).await {
                 return Ok(false);
             }
             let (commits, notifier) = {
@@ -255,6 +260,10 @@ fn is_commit(message: &[u8]) -> bool {
         && message
             .get(5..11)
             .is_some_and(|text| text.eq_ignore_ascii_case(b"commit"))
+}
+
+fn is_listen(message: &[u8]) -> bool {
+    message.first() == Some(&b'Q') && message.get(5..).is_some_and(|text| text.starts_with(LISTENS))
 }
 
 /// Appends a length, which counts itself, and what it is the length of.

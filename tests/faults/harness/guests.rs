@@ -1,8 +1,9 @@
 //! What faults of clients need of a world beside the load that it begins with.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::ages::Ages;
 use super::doors::Doors;
 use super::evaluator::Evaluator;
 use super::road::Road;
@@ -10,7 +11,7 @@ use super::sidecar::Sidecar;
 use super::spans::Spans;
 use super::template::Environment;
 use super::world::World;
-use crate::evidence::{Answer, Recording, Seen};
+use crate::evidence::{Aged, Answer, Content, Outcome, Recording, Seen, Write};
 
 /// A fault that goes on for longer than this is of the long pass.
 const SHORT: Duration = Duration::from_secs(5);
@@ -54,6 +55,22 @@ impl World {
     /// The same of answers.
     pub fn keep_answers(&self, answers: Vec<Answer>) {
         self.load.answers.lock().unwrap().extend(answers);
+    }
+
+    /// What replicas said of their age so far.
+    pub fn ages(&self) -> Vec<Aged> {
+        self.load.ages.iter().flat_map(Ages::so_far).collect()
+    }
+
+    /// What was edited by hand, and committed just now.
+    pub fn keep_edit(&self, environment: &str, content: Content, began: Instant) {
+        self.load.ledger.edited(Write {
+            environment: environment.to_owned(),
+            content,
+            began,
+            ended: Instant::now(),
+            outcome: Outcome::Acknowledged(None),
+        });
     }
 
     /// One more that evaluates without pause, by the door with this number. Returns where its absences are to be kept.

@@ -9,6 +9,7 @@ use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
 use tokio::time::timeout;
 
+use super::ages::Ages;
 use super::calls::{PROJECT, with};
 use super::world::World;
 use crate::evidence::{Era, Evidence, Log, LoggedItem, Outcome, Revision};
@@ -103,6 +104,7 @@ impl World {
             evaluator.await.expect("an evaluator died");
         }
         self.leave_logs();
+        evidence.ages = self.load.ages.iter().flat_map(Ages::so_far).collect();
         evidence.answers = std::mem::take(&mut self.load.answers.lock().unwrap());
         for replica in &self.replicas {
             let absences = replica.absences.all().into_iter();
@@ -247,7 +249,8 @@ async fn read_log(client: &tokio_postgres::Client, environment: &str) -> Log {
         .unwrap();
     let head = client.query_one(sql, &[&environment]).await.unwrap();
     let id: i64 = head.get(0);
-    let sql = "select revision, previous_digest, digest from changes where environment_id = $1 order by revision";
+    let sql =
+        "select revision, previous_digest, digest, actor from changes where environment_id = $1 order by revision";
     let changes = client.query(sql, &[&id]).await.unwrap();
     let sql = "select revision, kind, key, version, form from change_items where environment_id = $1 order by revision";
     let items = client.query(sql, &[&id]).await.unwrap();
@@ -267,6 +270,7 @@ async fn read_log(client: &tokio_postgres::Client, environment: &str) -> Log {
         number: number(row, 0),
         previous: digest(row, 1),
         digest: digest(row, 2),
+        actor: row.get(3),
         items: by_revision.remove(&number(row, 0)).unwrap_or_default(),
     });
     Log {

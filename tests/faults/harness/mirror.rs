@@ -6,13 +6,14 @@ use halyard::domain::change::{Digest, StateHash};
 
 use crate::evidence::Name;
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Mirror {
     items: HashMap<Name, Digest>,
     hash: StateHash,
     step: Option<Step>,
 }
 
+#[derive(Clone)]
 struct Step {
     replaces: bool,
     changes: Vec<(Name, Option<Digest>)>,

@@ -31,6 +31,8 @@ pub struct Habits {
     pub shares: bool,
     /// Only this replica. `None`: any.
     pub replica: Option<usize>,
+    /// What its messages may be late by.
+    pub late: Duration,
 }
 
 /// Where a client stands.
@@ -56,6 +58,7 @@ impl Recorder {
         let recording = Arc::new(Mutex::new(Recording {
             client: client.clone(),
             environment: environment.clone(),
+            late: habits.late,
             seen: Vec::new(),
         }));
         let (standing, receiver) = watch::channel(None);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::ages::Endpoint;
 use super::calls;
 use super::doors::{Doors, connect};
 use super::postgres::signal;
@@ -28,6 +29,8 @@ pub struct Replica {
     folder: PathBuf,
     lives: u32,
     doors: Doors,
+    /// Where whoever watches over it finds its metrics.
+    pub metrics: Endpoint,
     process: Option<Child>,
 }
 
@@ -42,6 +45,7 @@ impl Replica {
             folder: folder.to_owned(),
             lives: 0,
             doors,
+            metrics: Endpoint::default(),
             process: None,
         }
     }
@@ -52,7 +56,8 @@ impl Replica {
         self.lives += 1;
         let mut command = clean(Command::new("setpriv"));
         command.args(["--pdeathsig=KILL", env!("CARGO_BIN_EXE_halyard"), "serve"]);
-        command.args(["--listen", "127.0.0.1:0", "--worker-threads", "2"]);
+        command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+        command.args(["--worker-threads", "2"]);
         command.args(["--log-format", "json", "--shutdown-grace", "5s"]);
         if !self.arguments.iter().any(|argument| argument == "--drain-window") {
             command.args(["--drain-window", "200ms"]);
@@ -67,6 +72,8 @@ impl Replica {
 
     /// Waits until what was launched answers evaluations, and lets clients know where.
     pub async fn ready(&mut self, furniture: &Furniture) {
+        // Before there is a world nobody else keeps what it has logged.
+        let _log = Log(self.log());
         let address = eventually("the address of a replica", async || {
             self.is_alive();
             self.listens()
@@ -80,6 +87,7 @@ impl Replica {
         })
         .await;
         self.doors.open(self.number, address);
+        *self.metrics.lock().unwrap() = self.said_of("metrics");
         self.absences.close(Instant::now());
     }
 
@@ -97,12 +105,17 @@ impl Replica {
 
     /// Where it says that it listens, once it does.
     pub fn listens(&self) -> Option<SocketAddr> {
+        self.said_of("address")
+    }
+
+    /// An address in the line in which it says that it listens.
+    fn said_of(&self, field: &str) -> Option<SocketAddr> {
         let said = self.said();
         let line = said.lines().find(|line| line.contains("\"listening\""))?;
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         let address = line
-            .pointer("/fields/address")
-            .or_else(|| line.get("address"))?
+            .pointer(&format!("/fields/{field}"))
+            .or_else(|| line.get(field))?
             .as_str()?;
         address.parse().ok()
     }
@@ -119,6 +132,7 @@ impl Replica {
     /// Kills it with signal 9.
     pub fn kill(&mut self) {
         self.absences.open();
+        *self.metrics.lock().unwrap() = None;
         if let Some(mut process) = self.process.take() {
             let _gone = process.kill();
             process.wait().unwrap();
@@ -128,6 +142,7 @@ impl Replica {
     /// Asks it to stop, and waits until it has. Returns how it ended and how long that took.
     pub async fn stop(&mut self) -> (ExitStatus, Duration) {
         self.absences.open();
+        *self.metrics.lock().unwrap() = None;
         let (asked, mut process) = (Instant::now(), self.process.take().expect("it was not launched"));
         signal(process.id(), Signal::TERM);
         let status = eventually("the end of a replica", async || process.try_wait().unwrap()).await;
@@ -187,5 +202,17 @@ impl Replica {
 impl Drop for Replica {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Shown if the test fails meanwhile.
+struct Log(PathBuf);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = std::fs::read_to_string(&self.0).unwrap_or_default();
+            println!("{} says:\n{said}", self.0.display());
+        }
     }
 }

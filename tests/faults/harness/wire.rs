@@ -20,6 +20,8 @@ pub struct Way {
     pub open: bool,
     pub to_server: Flow,
     pub to_replica: Flow,
+    /// What becomes of a connection that begins to listen.
+    pub listens: Flow,
     pub notifications: Notifications,
     pub commits: Commits,
     pub notifier: Notifier,
@@ -82,6 +84,8 @@ pub struct Counts {
     pub notifiers: AtomicUsize,
     /// Messages that came while the way was held.
     pub held: AtomicUsize,
+    /// Connections that had to wait before they listened.
+    pub listens: AtomicUsize,
     /// Messages that were delayed.
     pub delayed: AtomicUsize,
 }
@@ -107,6 +111,7 @@ impl Wire {
             open: true,
             to_server: Flow::Pass,
             to_replica: Flow::Pass,
+            listens: Flow::Pass,
             notifications: Notifications::Pass,
             commits: Commits::Pass,
             notifier: Notifier::Pass,
@@ -151,6 +156,7 @@ impl Wire {
             (way.open, way.to_server, way.to_replica) = (true, Flow::Pass, Flow::Pass);
             (way.notifications, way.commits) = (Notifications::Pass, Commits::Pass);
             (way.notifier, way.delay, way.pooled) = (Notifier::Pass, None, false);
+            way.listens = Flow::Pass;
         });
     }
 

@@ -16,8 +16,8 @@ use super::doors::Doors;
 use super::template;
 use crate::evidence::{Content, Outcome, Write};
 
-/// How long a write may take; what has not answered by then may have happened.
-const DEADLINE: Duration = Duration::from_secs(3);
+/// How long a write may take, unless a fault says otherwise; what has not answered by then may have happened.
+pub const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What all writers have done.
 #[derive(Clone)]
@@ -41,6 +41,11 @@ impl Ledger {
         if is_acknowledged {
             self.acknowledged.send_modify(|count| *count += 1);
         }
+    }
+
+    /// What was edited by hand is no write that anybody waits for.
+    pub fn edited(&self, edit: Write) {
+        self.writes.lock().unwrap().push(edit);
     }
 
     pub fn all(&self) -> Vec<Write> {
@@ -82,6 +87,8 @@ pub struct Writer {
     /// Where it writes. `None`: anywhere.
     pub replica: Option<usize>,
     pub ledger: Ledger,
+    /// How long a write may take.
+    pub deadline: Duration,
     /// Between two writes.
     pub pause: Duration,
     pub rng: fastrand::Rng,
@@ -150,7 +157,8 @@ impl Writer {
                 continue;
             };
             let client = FlagServiceClient::new(with(channel, &self.token));
-            let answer = tokio::time::timeout(DEADLINE + Duration::from_secs(1), call.send(client)).await;
+            let answer =
+                tokio::time::timeout(self.deadline + Duration::from_secs(1), call.send(client, self.deadline)).await;
             outcome = Some(match (answer, &outcome) {
                 (Ok(Ok((revision, given))), _) => {
                     etag = given;
@@ -181,17 +189,21 @@ impl Writer {
 
 impl Call {
     /// Returns the revision, if there is a new one, and the etag, if one was given.
-    async fn send(&self, mut client: FlagServiceClient<calls::Client>) -> Result<(Option<u64>, String), Status> {
+    async fn send(
+        &self,
+        mut client: FlagServiceClient<calls::Client>,
+        deadline: Duration,
+    ) -> Result<(Option<u64>, String), Status> {
         let (revisions, configuration) = match self {
             Self::Configure(request) => {
                 let response = client
-                    .update_flag_configuration(within_deadline(request.as_ref()))
+                    .update_flag_configuration(within(deadline, request.as_ref()))
                     .await?;
                 let response = response.into_inner();
                 (response.revisions, response.configuration)
             }
             Self::Toggle(request) => {
-                let response = client.toggle_flags(within_deadline(request)).await?.into_inner();
+                let response = client.toggle_flags(within(deadline, request)).await?.into_inner();
                 (response.revisions, None)
             }
         };
@@ -200,9 +212,9 @@ impl Call {
     }
 }
 
-fn within_deadline<T: Clone>(request: &T) -> Request<T> {
+fn within<T: Clone>(deadline: Duration, request: &T) -> Request<T> {
     let mut request = Request::new(request.clone());
-    request.set_timeout(DEADLINE);
+    request.set_timeout(deadline);
     request
 }
 

@@ -245,6 +245,58 @@ fn the_revision_that_follows_is_read_alone_if_nothing_newer_is_known_of() {
     assert!(!single(&mut unread));
 }
 
+#[test]
+fn what_follows_is_read_together_unless_it_failed_or_more_is_known_of() {
+    const OTHERS: [EnvironmentId; 4] = [
+        EnvironmentId(11),
+        EnvironmentId(12),
+        EnvironmentId(13),
+        EnvironmentId(14),
+    ];
+    let mut environments = sent(5);
+    for other in OTHERS {
+        environments.look(other);
+        environments.start(1).unwrap();
+        environments.finish(other, Finished::Replaced(at(5)));
+    }
+    let [failed, further, ..] = OTHERS;
+    environments.look(failed);
+    environments.start(1).unwrap();
+    environments.finish(failed, Finished::Replaced(at(5)));
+    environments.hint(failed, 6);
+    environments.start(1).unwrap();
+    environments.fail(failed, Fault::Read, PAUSES, Instant::now());
+    for environment in [ONE, OTHERS[2], further, OTHERS[3]] {
+        environments.hint(environment, 6);
+    }
+    environments.hint(further, 7);
+    environments.unpark(true, Instant::now());
+    let mut read = || {
+        let wishes = environments.start_several(1);
+        wishes.iter().map(|wish| wish.environment).collect::<Vec<_>>()
+    };
+    assert_eq!(read(), [ONE, OTHERS[2]]);
+    assert_eq!(read(), [further]);
+    assert_eq!(read(), [OTHERS[3]]);
+    assert_eq!(read(), [failed]);
+    assert_eq!(read(), []);
+}
+
+#[test]
+fn no_more_are_read_together_than_may_be() {
+    let mut environments = Environments::default();
+    let all = (1..=40).map(EnvironmentId);
+    for environment in all.clone() {
+        environments.look(environment);
+        environments.start(1).unwrap();
+        environments.finish(environment, Finished::Replaced(at(5)));
+    }
+    all.for_each(|environment| environments.hint(environment, 6));
+    let sizes: Vec<_> =
+        std::iter::from_fn(|| Some(environments.start_several(1).len()).filter(|size| *size > 0)).collect();
+    assert_eq!(sizes, [16, 16, 8]);
+}
+
 proptest! {
     /// Polls that counted while the environment was excused are honoured before it is said to have caught up, whatever happens
     /// while it is read.

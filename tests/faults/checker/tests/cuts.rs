@@ -165,3 +165,60 @@ fn a_replica_goes_back_once_where_the_history_was_replaced() {
 fn after(at: Instant, seconds: u64) -> Instant {
     at + Duration::from_secs(seconds)
 }
+
+/// A heartbeat that PostgreSQL has answered just now, 4 s after it died; and what else is so.
+fn heartbeat_after_outage(also: impl FnOnce(&mut Evidence, Span)) -> Vec<Kind> {
+    told(|evidence| {
+        let from = seen(evidence).last().unwrap().at + Duration::from_millis(100);
+        let span = Span { from, to: None };
+        evidence.outages.push(span);
+        let opened = Seen {
+            at: seen(evidence)[0].at,
+            connection: 1,
+            what: What::Opened { replica: 0 },
+        };
+        seen(evidence).insert(0, opened);
+        seen(evidence).push(Seen {
+            at: from + Duration::from_secs(4),
+            connection: 1,
+            what: What::Heartbeat {
+                generation: 1,
+                revision: REVISIONS,
+                source: SourceState::Live,
+                staleness: Duration::ZERO,
+            },
+        });
+        also(evidence, span);
+    })
+}
+
+#[test]
+fn a_heartbeat_may_be_as_late_as_its_road() {
+    let told = |late| heartbeat_after_outage(|evidence, _| evidence.recordings[0].late = Duration::from_secs(late));
+    assert_eq!(told(0), [Kind::Lie]);
+    assert_eq!(told(3), []);
+}
+
+#[test]
+fn a_heartbeat_may_be_as_late_as_its_replica_stood_still() {
+    let stood_still = |replica: usize, until: u64| {
+        heartbeat_after_outage(|evidence, Span { from, .. }| {
+            let to = Some(from + Duration::from_secs(until));
+            evidence.absences.push((replica, Span { from, to }));
+        })
+    };
+    assert_eq!(stood_still(0, 4), []);
+    // It has said other things since, or it was another.
+    assert_eq!(stood_still(0, 2), [Kind::Lie]);
+    assert_eq!(stood_still(1, 4), [Kind::Lie]);
+}
+
+#[test]
+fn who_came_after_a_replica_stood_still_has_nothing_late_from_it() {
+    let told = heartbeat_after_outage(|evidence, Span { from, .. }| {
+        let to = Some(from + Duration::from_secs(4));
+        evidence.absences.push((0, Span { from, to }));
+        seen(evidence)[0].at = from + Duration::from_secs(1);
+    });
+    assert_eq!(told, [Kind::Lie]);
+}

@@ -1,4 +1,4 @@
-//! Messages that were encoded beforehand, and the codec that sends them as they are.
+//! The codec of streams: reads requests, and sends messages that were encoded beforehand.
 
 use std::marker::PhantomData;
 
@@ -8,23 +8,13 @@ use tonic::codec::{BufferSettings, EncodeBuf, Encoder};
 
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::codec::Reader;
-use crate::watch::StreamId;
-
-/// An encoded `WatchResponse` or `WatchEvaluationsResponse`.
-#[derive(Debug, Clone)]
-pub enum Frame {
-    /// All of it.
-    Whole(Bytes),
-    /// All that comes before the name of the stream, with which it ends.
-    Named(Bytes, StreamId),
-}
 
 /// Of Watch.
 pub type ItemsCodec = Codec<pb::WatchRequest>;
 /// Of `WatchEvaluations`.
 pub type AnswersCodec = Codec<pb::WatchEvaluationsRequest>;
 
-/// Reads requests, sends [`Frame`]s.
+/// Reads requests, sends encoded messages.
 #[derive(Debug)]
 pub struct Codec<R>(PhantomData<R>);
 
@@ -35,7 +25,7 @@ impl<R> Default for Codec<R> {
 }
 
 impl<R: prost::Message + Default + Send + 'static> tonic::codec::Codec for Codec<R> {
-    type Encode = Frame;
+    type Encode = Bytes;
     type Decode = R;
     type Encoder = Writer;
     type Decoder = Reader<R>;
@@ -49,27 +39,17 @@ impl<R: prost::Message + Default + Send + 'static> tonic::codec::Codec for Codec
     }
 }
 
-/// Sends frames.
+/// Sends encoded messages.
 #[derive(Debug)]
 pub struct Writer;
 
 impl Encoder for Writer {
-    type Item = Frame;
+    type Item = Bytes;
     type Error = Status;
 
-    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        match frame {
-            Frame::Whole(bytes) => {
-                buffer.reserve(bytes.len());
-                buffer.put_slice(&bytes);
-            }
-            Frame::Named(start, stream) => {
-                let name = stream.digits();
-                buffer.reserve(start.len() + name.len());
-                buffer.put_slice(&start);
-                buffer.put_slice(&name);
-            }
-        }
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.len());
+        buffer.put_slice(&message);
         Ok(())
     }
 
