@@ -28,8 +28,8 @@ pub struct Evaluation {
     events: Option<Arc<Intake>>,
 }
 
-/// An answer, or which assignments have to be found out first.
-type Asked<T> = Result<T, Vec<Need>>;
+/// An answer, or the revision that was asked and which assignments have to be found out first.
+type Asked<T> = Result<T, (u64, Vec<Need>)>;
 
 impl Evaluation {
     /// Answers from this hub, with these assignments, and takes no events.
@@ -99,11 +99,11 @@ impl EvaluationService for Evaluation {
                     evaluation: Some(evaluation::write(asked, &answer, state.head.revision, application.kind)),
                     explanation,
                 });
-                Ok(answer.map_err(|need| vec![*need]))
+                Ok(answer.map_err(|need| (state.head.revision, vec![*need])))
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err(needs) => settled.settle(&context, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
             }
         }
     }
@@ -140,12 +140,12 @@ impl EvaluationService for Evaluation {
                 Ok(if needs.is_empty() {
                     Ok(pb::EvaluateAllResponse { evaluations, revision })
                 } else {
-                    Err(needs)
+                    Err((revision, needs))
                 })
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err(needs) => settled.settle(&context, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
             }
         }
     }
@@ -178,11 +178,11 @@ impl EvaluationService for Evaluation {
                     revision: state.head.revision,
                     flag: flag.key().to_owned(),
                 });
-                Ok(assigned.map_err(|need| vec![*need]))
+                Ok(assigned.map_err(|need| (state.head.revision, vec![*need])))
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err(needs) => settled.settle(&context, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
             }
         }
     }

@@ -417,7 +417,7 @@ fn routes(
     let audit = admin::Audit::new(store.clone());
     let segments = admin::Segments::new(store.clone());
     let experiments = admin::Experiments::new(store.clone());
-    let assignments = Assignments::Stored(assignments.clone());
+    let assignments = Assignments::Stored(assignments.clone(), hub.clone());
     let evaluation = Evaluation::new(hub.clone(), assignments.clone()).with_events(intake.clone());
     let watch = Watch::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());

@@ -90,8 +90,8 @@ impl Sidecar {
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
-        let forwarding = Forwarding::new(upstream.endpoint.clone(), &upstream.key);
-        let assignments = forwarding.map_or(Assignments::Nowhere, |it| Assignments::Forwarded(Arc::new(it)));
+        let endpoint = upstream::connection(upstream.endpoint.clone(), &upstream.timing);
+        let forwarding = Forwarding::new(&endpoint, &upstream.key);
         let spawn = |name, task| tasks.spawn(name, task);
         let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
         let watch = watch::Options {
@@ -99,6 +99,8 @@ impl Sidecar {
             ..watch
         };
         let hub = Hub::new(upstream.clone(), watch);
+        let forwarded = |it| Assignments::Forwarded(Arc::new(it), hub.clone());
+        let assignments = forwarding.map_or(Assignments::Nowhere, forwarded);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("age", hub.clone().tell_age(tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));

@@ -148,16 +148,16 @@ pub fn feed_pool(settings: &Settings, longest: Duration) -> Result<Pool, Error> 
     pool(&settings)
 }
 
-/// A connection for first answers of experiments alone, which wait for no lock of administrators'. What they ask has an index, and a
-/// plan that was made while the tables were small must not read them whole when they have grown.
+/// A connection for first answers of experiments alone, so that no request of administrators' keeps them waiting for one. What they
+/// ask has an index, and a plan that was made while the tables were small must not read them whole when they have grown.
 pub(super) fn assignment_pool(settings: &Settings) -> Result<Pool, Error> {
     const PLANS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
+    // Whatever the server's default is: what another replica stored meanwhile must be no conflict.
+    const ISOLATION: &str = r"-c default_transaction_isolation=read\ committed";
     let mut settings = settings.clone();
-    let options = match settings.config.get_options() {
-        Some(given) => format!("{given} {PLANS}"),
-        None => PLANS.to_owned(),
-    };
-    settings.config.options(options);
+    let given = settings.config.get_options().unwrap_or_default();
+    let options = format!("{given} {PLANS} {ISOLATION}");
+    settings.config.options(options.trim_start());
     settings.config.application_name("halyard assignments");
     settings.statement_timeout = Duration::from_secs(5);
     settings.pool_size = 1;

@@ -35,6 +35,17 @@ const LONGEST_WAIT: Duration = Duration::from_mins(5);
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LIBRARY: &str = concat!("halyard-sidecar/", env!("CARGO_PKG_VERSION"));
 
+/// How to connect to the upstream, so that it is noticed when it has gone without a word.
+pub fn connection(endpoint: Uri, timing: &Timing) -> Endpoint {
+    Endpoint::from(endpoint)
+        .connect_timeout(timing.connect)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // Whoever asks it and gives up soon leaves nothing open that would be asked after.
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+}
+
 /// Follows one environment of one server.
 pub struct Link {
     endpoint: Endpoint,
@@ -60,13 +71,8 @@ impl Link {
         counters: Arc<Counters>,
         cancel: CancellationToken,
     ) -> Self {
-        let endpoint = Endpoint::from(endpoint)
-            .connect_timeout(timing.connect)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .tcp_nodelay(true);
         Self {
-            endpoint,
+            endpoint: connection(endpoint, &timing),
             key,
             timing,
             publisher,

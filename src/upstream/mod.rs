@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use backoff::{Backoff, HEALTHY};
 pub use callers::{ANONYMOUS, Callers};
+pub use link::connection;
 
 use self::file::{Origin, StateFile};
 use self::keeper::Keeper;

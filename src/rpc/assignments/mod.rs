@@ -13,45 +13,51 @@ use uuid::Uuid;
 
 use crate::domain::context::Context;
 use crate::evaluate::{Assigned, Experiment, Need};
-use crate::store::assignments::{self, PATIENCE};
+use crate::store::assignments::{self, Known, PATIENCE};
+use crate::watch::Hub;
 
 pub use forward::Forwarding;
 
 /// How often one question may need more: an answer may lead to another experiment, or another flag.
 const ROUNDS: usize = 8;
 
-/// Where assignments are found out.
+/// Where assignments are found out; and the hub, which says of what history they are.
 #[derive(Clone)]
 pub enum Assignments {
     /// In the database.
-    Stored(Arc<assignments::Assignments>),
+    Stored(Arc<assignments::Assignments>, Arc<Hub>),
     /// At the server that a sidecar is fed by.
-    Forwarded(Arc<Forwarding>),
+    Forwarded(Arc<Forwarding>, Arc<Hub>),
     /// Nowhere: everyone has the arm that the hash says.
     Nowhere,
 }
 
 impl Assignments {
-    fn known(&self, experiment: &Experiment, unit: &str) -> Assigned {
-        match self {
-            Self::Stored(assignments) => assignments.known().get(experiment, unit),
-            Self::Forwarded(forwarding) => forwarding.known().get(experiment, unit),
-            Self::Nowhere => Assigned::Unreachable,
+    /// What is known without asking anybody, of the history that is followed now.
+    fn known(&self) -> Option<&Known> {
+        let (known, hub) = match self {
+            Self::Stored(assignments, hub) => (assignments.known(), hub),
+            Self::Forwarded(forwarding, hub) => (forwarding.known(), hub),
+            Self::Nowhere => return None,
+        };
+        if let Some(identity) = hub.identity() {
+            known.follow(identity.generation);
         }
+        Some(known)
     }
 
     fn patience(&self) -> Duration {
         match self {
-            Self::Stored(assignments) => assignments.patience(),
-            Self::Forwarded(_) | Self::Nowhere => PATIENCE,
+            Self::Stored(assignments, _) => assignments.patience(),
+            Self::Forwarded(..) | Self::Nowhere => PATIENCE,
         }
     }
 
-    /// In the order of the needs.
-    async fn settle(&self, context: &Context, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
+    /// In the order of the needs, which are of one context and of one revision.
+    async fn settle(&self, context: &Context, revision: u64, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
         match self {
-            Self::Stored(assignments) => assignments.settle(needs, deadline).await,
-            Self::Forwarded(forwarding) => forwarding.settle(context, needs, deadline).await,
+            Self::Stored(assignments, _) => assignments.settle(needs, deadline).await,
+            Self::Forwarded(forwarding, _) => forwarding.settle(context, revision, needs, deadline).await,
             Self::Nowhere => vec![Assigned::Unreachable; needs.len()],
         }
     }
@@ -60,6 +66,7 @@ impl Assignments {
 /// What was found out for one question, in front of what is known.
 pub struct Settled<'a> {
     assignments: &'a Assignments,
+    known: Option<&'a Known>,
     found: Vec<(Uuid, String, Assigned)>,
     /// By when everything must be found out. `None`: nothing had to be so far.
     deadline: Option<Instant>,
@@ -73,6 +80,7 @@ impl<'a> Settled<'a> {
     pub fn new(assignments: &'a Assignments) -> Self {
         Self {
             assignments,
+            known: assignments.known(),
             found: Vec::new(),
             deadline: None,
             rounds: 0,
@@ -86,18 +94,19 @@ impl<'a> Settled<'a> {
         if let Some((.., assigned)) = found.find(|(of, known, _)| *of == experiment.salt() && known == unit) {
             return assigned.clone();
         }
-        match self.assignments.known(experiment, unit) {
+        let known = self.known.map(|known| known.get(experiment, unit));
+        match known.unwrap_or(Assigned::Unreachable) {
             Assigned::Unknown if self.over => Assigned::Unreachable,
             known @ (Assigned::Arm { .. } | Assigned::Nothing | Assigned::Unreachable | Assigned::Unknown) => known,
         }
     }
 
-    /// Finds out what is needed, as far as there is time.
-    pub async fn settle(&mut self, context: &Context, needs: Vec<Need>) {
+    /// Finds out what is needed for an answer of a revision, as far as there is time.
+    pub async fn settle(&mut self, context: &Context, revision: u64, needs: Vec<Need>) {
         let patience = self.assignments.patience();
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + patience);
         // Rare: it must not make the future of every answer larger.
-        let found = Box::pin(self.assignments.settle(context, &needs, deadline)).await;
+        let found = Box::pin(self.assignments.settle(context, revision, &needs, deadline)).await;
         let found = needs.into_iter().zip(found);
         self.found
             .extend(found.map(|(need, assigned)| (need.experiment.salt(), need.unit, assigned)));

@@ -60,7 +60,11 @@ pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> pb::Bat
     loop {
         match write(&part, &settled) {
             Ok(batch) => return batch,
-            Err(needs) => settled.settle(&part.question.context, needs).await,
+            Err(needs) => {
+                settled
+                    .settle(&part.question.context, part.state.head.revision, needs)
+                    .await
+            }
         }
     }
 }

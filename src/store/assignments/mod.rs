@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -47,6 +47,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// What the known ones may take in memory.
     pub cache_bytes: u64,
+    /// For how long a known one is believed to be stored, before it is looked up again.
+    pub believed_for: Duration,
+    /// What requests that wait to be written may take in memory.
+    pub queue_bytes: usize,
     /// How long anyone waits for one that is not known.
     pub patience: Duration,
 }
@@ -55,6 +59,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 64 * 1024 * 1024,
+            believed_for: Duration::from_hours(1),
+            queue_bytes: 32 * 1024 * 1024,
             patience: PATIENCE,
         }
     }
@@ -65,6 +71,9 @@ pub struct Assignments {
     patience: Duration,
     known: Arc<Known>,
     queue: mpsc::Sender<Request>,
+    queue_bytes: usize,
+    /// What of it is free.
+    room: Arc<Semaphore>,
     state: Arc<State>,
 }
 
@@ -101,15 +110,16 @@ struct Wanted {
     experiment: Uuid,
     /// The iteration that assigns it, if it is not assigned yet.
     iteration: u32,
-    unit: String,
-    /// The unit as it is stored.
-    stored: String,
+    /// As it is stored. Those of one request share it.
+    unit: Arc<str>,
     /// `None`: nothing is to be stored.
     arm: Option<key::Variant>,
 }
 
 struct Request {
     wanted: Vec<Wanted>,
+    /// Its part of the room, until it is answered.
+    room: OwnedSemaphorePermit,
     /// What was found out, in the order of what was wanted.
     found: oneshot::Sender<Vec<Assigned>>,
 }
@@ -117,8 +127,14 @@ struct Request {
 impl Assignments {
     /// Prepares them, and the task that writes them. Connects to nothing yet.
     pub fn new(settings: &Settings) -> Result<(Self, Writer), Error> {
-        let Options { cache_bytes, patience } = settings.assignments;
-        let known = Arc::new(Known::new(cache_bytes));
+        let Options {
+            cache_bytes,
+            believed_for,
+            queue_bytes,
+            patience,
+        } = settings.assignments;
+        let queue_bytes = queue_bytes.min(Semaphore::MAX_PERMITS);
+        let known = Arc::new(Known::new(cache_bytes, believed_for));
         let (queue, requests) = mpsc::channel(WAITING);
         let state = Arc::new(State::default());
         let writer = Writer {
@@ -132,6 +148,8 @@ impl Assignments {
             patience,
             known,
             queue,
+            queue_bytes,
+            room: Arc::new(Semaphore::new(queue_bytes)),
             state,
         };
         Ok((assignments, writer))
@@ -145,6 +163,11 @@ impl Assignments {
     /// Those that are known.
     pub fn known(&self) -> &Known {
         &self.known
+    }
+
+    /// How many bytes of requests wait, or are being written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue_bytes - self.room.available_permits().min(self.queue_bytes)
     }
 
     /// What was done so far.
@@ -162,34 +185,68 @@ impl Assignments {
         }
     }
 
-    /// Finds out what is needed, by a deadline; in the order of the needs. Whatever is found out later is known from then on.
+    /// Finds out what is needed, by a deadline; in the order of the needs. Whatever is found out later is known from then on. What
+    /// cannot be found out is as it was when it was found out last.
     pub async fn settle(&self, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
-        let (found, answer) = oneshot::channel();
-        let wanted = needs.iter().map(Wanted::from).collect();
-        let sent = self.queue.try_send(Request { wanted, found }).is_ok();
-        let settled = if sent && !self.state.away.load(Ordering::Relaxed) {
-            timeout_at(deadline, answer).await.ok().and_then(Result::ok)
-        } else {
-            None
+        let settled = match self.send(needs) {
+            Some(answer) if !self.state.away.load(Ordering::Relaxed) => {
+                timeout_at(deadline, answer).await.ok().and_then(Result::ok)
+            }
+            Some(_) | None => None,
         };
-        let settled = settled.unwrap_or_else(|| vec![Assigned::Unreachable; needs.len()]);
+        let mut settled = settled.unwrap_or_else(|| vec![Assigned::Unreachable; needs.len()]);
+        for (assigned, need) in settled.iter_mut().zip(needs) {
+            if *assigned == Assigned::Unreachable
+                && let Some(last) = self.known.last(need.experiment.salt(), &need.unit)
+            {
+                *assigned = last;
+            }
+        }
         let unreached = settled.iter().filter(|assigned| **assigned == Assigned::Unreachable);
         let unreached = unreached.count() as u64;
         self.state.counts.unreached.fetch_add(unreached, Ordering::Relaxed);
         settled
     }
+
+    /// Puts what is needed into the queue. `None`: there is no room.
+    fn send(&self, needs: &[Need]) -> Option<oneshot::Receiver<Vec<Assigned>>> {
+        let (found, answer) = oneshot::channel();
+        let (wanted, bytes) = wanted(needs);
+        // One that is larger than the room finds its place when it is empty.
+        let bytes = u32::try_from(bytes.min(self.queue_bytes)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?;
+        self.queue.try_send(Request { wanted, room, found }).ok()?;
+        Some(answer)
+    }
 }
 
-impl From<&Need> for Wanted {
-    fn from(need: &Need) -> Self {
-        let Need { experiment, unit, arm } = need;
-        Self {
+/// What is needed, and about what it takes in memory.
+fn wanted(needs: &[Need]) -> (Vec<Wanted>, usize) {
+    let mut units: Vec<(&str, Arc<str>)> = Vec::new();
+    let mut wanted = Vec::with_capacity(needs.len());
+    for Need { experiment, unit, arm } in needs {
+        // Mostly there is one unit, and seldom are there more than a few.
+        let met = units.iter().rev().find(|(met, _)| met == unit);
+        let stored = met.map_or_else(|| stored_unit(unit).into(), |(_, stored)| Arc::clone(stored));
+        if met.is_none() {
+            units.push((unit, Arc::clone(&stored)));
+        }
+        wanted.push(Wanted {
             experiment: experiment.salt(),
             iteration: experiment.iteration(),
-            stored: stored_unit(unit).into_owned(),
-            unit: unit.clone(),
+            unit: stored,
             arm: arm.clone(),
-        }
+        });
+    }
+    let texts: usize = units.iter().map(|(_, stored)| stored.len()).sum();
+    let each = size_of::<Wanted>() + size_of::<Assigned>();
+    (wanted, size_of::<Request>() + needs.len() * each + texts)
+}
+
+impl Wanted {
+    /// What tells it from others.
+    fn key(&self) -> (Uuid, Arc<str>) {
+        (self.experiment, Arc::clone(&self.unit))
     }
 }
 
@@ -248,14 +305,23 @@ impl Writer {
             tokio::time::sleep(PAUSE).await;
             return;
         };
-        for Request { wanted, found: asked } in requests {
+        for (experiment, unit) in &found.refused {
+            self.known.note_refused(*experiment, unit);
+        }
+        for request in requests {
+            let Request {
+                wanted,
+                room,
+                found: asked,
+            } = request;
             let answers: Vec<_> = wanted.iter().map(|wanted| found.of(wanted)).collect();
             for (wanted, assigned) in wanted.iter().zip(&answers) {
                 self.known
-                    .note(wanted.experiment, wanted.iteration, &wanted.unit, assigned);
+                    .note_stored(wanted.experiment, wanted.iteration, &wanted.unit, assigned);
             }
             // Who does not wait any more finds it among what is known.
             let _ = asked.send(answers);
+            drop(room);
         }
     }
 

@@ -142,7 +142,7 @@ async fn sixty_four_first_requests_at_two_replicas_get_one_answer() {
 }
 
 /// What a replica needs that knows the experiment with these weights: of every unit that hashes to it.
-fn needs(salt: uuid::Uuid, [on, off]: [u32; 2], units: &[String]) -> Vec<Need> {
+pub(super) fn needs(salt: uuid::Uuid, [on, off]: [u32; 2], units: &[String]) -> Vec<Need> {
     let arm = |variant: &str, weight| Weighted {
         variant: variant.parse().unwrap(),
         weight,
@@ -176,7 +176,8 @@ fn needs(salt: uuid::Uuid, [on, off]: [u32; 2], units: &[String]) -> Vec<Need> {
     units.iter().map(need).collect()
 }
 
-/// Two replicas of which one has not heard of new weights yet want different arms for the same units, at the same instant.
+/// Two replicas of which one has not heard of new weights yet want different arms for the same units, at the same instant; whatever
+/// isolation the database has by default.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_want_different_arms_agree_on_the_first() {
     let app = App::start().await;
@@ -191,16 +192,24 @@ async fn replicas_that_want_different_arms_agree_on_the_first() {
         tokio::spawn(writer.run(stop.clone()));
         Arc::new(assignments)
     };
-    let (one, other) = (replica(), replica());
-    for lot in 0..20 {
-        let units: Vec<_> = (0..50).map(|n| format!("lot-{lot}-{n}")).collect();
-        let (wants_on, wants_off) = (needs(salt, [999_999, 1], &units), needs(salt, [1, 999_999], &units));
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-        let (of_one, of_other) = tokio::join!(one.settle(&wants_on, deadline), other.settle(&wants_off, deadline));
-        assert_eq!(of_one, of_other, "{lot}");
-        assert!(of_one.iter().all(|it| matches!(it, Assigned::Arm { .. })), "{of_one:?}");
+    for isolation in ["read committed", "serializable"] {
+        let by_default = format!(
+            "do $$ begin
+                execute format('alter database %I set default_transaction_isolation = %L', current_database(), '{isolation}');
+            end $$"
+        );
+        sql.batch_execute(&by_default).await.unwrap();
+        let (one, other) = (replica(), replica());
+        for lot in 0..20 {
+            let units: Vec<_> = (0..50).map(|n| format!("{isolation}-{lot}-{n}")).collect();
+            let (wants_on, wants_off) = (needs(salt, [999_999, 1], &units), needs(salt, [1, 999_999], &units));
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+            let (of_one, of_other) = tokio::join!(one.settle(&wants_on, deadline), other.settle(&wants_off, deadline));
+            assert_eq!(of_one, of_other, "{isolation} {lot}");
+            assert!(of_one.iter().all(|it| matches!(it, Assigned::Arm { .. })), "{of_one:?}");
+        }
     }
-    assert_eq!(rows(&app, "x").await.len(), 1_000);
+    assert_eq!(rows(&app, "x").await.len(), 2_000);
     stop.cancel();
 }
 

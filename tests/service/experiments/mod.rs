@@ -6,6 +6,7 @@ mod layers;
 mod lifecycle;
 mod outages;
 mod privacy;
+mod settling;
 
 use std::collections::BTreeMap;
 

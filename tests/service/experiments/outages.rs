@@ -60,6 +60,27 @@ async fn who_is_known_keeps_the_arm_and_others_get_the_hashed_one_while_postgres
     app.server.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_arm_of_long_ago_is_kept_while_postgresql_does_not_answer() {
+    let database = database().await;
+    let proxy = Proxy::before(&database.config).await;
+    let through = proxy.config.clone();
+    let app = App::start_with(database, |options| {
+        options.store.config = through;
+        options.store.assignments.patience = Duration::from_secs(1);
+        options.store.assignments.believed_for = Duration::ZERO;
+    })
+    .await;
+    let key = shop(&app).await;
+    let revision = run(&app, experiment("x")).await;
+    let units = units(3);
+    let before = stored(&app.channel, &key, &units, revision).await;
+    proxy.set(Mode::Hold);
+    assert_eq!(stored(&app.channel, &key, &units, 0).await, before);
+    proxy.set(Mode::Pass);
+    app.server.stop().await.unwrap();
+}
+
 /// The answers of these units that say that they are stored.
 async fn asked(app: &App, key: &str, units: &[String]) -> Stored {
     let answers = units.iter().map(async |unit| {
