@@ -12,6 +12,9 @@ create table event_day (
     day date not null,
     -- Exposures and metric events received before this day were dropped by the retention. Null: none was.
     kept_since date,
+    -- Ids of events received before this day were dropped, perhaps by a server with a shorter window than another's: whether an event of
+    -- then was counted cannot be told any more. Null: none was.
+    ids_since date,
     constraint event_day_pkey primary key (singleton),
     constraint event_day_singleton check (singleton)
 );

@@ -9,7 +9,7 @@ use super::decimal::Decimal;
 use super::invalid::Violations;
 use super::limits;
 
-pub use window::{Window, first_received};
+pub use window::{Window, first_received, first_received_at};
 
 /// An event, as an application tells it. It makes sense by itself; whether what it names exists, the store knows.
 #[derive(Debug, Clone, PartialEq)]

@@ -189,6 +189,14 @@ pub enum Cause {
     /// The server is older than what is supported; its `server_version_num`.
     #[error("PostgreSQL 14 or newer is needed; this is {0}")]
     Version(i32),
+    /// The database's clock is far ahead of ours.
+    #[error("the database's clock says that it is {database}, and ours {here}")]
+    Clock {
+        /// The database's day.
+        database: jiff::civil::Date,
+        /// Our day.
+        here: jiff::civil::Date,
+    },
     /// Work was given up before it began: the process is ending.
     #[error(transparent)]
     GivenUp(#[from] tokio::task::JoinError),

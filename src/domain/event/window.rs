@@ -56,9 +56,19 @@ const DIFFERENCE: SignedDuration = SignedDuration::from_mins(55);
 /// and is taken only if that is hardly ahead ([`Window::admit`]). So days before need not be searched for it, whatever else a copy
 /// says.
 pub fn first_received(id: Uuid) -> Option<Date> {
-    let made = made_at(id)?;
-    let earliest = made.checked_sub(ahead() + DIFFERENCE).unwrap_or(Timestamp::MIN);
-    Some(earliest.to_zoned(TimeZone::UTC).date())
+    made_at(id).map(first_day)
+}
+
+/// The first day, in UTC, on which a copy of an event can have been received that happened then.
+pub fn first_received_at(id: Uuid, occurred_at: Timestamp) -> Date {
+    let first = first_day(occurred_at);
+    first_received(id).map_or(first, |made| made.max(first))
+}
+
+/// The first day on which something can have been received that is hardly ahead.
+fn first_day(of: Timestamp) -> Date {
+    let earliest = of.checked_sub(ahead() + DIFFERENCE).unwrap_or(Timestamp::MIN);
+    earliest.to_zoned(TimeZone::UTC).date()
 }
 
 /// When an id was made, if it says: RFC 9562, section 5.7, has milliseconds since 1970 in the first 48 bits of version 7.
@@ -110,6 +120,17 @@ mod tests {
         check(made("2026-03-01T00:59:59.999Z"), Some("2026-02-28"));
         check(made("1970-01-01T00:00:00Z"), Some("1969-12-31"));
         check(ANY, None);
+    }
+
+    #[test]
+    fn no_copy_is_received_before_it_happened_and_its_id_was_made() {
+        let check = |id, at: &str, expected: &str| {
+            assert_eq!(first_received_at(id, at.parse().unwrap()).to_string(), expected);
+        };
+        check(ANY, "2026-03-01T01:00:00Z", "2026-03-01");
+        check(ANY, "2026-03-01T00:59:59Z", "2026-02-28");
+        check(made("2026-03-04T12:00:00Z"), "2026-03-01T12:00:00Z", "2026-03-04");
+        check(made("2026-02-01T12:00:00Z"), "2026-03-01T12:00:00Z", "2026-03-01");
     }
 
     #[test]

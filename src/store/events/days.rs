@@ -1,13 +1,15 @@
 //! Days: which one events are received on, the partitions that hold them, and the end of those that are old.
 //!
-//! All of it is done by whichever replica comes first; the others find it done.
+//! All of it is done by whichever replica comes first; the others find it done. No day begins and none ends by a clock of the database
+//! that is far ahead of the replica's: what it would drop does not come back when the clock is set right.
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::civil::Date;
-use jiff::{Span, ToSpan as _};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ToSpan as _};
 use tokio_postgres::IsolationLevel;
 
-use crate::domain::event::Window;
+use crate::domain::event::{Event, Window, first_received_at};
 use crate::store::error::{Cause, Error};
 use crate::store::{Store, pipeline, rows};
 
@@ -27,14 +29,18 @@ const METRIC_EVENTS: &str = "metric_events";
 const DROP_PATIENCE: &str = "set local lock_timeout = '200ms'";
 /// How many days ahead of today there are partitions.
 const AHEAD: i64 = 1;
+/// By how many days the database's clock may be ahead of ours.
+const LEAP: i64 = 2;
 
 pub(super) const SHARE_GATE: &str = "select pg_advisory_xact_lock_shared($1)";
 const LOCK: &str = "select pg_advisory_xact_lock($1)";
 pub(super) const DAY: &str = "
-    select day, (clock_timestamp() at time zone 'utc')::date as today, clock_timestamp() as now from event_day";
+    select day, ids_since, (clock_timestamp() at time zone 'utc')::date as today, clock_timestamp() as now from event_day";
 const MOVE_DAY: &str = "update event_day set day = $1 where day < $1";
 /// Noted with the first drop of a day: results from before lack some of their events.
 const NOTE_DROP: &str = "update event_day set kept_since = $1 where kept_since is null or kept_since < $1";
+/// The same of ids: whether events of before were counted cannot be told any more.
+const NOTE_FORGOTTEN: &str = "update event_day set ids_since = $1 where ids_since is null or ids_since < $1";
 const EXISTING: &str = "
     select parent.relname::text as parent, child.relname::text as child
     from pg_inherits i
@@ -87,7 +93,9 @@ async fn make_partitions(client: &mut deadpool_postgres::Object) -> Result<Date,
     let transaction = begin(client).await?;
     let lock: pipeline::Query<'_> = (LOCK, &[&PARTITIONS]);
     let [_, days] = pipeline::all(&transaction, [lock, (DAY, &[])]).await?;
-    let today = days.first().map(Day::read).ok_or(Error::Bug(Cause::NoRow))??.newest();
+    let day = days.first().map(Day::read).ok_or(Error::Bug(Cause::NoRow))??;
+    day.check_clock(Timestamp::now())?;
+    let today = day.newest();
     make(&transaction, today).await?;
     transaction.commit().await?;
     Ok(today)
@@ -100,6 +108,7 @@ pub(super) async fn advance(client: &mut deadpool_postgres::Object) -> Result<()
     let [_, _, days] = pipeline::all(&transaction, [gate, partitions, (DAY, &[])]).await?;
     let day = days.first().map(Day::read).ok_or(Error::Bug(Cause::NoRow))??;
     if day.is_over() {
+        day.check_clock(Timestamp::now())?;
         make(&transaction, day.today).await?;
         pipeline::one(&transaction, (MOVE_DAY, &[&day.today])).await?;
         tracing::info!(day = %day.today, "events are received on a new day");
@@ -111,14 +120,17 @@ pub(super) async fn advance(client: &mut deadpool_postgres::Object) -> Result<()
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Day {
     pub received_on: Date,
+    /// Ids that were received before are forgotten. `None`: none are.
+    ids_since: Option<Date>,
     today: Date,
-    pub now: jiff::Timestamp,
+    pub now: Timestamp,
 }
 
 impl Day {
     pub(super) fn read(row: &tokio_postgres::Row) -> Result<Self, Error> {
         Ok(Self {
             received_on: rows::get(row, "day")?,
+            ids_since: rows::get(row, "ids_since")?,
             today: rows::get(row, "today")?,
             now: rows::get(row, "now")?,
         })
@@ -127,6 +139,24 @@ impl Day {
     /// Whether events must be received on another day from now on. A clock that was set back changes nothing.
     pub(super) fn is_over(&self) -> bool {
         self.received_on < self.today
+    }
+
+    /// Whether an event may have been counted already, and its id be forgotten. Of one without a time nobody can tell.
+    pub(super) fn may_have_forgotten(&self, event: &Event) -> bool {
+        let first = event.occurred_at.map(|at| first_received_at(event.id, at));
+        first.is_some_and(|first| self.ids_since.is_some_and(|since| first < since))
+    }
+
+    /// Refuses a clock of the database that is far ahead of ours: one of them is wrong.
+    fn check_clock(&self, now: Timestamp) -> Result<(), Error> {
+        let here = now.to_zoned(TimeZone::UTC).date();
+        if self.today <= shifted(here, LEAP)? {
+            return Ok(());
+        }
+        Err(Error::Unavailable(Cause::Clock {
+            database: self.today,
+            here,
+        }))
     }
 
     fn newest(&self) -> Date {
@@ -210,16 +240,22 @@ async fn make(transaction: &Transaction<'_>, today: Date) -> Result<(), Error> {
 async fn drop_partition(client: &mut deadpool_postgres::Object, partition: Partition) -> Result<bool, Error> {
     let name = partition.name();
     let transaction = begin(client).await?;
-    let lock: pipeline::Query<'_> = (LOCK, &[&PARTITIONS]);
-    pipeline::all(&transaction, [(DROP_PATIENCE, &[]), lock]).await?;
+    pipeline::one(&transaction, (DROP_PATIENCE, &[])).await?;
     let dropped = async {
+        if partition.parent == IDS {
+            // Whoever writes has read which ids there are.
+            pipeline::one(&transaction, (LOCK, &[&GATE])).await?;
+        }
+        pipeline::one(&transaction, (LOCK, &[&PARTITIONS])).await?;
         transaction
             .batch_execute(&format!("drop table if exists {name}"))
             .await?;
-        if partition.parent != IDS {
-            let next = shifted(partition.day, 1)?;
-            pipeline::one(&transaction, (NOTE_DROP, &[&next])).await?;
-        }
+        let note = match partition.parent {
+            IDS => NOTE_FORGOTTEN,
+            _ => NOTE_DROP,
+        };
+        let next = shifted(partition.day, 1)?;
+        pipeline::one(&transaction, (note, &[&next])).await?;
         Ok::<_, Error>(())
     };
     match dropped.await {

@@ -11,7 +11,7 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::catalogue::{Age, Catalogue, Exposed};
+use super::catalogue::{Catalogue, Exposed, Missing};
 use super::days::{self, Day};
 use super::intake::Batch;
 use super::numeric::Numeric;
@@ -126,15 +126,20 @@ async fn resolve(client: &Object, catalogue: &mut Catalogue, entries: &mut [Entr
     let mut environments: Vec<_> = entries.iter().map(|entry| entry.environment).collect();
     environments.sort_unstable();
     environments.dedup();
-    catalogue.refresh(client, &environments, Age::Old).await?;
+    catalogue.refresh(client, &environments).await?;
     find(catalogue, entries);
-    if entries.iter().any(|entry| entry.fate.is_err()) {
-        catalogue.refresh(client, &environments, Age::Any).await?;
+    let mut missing = Missing::default();
+    for entry in entries.iter().filter(|entry| entry.fate.is_err()) {
+        missing.add(entry.environment, entry.event);
+    }
+    if !missing.is_empty() {
+        catalogue.look_for(client, &missing).await?;
         find(catalogue, entries);
     }
     Ok(())
 }
 
+/// Finds what was not found so far.
 fn find(catalogue: &Catalogue, entries: &mut [Entry<'_>]) {
     for Entry {
         environment,
@@ -142,7 +147,7 @@ fn find(catalogue: &Catalogue, entries: &mut [Entry<'_>]) {
         event,
         occurred_at: _,
         fate,
-    } in entries
+    } in entries.iter_mut().filter(|entry| entry.fate.is_err())
     {
         *fate = match &event.subject {
             Subject::Exposure(exposure) => {
@@ -182,11 +187,22 @@ async fn store(client: &mut Object, window: Window, entries: &mut [Entry<'_>]) -
             days::advance(client).await?;
             continue;
         }
+        refuse_forgotten(&day, entries);
         claim(&transaction, day.received_on, window, entries).await?;
         copy(&transaction, &day, entries).await?;
         return Ok(transaction.commit().await?);
     }
     Err(Error::Unavailable(Cause::NoRow))
+}
+
+/// Marks the events that may have been counted when ids were kept that are gone. Within the window there are none, unless somebody
+/// has a shorter one, or this one was.
+fn refuse_forgotten(day: &Day, entries: &mut [Entry<'_>]) {
+    for entry in entries.iter_mut().filter(|entry| entry.fate.is_ok()) {
+        if day.may_have_forgotten(entry.event) {
+            entry.fate = Err(Outcome::Late);
+        }
+    }
 }
 
 /// Marks the events whose ids were there before.

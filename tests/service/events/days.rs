@@ -2,13 +2,17 @@
 
 use halyard::domain::event::Window;
 use halyard::pb::evaluation::v1 as pb;
-use halyard::pb::evaluation::v1::EventOutcome::{Accepted, Duplicate};
+use halyard::pb::evaluation::v1::EventOutcome::{Accepted, Duplicate, Late};
 use halyard::store::events::Kept;
 
+use halyard::server::Server;
+use tonic::Code;
 use uuid::Uuid;
 
-use super::{World, conversion, exposure, track};
-use crate::support::{eventually, within};
+use super::{World, at, conversion, exposure, track, within_a_day};
+use crate::app::{App, connect, options};
+use crate::refusals::refused;
+use crate::support::{database, eventually, within};
 
 /// Names of the partitions that there are, by their distance from today in days.
 async fn partitions(world: &World, table: &str) -> Vec<i32> {
@@ -58,96 +62,172 @@ fn made(days_ago: i32) -> Uuid {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_partitions_for_today_and_tomorrow() {
-    let world = World::new().await;
-    assert_eq!(world.track(vec![exposure("u")]).await, [Accepted]);
-    for table in ["event_ids", "exposures", "metric_events"] {
-        assert_eq!(partitions(&world, table).await, [0, 1], "{table}");
-    }
+    within_a_day(async || {
+        let world = World::new().await;
+        assert_eq!(world.track(vec![exposure("u")]).await, [Accepted]);
+        for table in ["event_ids", "exposures", "metric_events"] {
+            assert_eq!(partitions(&world, table).await, [0, 1], "{table}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_day_before_is_known_within_the_window() {
-    for (days, expected) in [(1, Duplicate), (4, Duplicate), (5, Accepted)] {
-        let world = World::new().await;
-        // One id says nothing of its age; the other tells that it was made on the day on which it was received.
-        let events: Vec<_> = [Uuid::new_v4(), made(days)].map(|id| with_id(id, exposure("u"))).into();
-        assert_eq!(world.track(events.clone()).await, [Accepted; 2]);
-        past_day(&world, days).await;
-        age(&world, days).await;
-        assert_eq!(world.track(events).await, [expected; 2], "after {days} days");
-    }
+    within_a_day(async || {
+        for (days, expected) in [(1, Duplicate), (4, Duplicate), (5, Accepted)] {
+            let world = World::new().await;
+            // One id says nothing of its age; the other tells that it was made on the day on which it was received.
+            let events: Vec<_> = [Uuid::new_v4(), made(days)].map(|id| with_id(id, exposure("u"))).into();
+            assert_eq!(world.track(events.clone()).await, [Accepted; 2]);
+            past_day(&world, days).await;
+            age(&world, days).await;
+            assert_eq!(world.track(events).await, [expected; 2], "after {days} days");
+        }
+    })
+    .await;
 }
 
 /// A transaction on another replica still writes to yesterday when midnight has passed here. Its copy of the event must be seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_on_both_sides_of_midnight_count_once() {
-    let world = World::new().await;
-    world.track(vec![exposure("somebody")]).await;
-    past_day(&world, 1).await;
-    let yesterday = "update event_day set day = day - 1";
-    world.sql.execute(yesterday, &[]).await.unwrap();
-    let event = with_id(Uuid::new_v4(), exposure("u"));
-    let mut other = world.app.database.client().await;
-    let transaction = other.transaction().await.unwrap();
-    let write = "
-        with gate as materialized (select pg_advisory_xact_lock_shared(x'6576656e74646179'::bigint))
-        insert into event_ids (day, environment_id, id)
-        select day, (select environment_id from experiments), $1::text::uuid from event_day, gate";
-    transaction.execute(write, &[&event.id]).await.unwrap();
+    within_a_day(async || {
+        let world = World::new().await;
+        world.track(vec![exposure("somebody")]).await;
+        past_day(&world, 1).await;
+        let yesterday = "update event_day set day = day - 1";
+        world.sql.execute(yesterday, &[]).await.unwrap();
+        let event = with_id(Uuid::new_v4(), exposure("u"));
+        let mut other = world.app.database.client().await;
+        let transaction = other.transaction().await.unwrap();
+        let write = "
+            with gate as materialized (select pg_advisory_xact_lock_shared(x'6576656e74646179'::bigint))
+            insert into event_ids (day, environment_id, id)
+            select day, (select environment_id from experiments), $1::text::uuid from event_day, gate";
+        transaction.execute(write, &[&event.id]).await.unwrap();
 
-    let (channel, key) = (world.app.channel.clone(), world.keys.server.clone());
-    let copy = tokio::spawn({
-        let event = event.clone();
-        async move { track(&channel, &key, vec![event]).await }
-    });
-    let waiting = "select from pg_locks where locktype = 'advisory' and not granted";
-    eventually("the day to be waited for", async || {
-        (!world.sql.query(waiting, &[]).await.unwrap().is_empty()).then_some(())
+        let (channel, key) = (world.app.channel.clone(), world.keys.server.clone());
+        let copy = tokio::spawn({
+            let event = event.clone();
+            async move { track(&channel, &key, vec![event]).await }
+        });
+        let waiting = "select from pg_locks where locktype = 'advisory' and not granted";
+        eventually("the day to be waited for", async || {
+            (!world.sql.query(waiting, &[]).await.unwrap().is_empty()).then_some(())
+        })
+        .await;
+        assert!(!copy.is_finished());
+        transaction.commit().await.unwrap();
+        assert_eq!(within("an answer", copy).await.unwrap().unwrap(), [Duplicate]);
+        let today = "select day = (now() at time zone 'utc')::date from event_day";
+        assert!(world.sql.query_one(today, &[]).await.unwrap().get::<_, bool>(0));
     })
     .await;
-    assert!(!copy.is_finished());
-    transaction.commit().await.unwrap();
-    assert_eq!(within("an answer", copy).await.unwrap().unwrap(), [Duplicate]);
-    let today = "select day = (now() at time zone 'utc')::date from event_day";
-    assert!(world.sql.query_one(today, &[]).await.unwrap().get::<_, bool>(0));
 }
 
 /// A standby whose clock is behind took over: days do not go back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_that_has_begun_goes_on_though_the_clock_was_set_back() {
-    let world = World::new().await;
-    world.track(vec![exposure("u")]).await;
-    let tomorrow = "update event_day set day = day + 1";
-    world.sql.execute(tomorrow, &[]).await.unwrap();
-    assert_eq!(world.track(vec![exposure("v")]).await, [Accepted]);
-    let days = world
-        .rows("exposures where day = (now() at time zone 'utc')::date + 1")
-        .await;
-    assert_eq!(days, 1);
+    within_a_day(async || {
+        let world = World::new().await;
+        world.track(vec![exposure("u")]).await;
+        let tomorrow = "update event_day set day = day + 1";
+        world.sql.execute(tomorrow, &[]).await.unwrap();
+        assert_eq!(world.track(vec![exposure("v")]).await, [Accepted]);
+        let days = world
+            .rows("exposures where day = (now() at time zone 'utc')::date + 1")
+            .await;
+        assert_eq!(days, 1);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_beyond_what_is_kept_are_dropped_whole() {
-    let world = World::new().await;
-    world.track(vec![exposure("u"), conversion("u", "bought")]).await;
-    for days in [4, 5, 10, 11] {
-        past_day(&world, days).await;
-    }
-    let kept = Kept {
-        window: Window { days: 3 },
-        days: Some(10),
-    };
-    let store = world.app.server.store();
-    // Somebody reads: it goes the next time.
-    let mut reader = world.app.database.client().await;
-    let reading = reader.transaction().await.unwrap();
-    reading.query("select from exposures", &[]).await.unwrap();
-    assert_eq!(store.keep_event_days(&kept).await.unwrap(), 4);
-    assert_eq!(partitions(&world, "exposures").await, [-11, -10, -5, -4, 0, 1]);
-    reading.commit().await.unwrap();
-    assert_eq!(store.keep_event_days(&kept).await.unwrap(), 1);
-    assert_eq!(partitions(&world, "exposures").await, [-10, -5, -4, 0, 1]);
-    assert_eq!(partitions(&world, "metric_events").await, [-10, -5, -4, 0, 1]);
-    assert_eq!(partitions(&world, "event_ids").await, [-4, 0, 1]);
-    assert_eq!(world.track(vec![exposure("v")]).await, [Accepted]);
+    within_a_day(async || {
+        let world = World::new().await;
+        world.track(vec![exposure("u"), conversion("u", "bought")]).await;
+        for days in [4, 5, 10, 11] {
+            past_day(&world, days).await;
+        }
+        let kept = Kept {
+            window: Window { days: 3 },
+            days: Some(10),
+        };
+        let store = world.app.server.store();
+        // Somebody reads: it goes the next time.
+        let mut reader = world.app.database.client().await;
+        let reading = reader.transaction().await.unwrap();
+        reading.query("select from exposures", &[]).await.unwrap();
+        assert_eq!(store.keep_event_days(&kept).await.unwrap(), 4);
+        assert_eq!(partitions(&world, "exposures").await, [-11, -10, -5, -4, 0, 1]);
+        reading.commit().await.unwrap();
+        assert_eq!(store.keep_event_days(&kept).await.unwrap(), 1);
+        assert_eq!(partitions(&world, "exposures").await, [-10, -5, -4, 0, 1]);
+        assert_eq!(partitions(&world, "metric_events").await, [-10, -5, -4, 0, 1]);
+        assert_eq!(partitions(&world, "event_ids").await, [-4, 0, 1]);
+        assert_eq!(world.track(vec![exposure("v")]).await, [Accepted]);
+    })
+    .await;
+}
+
+/// A replica with a shorter window has dropped ids, or this one had one before: what cannot be told from a copy any more is late.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_id_may_be_forgotten_is_late_whatever_the_window() {
+    within_a_day(async || {
+        let app = App::start_with(database().await, |options| {
+            options.events.kept.window = Window { days: 30 };
+        })
+        .await;
+        let world = World::on(app).await;
+        past_day(&world, 10).await;
+        let ten_days = -10 * 24 * 60 * 60;
+        let old = at(with_id(Uuid::new_v4(), exposure("u")), ten_days);
+        assert_eq!(world.track(vec![old.clone()]).await, [Accepted]);
+        age(&world, 10).await;
+        assert_eq!(world.track(vec![old.clone()]).await, [Duplicate]);
+
+        let shorter = Kept {
+            window: Window { days: 3 },
+            days: None,
+        };
+        assert_eq!(world.app.server.store().keep_event_days(&shorter).await.unwrap(), 1);
+        let made_today = at(exposure("u"), ten_days);
+        let outcomes = world.track(vec![old, made_today, at(exposure("u"), -60)]).await;
+        assert_eq!(outcomes, [Late, Accepted, Accepted]);
+    })
+    .await;
+}
+
+/// The database's clock jumps for those who connect from now on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_far_ahead_moves_no_day_and_drops_none() {
+    within_a_day(async || {
+        let world = World::new().await;
+        assert_eq!(world.track(vec![exposure("u")]).await, [Accepted]);
+        past_day(&world, 10).await;
+        let jump = "
+            create function public.clock_timestamp() returns timestamptz language sql volatile
+                as $$ select pg_catalog.clock_timestamp() + interval '100 days' $$;
+            do $$ begin execute format('alter database %I set search_path = public, pg_catalog', current_database()); end $$";
+        world.sql.batch_execute(jump).await.unwrap();
+        let replica = Server::start(options(&world.app.database)).await.unwrap();
+        within("the first state", replica.ready()).await;
+        let channel = connect(&replica).await;
+        let kept = Kept {
+            window: Window { days: 3 },
+            days: Some(3),
+        };
+        let error = replica.store().keep_event_days(&kept).await.unwrap_err();
+        assert!(error.summary().contains("clock"), "{}", error.summary());
+        refused(track(&channel, &world.keys.server, vec![exposure("v")]).await, Code::Unavailable);
+        for table in ["event_ids", "exposures", "metric_events"] {
+            assert_eq!(partitions(&world, table).await, [-10, 0, 1], "{table}");
+        }
+        // Whose clock is right goes on.
+        assert_eq!(world.track(vec![exposure("w")]).await, [Accepted]);
+        assert_eq!(world.rows("exposures").await, 2);
+        replica.stop().await.unwrap();
+    })
+    .await;
 }
