@@ -3,7 +3,7 @@
 //! Read from the tables and not from what evaluation holds: that knows running experiments only, and events of one that is paused
 //! or was stopped a moment ago still come.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::GenericClient;
@@ -12,8 +12,9 @@ use tokio_postgres::types::Json;
 
 use crate::domain::access::KeyKind;
 use crate::domain::change::EnvironmentId;
-use crate::domain::event::{Exposure, Measure, Measurement, Outcome};
+use crate::domain::event::{Event, Exposure, Measure, Measurement, Outcome, Subject};
 use crate::domain::experiment::{Metric, MetricKind};
+use crate::domain::key;
 use crate::store::error::Error;
 use crate::store::{pipeline, rows};
 
@@ -25,6 +26,23 @@ const READ: &str = "
     from experiments e
     join flags f on f.id = e.flag_id
     where e.environment_id = any($1) and e.iteration > 0";
+/// Of the experiments of these names, and of those that measure these metrics, the same.
+const LOOK_FOR: &str = "
+    select e.environment_id, e.id, e.key, e.iteration, e.sticky, e.primary_metric, e.guardrail_metrics, f.client_visible,
+        array(select a.variant from experiment_arms a where a.experiment_id = e.id) as arms
+    from experiments e
+    join flags f on f.id = e.flag_id
+    where e.iteration > 0 and e.id in (
+        select x.id
+        from unnest($1::bigint[], $2::text[]) as named (environment_id, key)
+        join experiments x on x.environment_id = named.environment_id and x.key = named.key
+        union all
+        select x.id
+        from unnest($3::bigint[], $4::text[]) as named (environment_id, metric)
+        join experiments x on x.environment_id = named.environment_id
+        where x.primary_metric ->> 'key' = named.metric
+            or exists (select from json_array_elements(x.guardrail_metrics) m where m ->> 'key' = named.metric)
+    )";
 
 /// What is known of the environments that events came for lately.
 #[derive(Debug, Default)]
@@ -58,16 +76,15 @@ pub(super) struct Exposed {
 }
 
 impl Catalogue {
-    /// Reads what is no longer fresh of these environments; with `Age::Any`, everything of them.
+    /// Reads what is no longer fresh of these environments.
     pub(super) async fn refresh(
         &mut self,
         client: &impl GenericClient,
         environments: &[EnvironmentId],
-        age: Age,
     ) -> Result<(), Error> {
         let now = Instant::now();
         self.0.retain(|_, known| now.duration_since(known.read_at) < FRESH);
-        let wanted = |id: &&EnvironmentId| age == Age::Any || !self.0.contains_key(id);
+        let wanted = |id: &&EnvironmentId| !self.0.contains_key(id);
         let stale: Vec<i64> = environments.iter().filter(wanted).map(|id| id.0).collect();
         if stale.is_empty() {
             return Ok(());
@@ -76,10 +93,23 @@ impl Catalogue {
         for id in stale {
             self.0.insert(EnvironmentId(id), Known::at(now));
         }
+        self.put(&read)
+    }
+
+    /// Reads what was not found, and nothing else: somebody may ask for what does not exist all day.
+    pub(super) async fn look_for(&mut self, client: &impl GenericClient, missing: &Missing<'_>) -> Result<(), Error> {
+        let Missing { experiments, metrics } = missing;
+        let (of, keys): (Vec<i64>, Vec<&str>) = experiments.iter().map(|(of, key)| (of.0, *key)).unzip();
+        let (of_metrics, metrics): (Vec<i64>, Vec<&str>) = metrics.iter().map(|(of, key)| (of.0, *key)).unzip();
+        let read = pipeline::one(client, (LOOK_FOR, &[&of, &keys, &of_metrics, &metrics])).await?;
+        self.put(&read)
+    }
+
+    fn put(&mut self, read: &[Row]) -> Result<(), Error> {
         for row in read {
-            let environment = rows::environment_id(&row, "environment_id")?;
+            let environment = rows::environment_id(row, "environment_id")?;
             if let Some(known) = self.0.get_mut(&environment) {
-                known.put(&row)?;
+                known.put(row)?;
             }
         }
         Ok(())
@@ -130,13 +160,30 @@ impl Catalogue {
     }
 }
 
-/// What is read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Age {
-    /// What was read long ago.
-    Old,
-    /// All.
-    Any,
+/// What events name that was not found.
+#[derive(Debug, Default)]
+pub(super) struct Missing<'a> {
+    experiments: BTreeSet<(EnvironmentId, &'a str)>,
+    metrics: BTreeSet<(EnvironmentId, &'a str)>,
+}
+
+impl<'a> Missing<'a> {
+    /// Adds what an event names, unless nothing can have such a name.
+    pub(super) fn add(&mut self, environment: EnvironmentId, event: &'a Event) {
+        match &event.subject {
+            Subject::Exposure(Exposure { experiment, .. }) if key::Experiment::new(experiment).is_ok() => {
+                self.experiments.insert((environment, experiment));
+            }
+            Subject::Metric(Measurement { metric, .. }) if key::Metric::new(metric).is_ok() => {
+                self.metrics.insert((environment, metric));
+            }
+            Subject::Exposure(_) | Subject::Metric(_) => {}
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.experiments.is_empty() && self.metrics.is_empty()
+    }
 }
 
 /// Whether a metric of this kind makes something of such an event.

@@ -1,5 +1,6 @@
 //! Which events are taken, and what is said of those that are not.
 
+use futures_util::future::join_all;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::EventOutcome::{
     Accepted, Duplicate, Early, Excluded, Late, Malformed, UnknownArm, UnknownExperiment, UnknownIteration,
@@ -10,8 +11,42 @@ use tonic::Code;
 use super::{World, at, conversion, count, event, experiment, exposed, exposure, track, value};
 use crate::app::{bool_flag, evaluation};
 use crate::refusals::refused;
+use crate::support::eventually;
 
 const DAY: i64 = 24 * 60 * 60;
+
+/// Whoever reads an experiment that makes no sense fails: so only what is named is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_name_has_nothing_else_read_again() {
+    let world = World::new().await;
+    experiment(&world.sql, "other", "running").await;
+    let (channel, key) = (&world.app.channel, &world.keys.server);
+    let set = async |metrics: &str| {
+        let set = format!("update experiments set guardrail_metrics = '{metrics}' where key = 'other'");
+        world.sql.batch_execute(&set).await.unwrap();
+    };
+    // What was read is believed for a second, by each of those who write.
+    eventually(
+        "an unknown name to be looked for while the rest is believed",
+        async || {
+            set("[]").await;
+            let known = (0..4).map(|n| track(channel, key, vec![exposure(&format!("u{n}"))]));
+            for answered in join_all(known).await {
+                assert_eq!(answered.unwrap(), [Accepted]);
+            }
+            set(r#"[{"key": "nonsense"}]"#).await;
+            let unknown = vec![exposed("u", "unheard-of", 1, "on", true), conversion("u", "unheard-of")];
+            let answered = track(channel, key, unknown).await.ok()?;
+            assert_eq!(answered, [UnknownExperiment, UnknownMetric]);
+            Some(())
+        },
+    )
+    .await;
+    set("[]").await;
+    experiment(&world.sql, "begun", "running").await;
+    let begun = world.track(vec![exposed("u", "begun", 1, "on", true)]).await;
+    assert_eq!(begun, [Accepted], "it is found at once");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_event_of_a_batch_is_answered_by_itself() {
