@@ -216,7 +216,7 @@ pub const STATE_NOTE_INTERVAL: Bounded = bounded(
     "Between two notes on disk that the state is still the newest",
 );
 
-/// The largest batch takes a few megabytes: with less, it might never find room.
+/// A batch takes a few megabytes at most. One that is larger than all the room is taken when nothing else waits.
 pub const EVENT_QUEUE_BYTES: Counted = Counted {
     setting: Setting::value(
         "event-queue-bytes",
