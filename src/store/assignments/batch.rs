@@ -19,12 +19,17 @@ use crate::store::{pipeline, rows};
 /// Sorted, so that two replicas with the same units wait for each other and do not lock each other out. An arm that the experiment
 /// does not have is passed over: it must not fail what others wait for. So is one that somebody is deleting, with its environment
 /// perhaps, which can take minutes: the reference to it would wait for that.
+///
+/// What is there is asked for unit by unit, with a limit that keeps it from being planned as a join: one that was planned while the
+/// table was nearly empty looks at all units of an experiment for each.
 const STORE: &str = "
     with wanted as (
         select e.id, w.salt, w.unit, w.arm, w.iteration, k.arm as known_arm, k.iteration as known_iteration
         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w (salt, unit, arm, iteration)
         join experiments e on e.salt = w.salt
-        left join experiment_assignments k on k.experiment_id = e.id and k.unit = w.unit
+        left join lateral (
+            select k.arm, k.iteration from experiment_assignments k where k.experiment_id = e.id and k.unit = w.unit limit 1
+        ) k on true
     ), new as (
         select id, arm, array_agg(unit) as units, array_agg(iteration) as iterations
         from wanted
@@ -53,7 +58,9 @@ const LOST: &str = "
     select w.salt, w.unit, k.arm, k.iteration
     from unnest($1::uuid[], $2::text[]) as w (salt, unit)
     join experiments e on e.salt = w.salt
-    join experiment_assignments k on k.experiment_id = e.id and k.unit = w.unit";
+    cross join lateral (
+        select k.arm, k.iteration from experiment_assignments k where k.experiment_id = e.id and k.unit = w.unit limit 1
+    ) k";
 /// How many statements are tried to find those of a lot that PostgreSQL refuses: a few among thousands.
 const ATTEMPTS: usize = 64;
 
