@@ -48,8 +48,6 @@ struct Layer {
 pub enum Assignments<'f> {
     /// None, and none are asked for: everyone has the arm that the hash says.
     Hashed,
-    /// As if whoever may have an assignment had the arm that the hash says: for telling whether answers may differ.
-    Assumed,
     /// What this says of a unit of an experiment.
     Known(&'f dyn Fn(&Experiment, &str) -> Assigned),
 }
@@ -233,7 +231,6 @@ impl Experiment {
             _ if !sticky && within => Ok(by_hash(Assignment::Hashed)),
             _ if !sticky => Ok(Outcome::OutsideAllocation),
             Assignments::Hashed => Ok(unstored),
-            Assignments::Assumed => Ok(by_hash(Assignment::Unstored)),
             Assignments::Known(known) => {
                 let Some(unit) = unit_text(unit) else {
                     return Ok(Outcome::NoUnit);
@@ -297,7 +294,6 @@ impl fmt::Debug for Assignments<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hashed => "Hashed",
-            Self::Assumed => "Assumed",
             Self::Known(_) => "Known",
         })
     }

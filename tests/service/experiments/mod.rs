@@ -6,6 +6,7 @@ mod layers;
 mod lifecycle;
 mod outages;
 mod privacy;
+mod streams;
 
 use std::collections::BTreeMap;
 
