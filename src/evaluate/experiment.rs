@@ -106,7 +106,7 @@ pub enum Assignment {
 /// What an experiment says of a context.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome<'a> {
-    /// The context lacks the attribute that is the unit, or has a list or an object there.
+    /// The context lacks the attribute that is the unit, or has an empty text, a list or an object there.
     NoUnit,
     /// A condition of the audience does not hold.
     OutsideAudience,
@@ -200,7 +200,9 @@ impl Experiment {
         snapshot: &Snapshot,
         budget: &mut Budget<'_>,
     ) -> Result<Outcome<'a>, Stopped> {
-        let Some(unit) = self.arms.attribute().find(context) else {
+        let unit = self.arms.attribute().find(context);
+        // An empty text is nobody's, as for the targeting key.
+        let Some(unit) = unit.filter(|unit| !matches!(unit, Attribute::String(text) if text.is_empty())) else {
             return Ok(Outcome::NoUnit);
         };
         if !self.audience.iter().all(|condition| condition.holds(context, snapshot)) {

@@ -7,6 +7,7 @@ mod lifecycle;
 mod outages;
 mod privacy;
 mod streams;
+mod units;
 
 use std::collections::BTreeMap;
 
