@@ -3,6 +3,12 @@
 /// The name by which conditions and splits ask for the targeting key.
 pub const TARGETING_KEY: &str = "targeting_key";
 
+/// The attribute of a name, for what is of the targeting key unless another is named. `None`: the targeting key, which may be called by
+/// its name.
+pub fn own_attribute(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !name.is_empty() && *name != TARGETING_KEY)
+}
+
 /// Who is asking: a targeting key and attributes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Context {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::decimal::Decimal;
 use super::invalid::Violations;
-use super::limits;
+use super::{check, limits};
 
 pub use window::{Window, first_received, first_received_at};
 
@@ -139,7 +139,8 @@ impl Event {
         if self.unit.is_empty() {
             wrong.add("unit", "is empty; say whom the event is about");
         }
-        at_most(&mut wrong, "unit", &self.unit, limits::TARGETING_KEY_BYTES);
+        // As long as an attribute can be: of a long one the hash is stored.
+        at_most(&mut wrong, "unit", &self.unit, limits::CONTEXT_BYTES);
         match &self.subject {
             Subject::Exposure(exposure) => exposure.check(&mut wrong),
             Subject::Metric(measurement) => measurement.check(&mut wrong),
@@ -183,11 +184,9 @@ impl Measurement {
             measure,
         } = self;
         named(wrong, "metric.metric", metric, limits::KEY_BYTES);
-        if let Some(attribute) = attribute
-            && attribute.chars().count() > limits::ATTRIBUTE_CHARS
-        {
-            let description = format!("is longer than {} characters", limits::ATTRIBUTE_CHARS);
-            wrong.add("metric.unit_attribute", description);
+        if let Some(attribute) = attribute {
+            // No experiment has another, and not every text can be stored.
+            check::text(wrong, "metric.unit_attribute", attribute, limits::ATTRIBUTE_CHARS);
         }
         if let Measure::Count(count) = measure
             && *count > limits::METRIC_VALUE
@@ -255,7 +254,7 @@ mod tests {
         ];
         assert_eq!(fields(&nothing), expected);
         let vast = Event {
-            unit: "x".repeat(limits::TARGETING_KEY_BYTES + 1),
+            unit: "x".repeat(limits::CONTEXT_BYTES + 1),
             subject: Subject::Metric(Measurement {
                 metric: String::new(),
                 attribute: Some("é".repeat(limits::ATTRIBUTE_CHARS + 1)),
@@ -268,9 +267,28 @@ mod tests {
     }
 
     #[test]
+    fn an_attribute_that_no_experiment_can_have_is_malformed() {
+        for (attribute, expected) in [
+            ("a\0b", vec!["metric.unit_attribute"]),
+            ("\u{1b}", vec!["metric.unit_attribute"]),
+            ("address.country", vec![]),
+        ] {
+            let event = Event {
+                subject: Subject::Metric(Measurement {
+                    metric: "bought".into(),
+                    attribute: Some(attribute.into()),
+                    measure: Measure::Conversion,
+                }),
+                ..exposure()
+            };
+            assert_eq!(fields(&event), expected);
+        }
+    }
+
+    #[test]
     fn any_string_is_a_unit() {
         for unit in [
-            "x".repeat(limits::TARGETING_KEY_BYTES),
+            "x".repeat(limits::CONTEXT_BYTES),
             "\0".into(),
             " ".into(),
             "日本".into(),

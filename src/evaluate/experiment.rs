@@ -48,8 +48,6 @@ struct Layer {
 pub enum Assignments<'f> {
     /// None, and none are asked for: everyone has the arm that the hash says.
     Hashed,
-    /// As if whoever may have an assignment had the arm that the hash says: for telling whether answers may differ.
-    Assumed,
     /// What this says of a unit of an experiment.
     Known(&'f dyn Fn(&Experiment, &str) -> Assigned),
 }
@@ -108,7 +106,7 @@ pub enum Assignment {
 /// What an experiment says of a context.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome<'a> {
-    /// The context lacks the attribute that is the unit, or has a list or an object there.
+    /// The context lacks the attribute that is the unit, or has an empty text, a list or an object there.
     NoUnit,
     /// A condition of the audience does not hold.
     OutsideAudience,
@@ -202,7 +200,9 @@ impl Experiment {
         snapshot: &Snapshot,
         budget: &mut Budget<'_>,
     ) -> Result<Outcome<'a>, Stopped> {
-        let Some(unit) = self.arms.attribute().find(context) else {
+        let unit = self.arms.attribute().find(context);
+        // An empty text is nobody's, as for the targeting key.
+        let Some(unit) = unit.filter(|unit| !matches!(unit, Attribute::String(text) if text.is_empty())) else {
             return Ok(Outcome::NoUnit);
         };
         if !self.audience.iter().all(|condition| condition.holds(context, snapshot)) {
@@ -233,7 +233,6 @@ impl Experiment {
             _ if !sticky && within => Ok(by_hash(Assignment::Hashed)),
             _ if !sticky => Ok(Outcome::OutsideAllocation),
             Assignments::Hashed => Ok(unstored),
-            Assignments::Assumed => Ok(by_hash(Assignment::Unstored)),
             Assignments::Known(known) => {
                 let Some(unit) = unit_text(unit) else {
                     return Ok(Outcome::NoUnit);
@@ -297,7 +296,6 @@ impl fmt::Debug for Assignments<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hashed => "Hashed",
-            Self::Assumed => "Assumed",
             Self::Known(_) => "Known",
         })
     }

@@ -59,7 +59,7 @@ pub struct Experiment {
 pub enum ExperimentOutcome {
     /// The context takes part, and it served.
     Served,
-    /// The context lacks the attribute that is the unit.
+    /// The context lacks the attribute that is the unit, or has an empty text, a list or an object there.
     NoUnit,
     /// A condition of the audience does not hold.
     OutsideAudience,

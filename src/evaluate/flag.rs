@@ -113,29 +113,21 @@ impl Flag {
         snapshot: &'a Snapshot,
         freshness: Freshness<'_>,
     ) -> Answer<'a> {
-        self.evaluate_unasked(context, snapshot, freshness, Assignments::Hashed)
-    }
-
-    /// The same, but who may have an assignment is taken to have the arm that the hash says, also outside of the present allocation. Where
-    /// two states do not differ in this, they do not differ in the answer.
-    pub fn evaluate_assuming<'a>(
-        &'a self,
-        context: &Context,
-        snapshot: &'a Snapshot,
-        freshness: Freshness<'_>,
-    ) -> Answer<'a> {
-        self.evaluate_unasked(context, snapshot, freshness, Assignments::Assumed)
-    }
-
-    fn evaluate_unasked<'a>(
-        &'a self,
-        context: &Context,
-        snapshot: &'a Snapshot,
-        freshness: Freshness<'_>,
-        assignments: Assignments<'_>,
-    ) -> Answer<'a> {
-        let answer = self.answer(context, snapshot, &mut Budget::of_a_flag(freshness, assignments));
+        let mut budget = Budget::of_a_flag(freshness, Assignments::Hashed);
+        let answer = self.answer(context, snapshot, &mut budget);
         answer.unwrap_or_else(|Stopped| self.exhausted())
+    }
+
+    /// The same where no assignment has a say in it. `None`: one may have, of this flag or of one of its prerequisites, so that the answer
+    /// cannot be told from the snapshot alone.
+    pub fn evaluate_unassigned<'a>(
+        &'a self,
+        context: &Context,
+        snapshot: &'a Snapshot,
+        freshness: Freshness<'_>,
+    ) -> Option<Answer<'a>> {
+        let unknown = |_: &Experiment, _: &str| Assigned::Unknown;
+        self.evaluate_knowing(context, snapshot, freshness, &unknown).ok()
     }
 
     /// The flag's answer with the assignments that are known. `Err`: one must be found out first; ask again when it is known.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::age::Age;
 use super::connect::Answer as Decision;
@@ -15,6 +16,7 @@ use super::message::{Intent, Reason, StreamId};
 use super::ring::Merged;
 use super::state::State;
 use super::token::{Fingerprint, Holding, Token};
+use super::unsettled::Unsettled;
 use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::form::{ItemId, Kind};
@@ -55,8 +57,10 @@ pub struct Part {
     pub changed: Vec<Arc<str>>,
     /// The flags that no longer have an answer, sorted.
     pub removed: Vec<Arc<str>>,
-    /// Where to resume, if this part is the last.
+    /// Where to resume, if this part is the last and all answers are settled.
     pub resume_token: Option<Bytes>,
+    /// It only corrects answers that were given without their assignments: those that still would be need not be sent.
+    pub again: bool,
     /// Names the stream.
     pub stream: StreamId,
 }
@@ -75,19 +79,23 @@ impl Question {
         flag.visible_to(self.asked_by).then_some(flag)
     }
 
-    /// Whether two states, of these ages, answer differently for a flag.
+    /// Whether two states, of these ages, may answer differently for a flag. They may wherever an assignment has a say: which arm a
+    /// unit has is not known here, and whatever stood for it could hide a difference.
     fn differs(&self, before: (&State, &Age), after: (&State, &Age), key: &str) -> bool {
         let answer = |(state, age)| self.flag(state, key).map(|flag| self.answer((state, age), flag));
-        answer(before) != answer(after)
+        match (answer(before), answer(after)) {
+            (Some(None), _) | (_, Some(None)) => true,
+            (before, after) => before != after,
+        }
     }
 
-    /// The answer, as far as whoever asks may see it.
-    fn answer<'a>(&self, (state, age): (&'a State, &Age), flag: &'a Flag) -> Answer<'a> {
-        let answer = flag.evaluate_assuming(&self.context, &state.snapshot, age.freshness());
-        match self.asked_by {
+    /// The answer, as far as whoever asks may see it. `None`: it depends on an assignment.
+    fn answer<'a>(&self, (state, age): (&'a State, &Age), flag: &'a Flag) -> Option<Answer<'a>> {
+        let answer = flag.evaluate_unassigned(&self.context, &state.snapshot, age.freshness())?;
+        Some(match self.asked_by {
             KeyKind::Server => answer,
             KeyKind::Client => Answer { rule: None, ..answer },
-        }
+        })
     }
 
     fn asks_for(&self, key: &str) -> bool {
@@ -103,6 +111,8 @@ pub(super) struct Follow {
     held: Option<Arc<State>>,
     /// How old that was. Also of what it showed a token for, and of the first that it is sent.
     age: Age,
+    /// What it was answered without the assignments that it depends on.
+    unsettled: Unsettled,
 }
 
 impl Follow {
@@ -111,6 +121,7 @@ impl Follow {
             question,
             held: None,
             age,
+            unsettled: Unsettled::default(),
         }
     }
 
@@ -120,7 +131,12 @@ impl Follow {
 
     /// What its resume tokens are of.
     pub(super) fn holding(&self) -> Holding {
-        holding(&self.question, &self.age)
+        self.holding_at(&self.age)
+    }
+
+    fn holding_at(&self, age: &Age) -> Holding {
+        let question = self.unsettled.tell_apart(self.question.fingerprint);
+        Holding::Answers(age.tell_apart(question))
     }
 
     pub(super) fn resume_token(&self, position: &Token) -> Bytes {
@@ -131,6 +147,65 @@ impl Follow {
     pub(super) fn hold(&mut self, state: Arc<State>, age: Age) {
         self.held = Some(state);
         self.age = age;
+    }
+
+    /// These flags of a part were answered without the assignments that they depend on. Returns where to resume behind the part. `None`:
+    /// its batch goes on.
+    pub(super) fn answered(&mut self, part: &Part, unsettled: &[Arc<str>], now: Instant) -> Option<Bytes> {
+        if part.again {
+            self.unsettled.note_again(unsettled, now);
+        } else {
+            let answered = part.changed.iter().chain(&part.removed);
+            self.unsettled.note(answered, unsettled, now);
+        }
+        let position = &part.state.commit.position;
+        part.resume_token.as_ref()?;
+        Some(position.write_for(self.holding_at(&part.age)))
+    }
+
+    /// Whether all answers that the client holds are settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// When to ask again for what is not settled. `None`: everything is.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.unsettled.due()
+    }
+
+    /// Answers of the state that the client holds, of this age, that were not settled. `None`: none of them is there any more.
+    pub(super) fn again(&mut self, (state, age): (&Arc<State>, &Age), stream: StreamId) -> Option<Batch> {
+        let mut gathered = Gathered::default();
+        let question = &self.question;
+        self.unsettled.take(|key| {
+            // One that is gone was removed by the batch that told so, or will be.
+            if question.flag(state, key).is_none() {
+                return true;
+            }
+            let size = definition_size(state, key);
+            let fits = gathered.has_room_for(size);
+            if fits {
+                gathered.bytes += size;
+                gathered.changed.push(Arc::clone(key));
+            }
+            fits
+        });
+        if gathered.is_empty() {
+            self.unsettled.note_again(&[], Instant::now());
+            return None;
+        }
+        Some(Batch {
+            question: Arc::clone(&self.question),
+            state: Arc::clone(state),
+            age: age.clone(),
+            intent: Intent::Delta,
+            rest: Rest::Nothing,
+            gathered,
+            begun: false,
+            paused: false,
+            again: true,
+            stream,
+        })
     }
 
     /// How old what answered was.
@@ -186,6 +261,7 @@ impl Follow {
             gathered: Gathered::default(),
             begun: false,
             paused: false,
+            again: false,
             stream,
         })
     }
@@ -223,6 +299,8 @@ pub(super) struct Batch {
     begun: bool,
     /// Others had their turn in the middle of it.
     paused: bool,
+    /// It only corrects answers that were not settled.
+    again: bool,
     stream: StreamId,
 }
 
@@ -327,6 +405,7 @@ impl Batch {
             changed,
             removed,
             resume_token,
+            again: self.again,
             stream: self.stream,
         }
     }

@@ -53,6 +53,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unsettled;
 
 pub use age::Age;
 pub use answers::{Part, Question};

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::answers::Part;
 use super::counts::{Counts, Kind};
 use super::message::{Commit, GoodbyeReason, Message, StreamId};
 use super::options::Options;
@@ -151,6 +153,15 @@ impl Stream {
             Poll::Pending => {}
         }
         polled
+    }
+
+    /// These flags of a part were answered without the assignments that they depend on: they are told again later. Returns where to resume
+    /// behind the part; `None`: its batch goes on. `Err`: the stream was ended meanwhile, and the part is not to be sent.
+    pub fn answered(&self, part: &Part, unsettled: &[Arc<str>]) -> Result<Option<Bytes>, End> {
+        let mut inner = self.shell.lock();
+        let end = inner.end;
+        let subscription = inner.subscription.as_mut().ok_or(end)?;
+        Ok(subscription.answered(part, unsettled))
     }
 }
 

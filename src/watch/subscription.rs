@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::age::Age;
 use super::ahead::{self, Settled};
-use super::answers::{Batch, Follow};
+use super::answers::{Batch, Follow, Part};
 use super::bell::{Seat, Wait};
 use super::connect::{self, Answer};
 use super::counts::Kind;
@@ -152,6 +153,24 @@ impl Subscription {
         self.follow.as_ref().map_or(Kind::Items, |_| Kind::Answers)
     }
 
+    /// These flags of a part were answered without the assignments that they depend on: they are told again later. Returns where to resume
+    /// behind the part. `None`: its batch goes on.
+    pub fn answered(&mut self, part: &Part, unsettled: &[Arc<str>]) -> Option<Bytes> {
+        let follow = self.follow.as_mut()?;
+        if !part.again && unsettled.is_empty() && follow.is_settled() {
+            return part.resume_token.clone();
+        }
+        if let Some(registration) = &self.registration
+            && part.again
+            && unsettled.len() < part.changed.len()
+        {
+            registration.hub().counts().begin(part.intent);
+        }
+        // Something may be due earlier than what it waits for.
+        self.waiting = NEVER;
+        follow.answered(part, unsettled, Instant::now())
+    }
+
     /// What the client holds once it has applied all that was said, as generation and revision. `None`: it is in the middle of
     /// something.
     pub(super) fn position(&self) -> Option<(u64, u64)> {
@@ -175,7 +194,7 @@ impl Subscription {
     pub(super) fn has_something_to_say(&self, now: Instant) -> bool {
         match &self.progress {
             Progress::Between(cursor) => {
-                let is_due = now >= self.heartbeat_at || now >= self.goodbye_at;
+                let is_due = now >= self.due();
                 let is_behind = || cursor.commit.position != self.environment.state().commit.position;
                 is_due || (self.turn.is_none() && is_behind())
             }
@@ -391,8 +410,18 @@ impl Subscription {
 
     /// Whether the client holds what there is, and nothing is due before the timer wakes the stream.
     fn waits_for_time(&self) -> bool {
+        self.holds_all() && self.looked == self.rung && self.timer.wakes_by(self.due())
+    }
+
+    /// When the next thing is due that happens by itself between two steps.
+    fn due(&self) -> Instant {
         let due = self.heartbeat_at.min(self.goodbye_at);
-        self.holds_all() && self.looked == self.rung && self.timer.wakes_by(due)
+        self.again_at().map_or(due, |again_at| again_at.min(due))
+    }
+
+    /// When to ask again for answers that were not settled. `None`: all are.
+    fn again_at(&self) -> Option<Instant> {
+        self.follow.as_ref().and_then(|follow| follow.again_at())
     }
 
     /// Whether the client holds what there was when the stream last looked.
@@ -404,7 +433,7 @@ impl Subscription {
     fn between(&mut self, hub: &Arc<Hub>, mut cursor: Cursor, cx: &mut Context<'_>) -> Result<Option<Message>, End> {
         self.notice_drain(hub);
         // Before its timer has gone off nothing is due that happens by itself, and the clock need not be asked.
-        let is_early = self.timer.wakes_by(self.heartbeat_at.min(self.goodbye_at));
+        let is_early = self.timer.wakes_by(self.due());
         let now = (!is_early).then(Instant::now);
         if now.is_some_and(|now| now >= self.goodbye_at) {
             return Ok(Some(self.goodbye(hub)));
@@ -417,6 +446,10 @@ impl Subscription {
         }
         if current {
             cursor.certain_at = sight.certain_at;
+            let is_due = now.is_some_and(|now| self.again_at().is_some_and(|again_at| now >= again_at));
+            if is_due && let Some(message) = self.answer_again((hub, cx), &sight) {
+                return Ok(Some(message));
+            }
         }
         // A stream that never catches up still has its heartbeats: behind each step, one that is due. So has one that waits.
         let due = now.filter(|now| *now >= self.heartbeat_at);
@@ -493,7 +526,7 @@ impl Subscription {
     /// Ready when the next thing is due that happens by itself.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = match self.progress {
-            Progress::Between(_) => Some(self.heartbeat_at.min(self.goodbye_at)),
+            Progress::Between(_) => Some(self.due()),
             Progress::Connecting(_) | Progress::Diverged(_) if self.turn.is_some() => Some(self.goodbye_at),
             Progress::Connecting(_)
             | Progress::CatchingUp(..)

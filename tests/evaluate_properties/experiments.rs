@@ -355,11 +355,12 @@ fn what_is_stored_of_a_unit_stays() {
         let answer = knowing(&changed, &context, &nothing).unwrap();
         assert_eq!((answer.reason, answer.experiment), (Reason::Default, None));
     }
-    let assumed = changed
-        .get("f")
-        .unwrap()
-        .evaluate_assuming(&context, &changed, Freshness::ANY);
-    assert_eq!(assumed.reason, Reason::Experiment);
+    let unassigned = |snapshot: &Snapshot| {
+        let flag = snapshot.get("f").unwrap();
+        let answer = flag.evaluate_unassigned(&context, snapshot, Freshness::ANY);
+        answer.map(|answer| answer.reason)
+    };
+    assert_eq!(unassigned(&changed), None, "what is stored may have a say");
     // Never with a larger allocation than this: there is nothing to be found out.
     sticky.largest_allocation = 1;
     let never = of(&[("x", &sticky)]);
@@ -367,6 +368,7 @@ fn what_is_stored_of_a_unit_stays() {
         knowing(&never, &context, &Assigned::Unknown).unwrap().reason,
         Reason::Default
     );
+    assert_eq!(unassigned(&never), Some(Reason::Default));
 }
 
 #[test]

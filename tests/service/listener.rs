@@ -146,12 +146,20 @@ impl Listener {
         assert!(order >= self.order, "went back from {:?} to {order:?}", self.order);
         // Age alters answers without a revision.
         let stale = |answer: &pb::Evaluation| answer.reason() == pb::Reason::Stale;
+        // So does an assignment that could not be found out when its flag was answered, of the flag or of one that it needs.
+        let unstored = |answer: &pb::Evaluation| {
+            answer
+                .experiment
+                .as_ref()
+                .is_some_and(|it| it.sticky && !it.assignment_stored)
+        };
+        let settles = self.held.values().any(unstored);
         let aged = |answer: &pb::Evaluation| stale(answer) || self.held.get(&answer.flag).is_some_and(stale);
         match last.intent() {
             pb::Intent::Snapshot => self.held.clear(),
             pb::Intent::Delta => {
                 assert!(
-                    order > self.order || answers.iter().any(aged),
+                    order > self.order || settles || answers.iter().any(aged),
                     "the same revision twice"
                 );
                 assert!(!answers.is_empty() || !removed.is_empty(), "a batch of nothing");

@@ -6,6 +6,7 @@ use super::ExperimentSurroundings;
 use super::condition::{Conditions, attribute_name};
 use super::part::{self, text};
 use super::serve;
+use crate::domain::context::own_attribute;
 use crate::domain::experiment::{Arm, Design, LayerShare, Metadata, Metric, State, WHOLE};
 use crate::domain::flag::Definition;
 use crate::domain::invalid::Violations;
@@ -114,15 +115,16 @@ fn check_layer(
     attribute: Option<&String>,
     around: &ExperimentSurroundings<'_>,
 ) -> (Option<LayerShare>, Option<String>) {
+    let own = attribute.and_then(|name| own_attribute(name));
     let Some((layer, share)) = layer else {
-        return (None, attribute.cloned());
+        return (None, own.map(ToOwned::to_owned));
     };
     millionths(violations, "layer_share_millionths", *share);
     let of_layer = around.layers.get(layer);
     let known = |_: &key::Layer| of_layer.is_some();
     let checked = violations.take("layer", part::known(layer, known, "a layer of the environment"));
     let of_layer = of_layer.cloned().flatten();
-    if checked.is_some() && attribute.is_some() && attribute != of_layer.as_ref() {
+    if checked.is_some() && attribute.is_some() && own != of_layer.as_deref() {
         let unit = of_layer.as_deref().unwrap_or("the targeting key");
         violations.add(
             "unit_attribute",

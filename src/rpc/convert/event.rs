@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::common::read_timestamp;
+use crate::domain::context::own_attribute;
 use crate::domain::decimal::Decimal;
 use crate::domain::event::{Event, Exposure, Measure, Measurement, Outcome, Subject};
 use crate::domain::invalid::Violations;
@@ -80,12 +81,9 @@ fn read_metric(wrong: &mut Violations, event: pb::MetricEvent) -> Option<Measure
             }
         },
     };
-    // The targeting key may be called by its name.
-    let attribute =
-        Some(unit_attribute).filter(|name| !name.is_empty() && name != crate::domain::context::TARGETING_KEY);
     Some(Measurement {
         metric,
-        attribute,
+        attribute: own_attribute(&unit_attribute).map(ToOwned::to_owned),
         measure,
     })
 }

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::Request;
+use jiff::Timestamp;
 use tonic::body::Body;
 use uuid::Uuid;
 
-use crate::domain::access::{Directory, KeyKind, Permission, Principal};
+use crate::domain::access::{Directory, KeyKind, Permission, Principal, Term};
 use crate::domain::change::{Digest, EnvironmentId};
 use crate::domain::key;
 use crate::rpc::Refusal;
@@ -97,6 +98,42 @@ impl Caller {
             Ok(())
         } else {
             Err(Refusal::Denied)
+        }
+    }
+
+    /// The same for what goes on for long, before each part of it: by what is known now, of the credential too.
+    pub async fn authorise_again(&self, project: Option<&key::Project>) -> Result<(), Refusal> {
+        if self.is_allowed(&self.hub.directory(), project).is_ok() {
+            return Ok(());
+        }
+        // It may be newer than what this replica knows.
+        let newest = self.hub.confirm_access().await?;
+        self.is_allowed(&newest, project)
+    }
+
+    fn is_allowed(&self, directory: &Directory, project: Option<&key::Project>) -> Result<(), Refusal> {
+        let is_valid = match self.principal {
+            Principal::User(id) => {
+                let is_revoked = |session| directory.revoked_sessions.contains(&session);
+                directory.users.contains_key(&id) && !self.session.is_some_and(is_revoked)
+            }
+            Principal::ServiceToken(id) => {
+                let token = directory.tokens.get(&id);
+                token.is_some_and(|token| !Term::from(token.expires_at).is_over(Timestamp::now()))
+            }
+        };
+        if !is_valid {
+            return Err(Refusal::Unauthenticated);
+        }
+        match self.method.needs {
+            Needs::Permission(permission) if !self.may(directory, permission, project) => Err(Refusal::Denied),
+            Needs::Permission(_)
+            | Needs::Nothing
+            | Needs::MaybeUser
+            | Needs::User
+            | Needs::Principal
+            | Needs::AnyKey
+            | Needs::ServerKey => Ok(()),
         }
     }
 

@@ -21,11 +21,10 @@ use tonic::server::NamedService;
 use tower_service::Service;
 
 use super::encode::{self, Items};
-use super::evaluations;
-use crate::pb::evaluation::v1 as pb;
+use super::evaluations::{self, Answered};
 use crate::rpc::assignments::{Assignments, Settled};
 use crate::rpc::{Refusal, status};
-use crate::watch::{self, Message};
+use crate::watch::{self, Message, Part};
 
 /// Enough to be sent before more is asked for.
 const ENOUGH_BYTES: usize = 4 * 1024;
@@ -39,7 +38,7 @@ pub struct Messages {
     deadline: Option<Pin<Box<Sleep>>>,
     assignments: Assignments,
     /// Answers whose assignments are being found out; what comes after them waits.
-    settling: Option<BoxFuture<'static, pb::Batch>>,
+    settling: Option<BoxFuture<'static, (Box<Part>, Answered)>>,
     /// What follows the last message. `None`: there will be one, or it was sent.
     end: Option<HeaderMap>,
 }
@@ -84,9 +83,9 @@ impl Messages {
         }
         while out.len() < ENOUGH_BYTES {
             if let Some(settling) = &mut self.settling {
-                let batch = ready!(settling.as_mut().poll(cx));
+                let (part, answered) = ready!(settling.as_mut().poll(cx));
                 self.settling = None;
-                encode::append_answers(batch, out);
+                append(stream, &part, answered, out);
                 continue;
             }
             match stream.poll_next(cx) {
@@ -95,7 +94,7 @@ impl Messages {
                     if let Some(part) = encode::write(message, self.items, out) {
                         // Nearly always everything is known, and nothing is put aside.
                         match evaluations::write(&part, &Settled::new(&self.assignments)) {
-                            Ok(batch) => encode::append_answers(batch, out),
+                            Ok(answered) => append(stream, &part, answered, out),
                             Err(_) => {
                                 self.settling = Some(Box::pin(evaluations::settle(part, self.assignments.clone())));
                             }
@@ -120,6 +119,19 @@ impl Messages {
         self.stream = None;
         self.end = Some(status::trailers(status));
     }
+}
+
+/// Appends answers, unless they were to correct some and no more is known than before, or the stream was ended while they were settled.
+fn append(stream: &watch::Stream, part: &Part, answered: Answered, out: &mut Vec<u8>) {
+    let Answered { mut batch, unsettled } = answered;
+    let Ok(resume_token) = stream.answered(part, &unsettled) else {
+        return;
+    };
+    if part.again && batch.evaluations.is_empty() {
+        return;
+    }
+    batch.resume_token = resume_token.unwrap_or_default().to_vec();
+    encode::append_answers(batch, out);
 }
 
 impl http_body::Body for Messages {

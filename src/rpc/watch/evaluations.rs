@@ -1,5 +1,6 @@
 //! Streams of answers: the question as it is asked, and the batches as they are sent.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -7,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::encode::write_intent;
 use crate::domain::access::KeyKind;
-use crate::evaluate::{Experiment, Need};
+use crate::evaluate::{Assigned, Experiment, Need};
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::Refusal;
 use crate::rpc::assignments::{Assignments, Settled};
@@ -54,12 +55,19 @@ fn fingerprint(context: pb::Context, flags: &[String], asked_by: KeyKind) -> Fin
     Fingerprint(half)
 }
 
+/// A part of a batch as its message, which says where to resume only when the stream knows what is not settled.
+pub(super) struct Answered {
+    pub(super) batch: pb::Batch,
+    /// The flags that were answered although an assignment that they depend on could not be found out, sorted.
+    pub(super) unsettled: Vec<Arc<str>>,
+}
+
 /// A part of a batch, once all assignments that its answers need are found out, as far as there is time.
-pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> pb::Batch {
+pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> (Box<Part>, Answered) {
     let mut settled = Settled::new(&assignments);
     loop {
         match write(&part, &settled) {
-            Ok(batch) => return batch,
+            Ok(answered) => return (part, answered),
             Err(needs) => {
                 settled
                     .settle(&part.question.context, part.state.head.revision, needs)
@@ -70,7 +78,7 @@ pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> pb::Bat
 }
 
 /// A part of a batch as its message. `Err`: what has to be found out first.
-pub(super) fn write(part: &Part, settled: &Settled<'_>) -> Result<pb::Batch, Vec<Need>> {
+pub(super) fn write(part: &Part, settled: &Settled<'_>) -> Result<Answered, Vec<Need>> {
     let Part {
         question,
         state,
@@ -79,23 +87,45 @@ pub(super) fn write(part: &Part, settled: &Settled<'_>) -> Result<pb::Batch, Vec
         changed,
         removed,
         resume_token,
+        again,
         stream,
     } = part;
     let revision = state.head.revision;
-    let answered = changed.iter().filter_map(|key| question.flag(state, key));
-    let known = |experiment: &Experiment, unit: &str| settled.get(experiment, unit);
-    let (mut evaluations, mut needs) = (Vec::new(), Vec::new());
-    for flag in answered {
-        match flag.evaluate_knowing(&question.context, &state.snapshot, age.freshness(), &known) {
-            Ok(answer) => evaluations.push(evaluation::write(flag, &answer, revision, question.asked_by)),
-            Err(need) => needs.push(*need),
+    let is_settled = Cell::new(true);
+    let known = |experiment: &Experiment, unit: &str| {
+        let assigned = settled.get(experiment, unit);
+        if assigned == Assigned::Unreachable {
+            is_settled.set(false);
         }
+        assigned
+    };
+    let (mut evaluations, mut needs, mut unsettled) = (Vec::new(), Vec::new(), Vec::new());
+    for key in changed {
+        let Some(flag) = question.flag(state, key) else {
+            continue;
+        };
+        is_settled.set(true);
+        let answer = match flag.evaluate_knowing(&question.context, &state.snapshot, age.freshness(), &known) {
+            Ok(answer) => answer,
+            Err(need) => {
+                needs.push(*need);
+                continue;
+            }
+        };
+        if !is_settled.get() {
+            unsettled.push(Arc::clone(key));
+            // The client has this answer already.
+            if *again {
+                continue;
+            }
+        }
+        evaluations.push(evaluation::write(flag, &answer, revision, question.asked_by));
     }
     if !needs.is_empty() {
         return Err(needs);
     }
     let (intent, reason) = write_intent(*intent);
-    Ok(pb::Batch {
+    let batch = pb::Batch {
         intent: intent.into(),
         reason: reason.into(),
         evaluations,
@@ -103,8 +133,9 @@ pub(super) fn write(part: &Part, settled: &Settled<'_>) -> Result<pb::Batch, Vec
         more: resume_token.is_none(),
         generation: state.identity.generation,
         revision,
-        resume_token: resume_token.as_deref().unwrap_or_default().to_vec(),
+        resume_token: Vec::new(),
         committed_at: Some(timestamp(state.head.committed_at)),
         stream: stream.to_string(),
-    })
+    };
+    Ok(Answered { batch, unsettled })
 }

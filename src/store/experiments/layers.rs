@@ -6,7 +6,8 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::rows::small;
+use super::rows::{self as stored, columns, small};
+use super::write;
 use crate::domain::access::Permission;
 use crate::domain::experiment::WHOLE;
 use crate::domain::{key, limits};
@@ -45,8 +46,13 @@ const INSERT: &str = "
     values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
     returning id, version";
 /// Those that are over need it no more.
-const LEAVE: &str =
-    "update experiments set layer_id = null, layer_share = null where layer_id = $1 and state = 'stopped'";
+const OVER: &str = concat!(
+    columns!(),
+    "where p.key = $1 and v.key = $2 and l.key = $3 and e.state = 'stopped' order by e.key"
+);
+const LEAVE: &str = "
+    update experiments set layer_id = null, layer_share = null, version = version + 1, updated_at = $2
+    where layer_id = $1 and state = 'stopped'";
 const DELETE: &str = "delete from layers where id = $1";
 
 /// How many experiments of a layer are named to who wants to delete it.
@@ -240,8 +246,11 @@ async fn delete(
     given: &str,
 ) -> Result<Written<Layer>, Error> {
     let (project, environment, own) = (at.project.as_str(), at.environment.as_str(), Some(layer.as_str()));
-    let reads: [pipeline::Query<'_>; 1] = [(LIST, &[&project, &environment, &"", &1_i64, &own])];
-    let (locked, [found]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
+    let reads: [pipeline::Query<'_>; 2] = [
+        (LIST, &[&project, &environment, &"", &1_i64, &own]),
+        (OVER, &[&project, &environment, &own]),
+    ];
+    let (locked, [found, over]) = lock::acquire(transaction, &mutation.caller, Scope::Environment(at), reads).await?;
     locked.require(Permission::Delete)?;
     locked.environment(at.environment)?;
     let id: i64 = match found.first() {
@@ -266,8 +275,15 @@ async fn delete(
         return Err(Error::blocked(Entity::Layer, layer, description));
     }
     let mut journal = Journal::new(mutation, &locked);
+    for row in &over {
+        let experiment = stored::from_row(row)?.experiment;
+        let mut after = experiment.clone();
+        after.design.layer = None;
+        let left = write::record("experiment.update", Some(&experiment), Some(&after))?;
+        journal.record(left);
+    }
     journal.record(record("layer.delete", Some(&before), None)?);
-    let writes: [pipeline::Query<'_>; 2] = [(LEAVE, &[&id]), (DELETE, &[&id])];
+    let writes: [pipeline::Query<'_>; 2] = [(LEAVE, &[&id, &locked.now]), (DELETE, &[&id])];
     journal.write(transaction, &writes, before).await
 }
 

@@ -205,13 +205,22 @@ impl ExperimentRow {
         Item { id, version, form }
     }
 
-    /// Notes what is evaluated of it, as this version would write it; an unchanged form keeps its version.
-    pub(super) fn renew_form(&mut self, version: u64) {
-        let form = self
-            .running()
-            .map(|running| Bytes::from(form::write_experiment(&running)));
-        if form != self.form {
-            self.form = form;
+    /// Whether somebody edited what is evaluated of it: its form is not what its columns say.
+    pub(super) fn is_edited(&self) -> bool {
+        let evaluated = self.form.as_deref().map(form::read_experiment);
+        match (evaluated, self.running()) {
+            (Some(Ok(evaluated)), Some(running)) => evaluated != running,
+            (None, None) => false,
+            (Some(_), _) | (None, Some(_)) => true,
+        }
+    }
+
+    /// Notes what is evaluated of it, as this version would write it, if that is another than it was. What is as it was keeps its form,
+    /// which somebody may have edited, and the form its version.
+    pub(super) fn renew_form(&mut self, before: &Self, version: u64) {
+        let running = self.running();
+        if running != before.running() {
+            self.form = running.map(|running| Bytes::from(form::write_experiment(&running)));
             self.form_version = version;
         }
     }

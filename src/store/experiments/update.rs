@@ -10,9 +10,13 @@ use crate::domain::experiment::{Design, Metadata, State};
 use crate::domain::invalid::Violations;
 use crate::domain::{draft, key};
 use crate::store::environments::Address;
-use crate::store::error::Error;
+use crate::store::error::{Entity, Error};
 use crate::store::journal::Journal;
 use crate::store::mutation::{Mutation, Written, set};
+
+/// Why a design cannot be changed whose form is another.
+const EDITED: &str = "is not evaluated as it is designed, since its form was edited in the database; pause it and resume it, which has it \
+    evaluated as designed again, then change it";
 
 pub(super) async fn update(
     transaction: &Transaction<'_>,
@@ -40,6 +44,9 @@ pub(super) async fn update(
     };
     let change = check::experiment_change(before.state, &before.design, &design);
     change.map_err(|violations| violations.below("experiment"))?;
+    if design != before.design && row.is_edited() {
+        return Err(Error::blocked(Entity::Experiment, experiment, EDITED.to_owned()));
+    }
     let mut after = row.clone();
     let is = &mut after.experiment;
     let mut layer = None;

@@ -106,7 +106,7 @@ pub(super) fn finish(
     after.version = before.version + 1;
     after.experiment.updated_at = now;
     after.experiment.etag = etag([after.id, after.version]);
-    after.renew_form(environment.next_revision());
+    after.renew_form(before, environment.next_revision());
     if after.form == before.form {
         return Vec::new();
     }

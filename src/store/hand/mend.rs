@@ -47,6 +47,9 @@ const SEGMENT_COLUMNS: &str = "
 /// The etag of the experiment changes with it, unless only the spelling does.
 const EXPERIMENT: &str = "
     update experiments set form = $2, form_version = $3, version = version + $4, updated_at = coalesce($5, updated_at) where id = $1";
+/// No unit outside of it is looked up: it must not be smaller than what units were assigned within.
+const LARGEST_ALLOCATION: &str = "
+    update experiments set largest_allocation = greatest(largest_allocation, $2) where id = $1";
 const CHUNK: &str = "
     update segment_key_chunks set form = $3, version = $4
     where environment_id = $1 and segment_id = $2 and chunk::text = split_part($5, '/', 2)";
@@ -143,7 +146,12 @@ impl<'a> Mended<'a> {
             &[&self.entity, &self.form, &self.version, &raised, &self.changed_at],
         );
         pipeline::one(transaction, write).await?;
-        Ok(())
+        let Ok(running) = form::read_experiment(self.form) else {
+            return Ok(());
+        };
+        let largest = running.largest_allocation.max(running.allocation);
+        let largest = i32::try_from(largest).unwrap_or(i32::MAX);
+        attempt(transaction, &[(LARGEST_ALLOCATION, &[&self.entity, &largest])]).await
     }
 
     async fn chunk(&self, transaction: &Transaction<'_>, environment: i64, key: &str) -> Result<(), Error> {

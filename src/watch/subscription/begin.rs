@@ -55,6 +55,14 @@ impl Subscription {
         self.answer(hub, cx)
     }
 
+    /// Sends again what was answered without the assignments that it depends on, as far as it fits into one part. `None`: it is gone.
+    pub(super) fn answer_again(&mut self, (hub, cx): (&Hub, &mut Context<'_>), sight: &Sight) -> Option<Message> {
+        let Sight { state, certain_at, age } = sight;
+        let batch = self.follow.as_mut()?.again((state, age), self.id)?;
+        self.progress = Progress::Answering(Box::new(batch), *certain_at);
+        self.answer(hub, cx)
+    }
+
     /// Goes on with a batch. `None`: there is nothing to tell, or not yet.
     pub(super) fn answer(&mut self, hub: &Hub, cx: &mut Context<'_>) -> Option<Message> {
         let Progress::Answering(batch, certain_at) = &mut self.progress else {
@@ -67,7 +75,8 @@ impl Subscription {
         let to = (Arc::clone(state), age.clone());
         match next {
             Next::Part(part) => {
-                if is_first {
+                // One that corrects answers counts when it is known that it does.
+                if is_first && !part.again {
                     hub.counts().begin(part.intent);
                 }
                 if part.resume_token.is_some() {

@@ -1,11 +1,13 @@
 //! Layers: a unit takes part in one experiment of a layer at most, and no more is given out than there is.
 
+use futures_util::future::join_all;
 use halyard::pb::admin::v1 as pb;
 use halyard::pb::evaluation::v1::Reason;
 use tonic::Code;
 
 use super::{arms, ask, create, experiment, run, shop, stop, units};
 use crate::app::App;
+use crate::audit::{found, of};
 use crate::refusals::refused;
 use crate::words::{configuration, configured};
 
@@ -91,4 +93,69 @@ async fn every_unit_takes_part_in_one_of_two_that_fill_their_layer() {
     assert_eq!(listed[0].free_millionths, 600_000, "what is stopped is given back");
     app.experiments().stop_experiment(stop("y")).await.unwrap();
     app.experiments().delete_layer(delete()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_that_is_over_tells_that_its_layer_is_gone() {
+    let app = App::start().await;
+    shop(&app).await;
+    layer(&app, "checkout").await;
+    run(&app, sharing("x", "f", 600_000)).await;
+    app.experiments().stop_experiment(stop("x")).await.unwrap();
+    let get = async || {
+        let request = pb::GetExperimentRequest {
+            project: "shop".into(),
+            environment: "dev".into(),
+            experiment: "x".into(),
+        };
+        let response = app.experiments().get_experiment(request).await;
+        response.unwrap().into_inner().experiment.unwrap()
+    };
+    let before = get().await;
+    assert_eq!(before.layer, "checkout");
+    let delete = pb::DeleteLayerRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        layer: "checkout".into(),
+        ..Default::default()
+    };
+    app.experiments().delete_layer(delete).await.unwrap();
+    let after = get().await;
+    assert_eq!(after.layer, "");
+    assert_ne!(after.etag, before.etag);
+    let entries = found(&app, &of("shop")).await;
+    let actions = entries.iter().map(|it| (it.action.as_str(), it.entity_key.as_str()));
+    let told: Vec<_> = actions.take(2).collect();
+    assert_eq!(told, [("layer.delete", "checkout"), ("experiment.update", "x")]);
+    let entry = &entries[1];
+    assert!(
+        entry.before().contains("checkout") && !entry.after().contains("checkout"),
+        "{entry:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experiments_that_are_created_at_once_share_a_layer_without_overlap() {
+    let app = App::start().await;
+    shop(&app).await;
+    layer(&app, "checkout").await;
+    let made = (0..8).map(async |n| {
+        let share = sharing(&format!("x-{n}"), "f", 200_000);
+        app.experiments().create_experiment(create(share)).await
+    });
+    let made = join_all(made).await;
+    let refusals: Vec<_> = made.into_iter().filter_map(Result::err).collect();
+    assert!(
+        refusals.len() == 3 && refusals.iter().all(|it| it.code() == Code::InvalidArgument),
+        "{refusals:?}"
+    );
+    let list = pb::ListLayersRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        ..Default::default()
+    };
+    let listed = app.experiments().list_layers(list).await.unwrap().into_inner().layers;
+    let shares: Vec<_> = listed[0].shares.iter().map(|it| (it.start, it.end)).collect();
+    let fifths = (0..5).map(|n| (n * 200_000, (n + 1) * 200_000));
+    assert_eq!(shares, fifths.collect::<Vec<_>>());
 }

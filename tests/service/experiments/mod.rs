@@ -1,12 +1,15 @@
 //! Experiments, through the public interface.
 
 mod assignments;
+mod edited;
 mod elsewhere;
 mod layers;
 mod lifecycle;
 mod outages;
 mod privacy;
 mod settling;
+mod streams;
+mod units;
 
 use std::collections::BTreeMap;
 

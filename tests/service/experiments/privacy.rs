@@ -1,11 +1,14 @@
 //! What is stored of a unit: looked up, exported, deleted.
 
 use halyard::pb::admin::v1 as pb;
-use tonic::Code;
+use halyard::pb::admin::v1::experiment_service_client::ExperimentServiceClient;
+use tonic::{Code, Status};
 
 use super::{experiment, rows, run, shop, stored, units};
 use crate::app::{App, connect, serve};
+use crate::people::{Person, remove, service_token, showing};
 use crate::refusals::refused;
+use crate::support::{eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_of_a_unit_can_be_seen_exported_and_deleted() {
@@ -101,4 +104,71 @@ async fn what_is_stored_of_a_unit_can_be_seen_exported_and_deleted() {
     stored(&channel, &key, &["user-7".to_owned()], 0).await;
     assert_eq!(rows(&app, "x").await["user-7"], before["user-7"], "as the hash says");
     server.stop().await.unwrap();
+}
+
+/// Exports everything with a credential that is taken away after the first part; returns how many parts came, and the end.
+async fn export_until(app: &App, credential: &str, take: impl Future<Output = ()>) -> (usize, Status) {
+    let export = pb::ExportAssignmentsRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        experiment: "x".into(),
+    };
+    let mut client = ExperimentServiceClient::new(showing(&app.channel, credential));
+    let mut parts = eventually("a role", async || client.export_assignments(export.clone()).await.ok())
+        .await
+        .into_inner();
+    within("a part", parts.message()).await.unwrap().expect("the first");
+    take.await;
+    let get = pb::GetExperimentRequest {
+        project: "shop".into(),
+        environment: "dev".into(),
+        experiment: "x".into(),
+    };
+    eventually("the server to know it", async || {
+        client.get_experiment(get.clone()).await.err()
+    })
+    .await;
+    let mut count = 1;
+    loop {
+        match within("a part", parts.message()).await {
+            Ok(Some(_)) => count += 1,
+            Ok(None) => panic!("all {count} parts"),
+            Err(status) => return (count, status),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_ends_when_the_credential_or_the_role_is_taken_away() {
+    let app = App::start().await;
+    shop(&app).await;
+    run(&app, experiment("x")).await;
+    // More than what is on its way while nobody reads.
+    let sql = app.database.client().await;
+    let many = "
+        insert into experiment_assignments (experiment_id, unit, arm, iteration, assigned_at)
+        select e.id, lpad(n::text, 1000, 'u'), 'on', 1, now() from experiments e, generate_series(1, 20000) n";
+    assert_eq!(sql.execute(many, &[]).await.unwrap(), 20_000);
+
+    let viewer = Person::member(&app, "viewer@example.com", "shop", pb::ProjectRole::Viewer).await;
+    let leave = async {
+        let removed = app.projects().remove_member(remove("shop", &viewer.email)).await;
+        removed.unwrap();
+    };
+    let (parts, end) = export_until(&app, &viewer.token(), leave).await;
+    assert!(parts < 10, "{parts} of 20");
+    refused::<()>(Err(end), Code::PermissionDenied);
+
+    let (token, secret) = service_token(&app, "shop", pb::ProjectRole::Viewer).await;
+    let revoke = async {
+        let request = pb::RevokeServiceTokenRequest {
+            project: "shop".into(),
+            service_token_id: token,
+            ..Default::default()
+        };
+        app.service_tokens().revoke_service_token(request).await.unwrap();
+    };
+    let (parts, end) = export_until(&app, &secret, revoke).await;
+    assert!(parts < 10, "{parts} of 20");
+    refused::<()>(Err(end), Code::Unauthenticated);
 }

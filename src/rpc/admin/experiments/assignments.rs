@@ -12,6 +12,7 @@ use crate::pb::admin::v1 as pb;
 use crate::rpc::Refusal;
 use crate::rpc::admin::{Call, at};
 use crate::rpc::convert::common::{finish, place};
+use crate::rpc::front::Caller;
 use crate::store::Store;
 
 /// The environment in which a unit is asked about, if the caller may call this method there.
@@ -29,15 +30,19 @@ pub(super) async fn place_of_unit(
     finish(violations, place).map_err(Refusal::Invalid)
 }
 
-/// Assignments, part after part: each is read when the one before was taken, so that a slow reader costs the database nothing.
+/// Assignments, part after part: each is read when the one before was taken, so that a slow reader costs the database nothing. Before
+/// each it is asked whether the caller still may: the stream may go on for long.
 pub(super) fn export(
     store: Store,
+    caller: Caller,
     place: Place<key::Experiment>,
 ) -> impl Stream<Item = Result<pb::ExportAssignmentsResponse, Status>> + Send {
-    try_unfold((store, place, Some(String::new())), async |(store, place, after)| {
+    let begun = (store, caller, place, Some(String::new()));
+    try_unfold(begun, async |(store, caller, place, after)| {
         let Some(after) = after else {
             return Ok(None);
         };
+        caller.authorise_again(Some(&place.project)).await?;
         let found = store
             .experiment_assignments(
                 at(&place.project, &place.environment),
@@ -57,6 +62,6 @@ pub(super) fn export(
         let part = pb::ExportAssignmentsResponse {
             assignments: found.iter().map(write_assignment).collect(),
         };
-        Ok(Some((part, (store, place, next))))
+        Ok(Some((part, (store, caller, place, next))))
     })
 }

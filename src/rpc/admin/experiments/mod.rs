@@ -472,6 +472,7 @@ impl ExperimentService for Experiments {
             environment,
             named: experiment,
         };
-        Ok(Response::new(Box::pin(assignments::export(self.store.clone(), place))))
+        let export = assignments::export(self.store.clone(), call.caller, place);
+        Ok(Response::new(Box::pin(export)))
     }
 }

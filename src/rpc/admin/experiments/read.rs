@@ -1,5 +1,6 @@
 //! What callers say of experiments and layers.
 
+use crate::domain::context::own_attribute;
 use crate::domain::experiment::{Goal, Metadata, Metric, MetricKind, State};
 use crate::domain::invalid::Violations;
 use crate::domain::{check, draft, key, limits};
@@ -257,7 +258,7 @@ pub(super) fn read_layer(layer: pb::Layer) -> Result<NewLayer, Violations> {
         key,
         name,
         description,
-        attribute: (!unit_attribute.is_empty()).then_some(unit_attribute),
+        attribute: own_attribute(&unit_attribute).map(ToOwned::to_owned),
     });
     finish(violations, new)
 }
