@@ -81,10 +81,10 @@ async fn measure(
         let messages: Vec<Vec<pb::Event>> = messages.collect();
         let begun = Instant::now();
         track(replica, &token, messages, callers).await?;
-        let taken = begun.elapsed();
+        let lasted = begun.elapsed();
         if round > 0 {
             bare.push(rate(batches, copied));
-            tracked.push(rate(batches, taken));
+            tracked.push(rate(batches, lasted));
         }
         sql.batch_execute("checkpoint").await?;
     }

@@ -55,6 +55,7 @@ use metrics::Metrics;
 use workers::Workers;
 
 pub use compaction::Compaction;
+pub use denials::DENIALS_EVERY;
 pub use events::Events;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
@@ -83,6 +84,8 @@ pub struct Options {
     pub keepalive: Keepalive,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
+    /// Between two entries of the audit log about denials of one caller, method and project.
+    pub denials_every: Duration,
     /// How people come in.
     pub accounts: accounts::Options,
     /// Whose tokens let people in beside our own. `None`: nobody's.
@@ -156,6 +159,7 @@ impl Server {
             watch,
             keepalive,
             tokens,
+            denials_every,
             accounts,
             openid,
             workers,
@@ -246,7 +250,7 @@ impl Server {
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",
-            denials::keep(store.clone(), denied.clone(), tasks.stop().clone()),
+            denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
 

@@ -1,18 +1,20 @@
 //! Events that wait: how many may, what senders are told, and that nobody else notices.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
-use halyard::pb::evaluation::v1::EventOutcome::Accepted;
+use halyard::pb::evaluation::v1::Event;
+use halyard::pb::evaluation::v1::EventOutcome::{self, Accepted};
 use halyard::server;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{World, conversion, exposure, track};
-use crate::app::App;
+use crate::app::{App, evaluate};
 use crate::replicas::keep_evaluating;
-use crate::support::{database, eventually, within};
+use crate::support::{Scrape, database, eventually, within};
+
+const QUEUE: &str = "halyard_event_queue_bytes";
 
 /// The tables are locked, so that nothing can be written: what waits fills its room, the rest is sent away with a time to come
 /// again, evaluations go on, and when the lock is gone everything that was waiting is written.
@@ -45,17 +47,15 @@ async fn senders_are_told_to_come_again_when_the_server_is_behind() {
         })
     });
     let sends: Vec<_> = sends.collect();
-    let scraped = async |name: &str| {
-        let address = world.app.server.metrics_address().unwrap();
-        crate::support::Scrape::of(address).await.value(name)
-    };
     eventually("refusals", async || {
-        assert!(scraped("halyard_event_queue_bytes").await <= f64::from(limit_of(limit)));
-        (scraped("halyard_event_batches_refused_total").await > 0.0).then_some(())
+        assert!(scraped(&world, QUEUE).await <= f64::from(limit_of(limit)));
+        (scraped(&world, "halyard_event_batches_refused_total").await > 0.0).then_some(())
     })
     .await;
     // Nothing of this is noticed by who evaluates.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    for _ in 0..100 {
+        evaluate(channel, key, "f", 0).await.unwrap();
+    }
     held.commit().await.unwrap();
     let mut taken = 0;
     for sent in within("the answers", join_all(sends)).await {
@@ -76,7 +76,7 @@ async fn senders_are_told_to_come_again_when_the_server_is_behind() {
     stop.cancel();
     within("the evaluations", evaluating).await.unwrap();
     eventually("an empty queue", async || {
-        (scraped("halyard_event_queue_bytes").await == 0.0).then_some(())
+        (scraped(&world, QUEUE).await == 0.0).then_some(())
     })
     .await;
 }
@@ -94,46 +94,70 @@ async fn a_batch_larger_than_the_queue_is_taken_when_it_is_empty() {
     assert_eq!(world.track(events).await, [Accepted; 1_000]);
 }
 
-/// Of many small batches at a time few transactions are made.
-#[tokio::test(flavor = "multi_thread")]
-async fn batches_that_wait_are_written_together() {
+/// A service with metrics.
+async fn metered() -> World {
     let app = App::start_with(database().await, |options| {
         options.metrics = Some("127.0.0.1:0".parse().unwrap());
     })
     .await;
-    let world = World::on(app).await;
-    let (channel, key) = (&world.app.channel, &world.keys.server);
+    World::on(app).await
+}
+
+async fn scraped(world: &World, name: &str) -> f64 {
+    let address = world.app.server.metrics_address().unwrap();
+    Scrape::of(address).await.value(name)
+}
+
+type Sent = JoinHandle<Result<Vec<EventOutcome>, Status>>;
+
+/// Sends batches that take the same room each, while nothing can be written; returns once all of them wait.
+async fn sent(world: &World, batches: Vec<Vec<Event>>) -> Vec<Sent> {
+    let wanted = batches.len();
+    let mut sends = Vec::new();
+    let mut room = 0.0;
+    for events in batches {
+        let (channel, key) = (world.app.channel.clone(), world.keys.server.clone());
+        sends.push(tokio::spawn(async move { track(&channel, &key, events).await }));
+        if sends.len() == 1 {
+            room = eventually("a batch that waits", async || {
+                Some(scraped(world, QUEUE).await).filter(|bytes| *bytes > 0.0)
+            })
+            .await;
+        }
+    }
+    let together = room * f64::from(u32::try_from(wanted).unwrap());
+    eventually("all batches to wait", async || {
+        let bytes = scraped(world, QUEUE).await;
+        assert!(bytes <= together, "{bytes} of {together}");
+        (bytes.to_bits() == together.to_bits()).then_some(())
+    })
+    .await;
+    sends
+}
+
+/// Of many small batches at a time few transactions are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_wait_are_written_together() {
+    let world = metered().await;
     world.track(vec![exposure("u")]).await;
     let mut holder = world.app.database.client().await;
     let held = holder.transaction().await.unwrap();
     held.batch_execute("lock table exposures").await.unwrap();
-    let sends = (0..200).map(|n| {
-        let (channel, key) = (channel.clone(), key.clone());
-        tokio::spawn(async move { track(&channel, &key, vec![exposure(&format!("u{n}"))]).await })
-    });
-    let sends: Vec<_> = sends.collect();
-    let blocked = "select from pg_locks where relation = 'exposures'::regclass and not granted";
-    eventually("writers that wait", async || {
-        (world.sql.query(blocked, &[]).await.unwrap().len() == 2).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let batches = (0..200).map(|n| vec![exposure(&format!("u{n:03}"))]).collect();
+    let sends = sent(&world, batches).await;
     held.commit().await.unwrap();
     for sent in within("the answers", join_all(sends)).await {
         assert_eq!(sent.unwrap().unwrap(), [Accepted]);
     }
-    let address = world.app.server.metrics_address().unwrap();
-    let groups = crate::support::Scrape::of(address)
-        .await
-        .value("halyard_event_groups_written_total");
+    // Those that came before the lock was met, the two that met it, and the rest.
+    let groups = scraped(&world, "halyard_event_groups_written_total").await;
     assert!(groups < 30.0, "{groups} transactions");
 }
 
 /// PostgreSQL refuses one batch for a reason of its own. Those that were to be written with it are written nevertheless.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_cannot_be_written_harms_no_other() {
-    let world = World::new().await;
-    let (channel, key) = (&world.app.channel, &world.keys.server);
+    let world = metered().await;
     world.track(vec![exposure("u")]).await;
     let poison = "
         create function refuse() returns trigger language plpgsql as $$ begin raise 'poison'; end $$;
@@ -142,13 +166,15 @@ async fn a_batch_that_cannot_be_written_harms_no_other() {
     let mut holder = world.app.database.client().await;
     let held = holder.transaction().await.unwrap();
     held.batch_execute("lock table exposures").await.unwrap();
-    let sends = (0..20).map(|n| {
-        let (channel, key) = (channel.clone(), key.clone());
-        let unit = if n == 10 { "poison".to_owned() } else { format!("u{n}") };
-        tokio::spawn(async move { track(&channel, &key, vec![exposure("healthy"), exposure(&unit)]).await })
+    let batches = (0..20).map(|n| {
+        let unit = if n == 10 {
+            "poison".to_owned()
+        } else {
+            format!("unit{n:02}")
+        };
+        vec![exposure("healthy"), exposure(&unit)]
     });
-    let sends: Vec<_> = sends.collect();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let sends = sent(&world, batches.collect()).await;
     held.commit().await.unwrap();
     for (n, sent) in within("the answers", join_all(sends)).await.into_iter().enumerate() {
         match sent.unwrap() {

@@ -33,10 +33,7 @@ async fn who_is_known_keeps_the_arm_and_others_get_the_hashed_one_while_postgres
     let begun = Instant::now();
     let answer = ask(&app.channel, &key, "f", "newcomer", 0).await;
     let took = begun.elapsed();
-    assert!(
-        took >= patience && took < 2 * patience + Duration::from_secs(1),
-        "{took:?} of {patience:?}"
-    );
+    assert!(took >= patience && took < 10 * patience, "{took:?} of {patience:?}");
     // By now PostgreSQL is known not to answer, and nobody waits for it.
     eventually("nobody to wait", async || {
         let begun = Instant::now();
