@@ -41,6 +41,7 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
+use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -422,7 +423,7 @@ fn routes(
     let segments = admin::Segments::new(store.clone());
     let experiments = admin::Experiments::new(store.clone());
     let assignments = Assignments::Stored(assignments.clone());
-    let evaluation = Evaluation::new(hub.clone(), assignments.clone()).with_events(intake.clone());
+    let evaluation = Evaluation::new(hub.clone(), assignments.clone(), Destination::Stored(intake.clone()));
     let watch = Watch::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());

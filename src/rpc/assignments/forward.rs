@@ -2,35 +2,28 @@
 
 use futures_util::future::join_all;
 use http::Uri;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
-use tonic::Request;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::domain::context::Context;
 use crate::domain::key;
 use crate::evaluate::{Assigned, Need};
 use crate::pb::evaluation::v1 as pb;
-use crate::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 use crate::rpc::convert::context;
+use crate::rpc::upstream::Line;
 use crate::store::assignments::{Known, Options};
 
 /// Asks another server's GetAssignment.
 pub struct Forwarding {
-    client: EvaluationServiceClient<Channel>,
-    bearer: MetadataValue<Ascii>,
+    line: Line,
     known: Known,
 }
 
 impl Forwarding {
     /// Asks the server there, with this key. Connects to nothing yet. `None`: the key cannot be shown.
     pub fn new(endpoint: Uri, key: &SecretString) -> Option<Self> {
-        let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", key.expose_secret()).parse().ok()?;
-        bearer.set_sensitive(true);
         Some(Self {
-            client: EvaluationServiceClient::new(Endpoint::from(endpoint).connect_lazy()),
-            bearer,
+            line: Line::new(endpoint, key)?,
             known: Known::new(Options::default().cache_bytes),
         })
     }
@@ -55,13 +48,12 @@ impl Forwarding {
     }
 
     async fn ask(&self, need: &Need, context: pb::Context) -> Assigned {
-        let mut request = Request::new(pb::GetAssignmentRequest {
+        let request = self.line.request(pb::GetAssignmentRequest {
             experiment: need.experiment.key().to_owned(),
             context: Some(context),
             min_revision: 0,
         });
-        request.metadata_mut().insert("authorization", self.bearer.clone());
-        let Ok(answer) = self.client.clone().get_assignment(request).await else {
+        let Ok(answer) = self.line.client().get_assignment(request).await else {
             return Assigned::Unreachable;
         };
         let pb::GetAssignmentResponse {
