@@ -1,6 +1,7 @@
 //! Experiments, through the public interface.
 
 mod assignments;
+mod edited;
 mod elsewhere;
 mod layers;
 mod lifecycle;
