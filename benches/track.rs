@@ -81,10 +81,10 @@ async fn measure(
         let messages: Vec<Vec<pb::Event>> = messages.collect();
         let begun = Instant::now();
         track(replica, &token, messages, callers).await?;
-        let taken = begun.elapsed();
+        let lasted = begun.elapsed();
         if round > 0 {
             bare.push(rate(batches, copied));
-            tracked.push(rate(batches, taken));
+            tracked.push(rate(batches, lasted));
         }
         sql.batch_execute("checkpoint").await?;
     }
@@ -212,7 +212,10 @@ async fn track(
         async move {
             let mut client = EvaluationServiceClient::new(endpoint?.connect().await?);
             while let Some(events) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut request = Request::new(pb::TrackRequest { events: events.clone() });
+                let mut request = Request::new(pb::TrackRequest {
+                    events: events.clone(),
+                    as_client: false,
+                });
                 request.metadata_mut().insert("authorization", token.clone());
                 let answers = client.track(request).await?.into_inner().answers;
                 let accepted = |answer: &pb::EventAnswer| answer.outcome() == pb::EventOutcome::Accepted;

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use halyard::domain::context::{Attribute, Context, Object};
 use halyard::domain::form::{self, ItemId, Kind};
 use halyard::domain::segment::chunk_item;
-use halyard::evaluate::{self, Answer, Error, Reason, Snapshot};
+use halyard::domain::{experiment, key};
+use halyard::evaluate::{
+    self, Answer, Assigned, Assignment, Error, Experiment, Freshness, Participation, Reason, Snapshot,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -40,6 +43,12 @@ struct MatchingCase {
     /// The keys of segments' lists.
     #[serde(default)]
     key_lists: BTreeMap<String, Vec<String>>,
+    /// The stored forms of running experiments, by their keys.
+    #[serde(default)]
+    experiments: BTreeMap<String, Value>,
+    /// What is stored of experiments' units.
+    #[serde(default)]
+    assignments: BTreeMap<String, BTreeMap<String, WrittenAssignment>>,
     /// Whether only a row edited by hand can be like this; here it makes no difference.
     #[serde(default, rename = "stored_only")]
     _stored_only: bool,
@@ -52,6 +61,13 @@ struct MatchingCase {
 struct WrittenFlag {
     definition: Value,
     configuration: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAssignment {
+    arm: key::Variant,
+    iteration: u32,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +86,25 @@ struct Expected {
     reason: String,
     rule: Option<String>,
     error: Option<String>,
+    experiment: Option<ExpectedPart>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedPart {
+    experiment: String,
+    iteration: u32,
+    stored: bool,
+}
+
+impl From<Participation<'_>> for ExpectedPart {
+    fn from(part: Participation<'_>) -> Self {
+        Self {
+            experiment: part.experiment.key().to_owned(),
+            iteration: part.iteration,
+            stored: part.assignment == Assignment::Stored,
+        }
+    }
 }
 
 impl From<Answer<'_>> for Expected {
@@ -91,6 +126,7 @@ impl From<Answer<'_>> for Expected {
             reason: reason.to_owned(),
             rule: answer.rule.map(str::to_owned),
             error: error.map(str::to_owned),
+            experiment: answer.experiment.map(ExpectedPart::from),
         }
     }
 }
@@ -136,7 +172,13 @@ fn items(case: &MatchingCase) -> Vec<Stored> {
     let segments = segments.map(|(key, form)| stored(Kind::SegmentConfiguration, key, form));
     let lists = case.key_lists.iter();
     let chunks = lists.flat_map(|(key, keys)| chunks(key, chunk_count(&case.segments[key]), keys));
-    flags.chain(segments).flatten().chain(chunks).collect()
+    let experiments = case.experiments.iter().map(|(key, form)| {
+        let key = experiment::item(form["flag"].as_str().unwrap(), key);
+        let kind = Kind::Experiment;
+        (ItemId { kind, key }, form.to_string().into_bytes())
+    });
+    let items = flags.chain(segments).flatten().chain(chunks);
+    items.chain(experiments).collect()
 }
 
 fn chunk_count(segment: &Value) -> u32 {
@@ -174,19 +216,41 @@ fn answer(snapshot: &Snapshot, case: &MatchingCase) -> Option<Expected> {
     } = &case.context;
     let context = Context::new(targeting_key.clone(), object(attributes.clone()));
     let flag = snapshot.get(&case.flag)?;
-    let answer = flag.evaluate(&context, snapshot);
-    let (explained, _) = flag.explain(&context, snapshot);
+    let known = |experiment: &Experiment, unit: &str| {
+        let stored = case.assignments.get(experiment.key()).and_then(|units| units.get(unit));
+        stored.map_or(Assigned::Nothing, |WrittenAssignment { arm, iteration }| {
+            Assigned::Arm {
+                arm: arm.clone(),
+                iteration: *iteration,
+            }
+        })
+    };
+    let answer = flag
+        .evaluate_knowing(&context, snapshot, Freshness::ANY, &known)
+        .unwrap();
+    let (explained, _) = flag
+        .explain_knowing(&context, snapshot, Freshness::ANY, &known)
+        .unwrap();
     assert_eq!(answer, explained, "{}, explained", case.name);
+    if case.assignments.is_empty() {
+        assert_eq!(
+            answer.variant,
+            flag.evaluate(&context, snapshot).variant,
+            "{}, by hash",
+            case.name
+        );
+    }
     Some(answer.into())
 }
 
 /// The least number of cases of a file, and its text.
-const FILES: [(usize, &str); 5] = [
+const FILES: [(usize, &str); 6] = [
     (371, include_str!("vectors/matching.json")),
     (1_500, include_str!("vectors/operators.json")),
     (60, include_str!("vectors/prerequisites.json")),
     (190, include_str!("vectors/segments.json")),
     (120, include_str!("vectors/splits.json")),
+    (150, include_str!("vectors/experiments.json")),
 ];
 
 fn cases() -> Vec<MatchingCase> {

@@ -108,6 +108,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         },
         keepalive: tuning::keepalive(tuning.keepalive),
         tokens: Tokens::new(signing_key, previous_signing_keys),
+        denials_every: server::DENIALS_EVERY,
         accounts: accounts::Options {
             sign_up: if sign_up { SignUp::On } else { SignUp::Off },
             ..accounts::Options::default()

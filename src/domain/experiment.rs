@@ -278,8 +278,8 @@ mod tests {
 
     #[test]
     fn a_stopped_experiment_stays_stopped_and_a_draft_is_not_paused() {
-        let reached = |transition| State::ALL.map(|state| state.after(transition));
         use State::{Paused, Running, Stopped};
+        let reached = |transition| State::ALL.map(|state| state.after(transition));
         assert_eq!(reached(Transition::Start), [Some(Running), None, None, None]);
         assert_eq!(reached(Transition::Pause), [None, Some(Paused), None, None]);
         assert_eq!(reached(Transition::Resume), [None, None, Some(Running), None]);

@@ -9,7 +9,8 @@ use super::assignments::{Assignments, Settled};
 use super::convert::{context, evaluation, explanation};
 use super::front::{Application, Deadline};
 use super::states::States;
-use super::{Answer, Refusal, track};
+use super::track::{self, Destination};
+use super::{Answer, Refusal};
 use crate::domain::access::KeyKind;
 use crate::domain::context::Context;
 use crate::domain::invalid::Violations;
@@ -17,36 +18,25 @@ use crate::domain::limits;
 use crate::evaluate::{Flag, Need, Outcome};
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
-use crate::store::events::Intake;
 use crate::watch::{Age, Hub, State};
 
 /// Answers from the hub's newest states.
 pub struct Evaluation {
     states: States,
     assignments: Assignments,
-    /// `None`: events are stored elsewhere.
-    events: Option<Arc<Intake>>,
+    events: Destination,
 }
 
 /// An answer, or the revision that was asked and which assignments have to be found out first.
 type Asked<T> = Result<T, (u64, Vec<Need>)>;
 
 impl Evaluation {
-    /// Answers from this hub, with these assignments, and takes no events.
-    pub fn new(hub: Arc<Hub>, assignments: Assignments) -> Self {
+    /// Answers from this hub, with these assignments, and takes events to there.
+    pub fn new(hub: Arc<Hub>, assignments: Assignments, events: Destination) -> Self {
         Self {
             states: States::new(hub),
             assignments,
-            events: None,
-        }
-    }
-
-    /// Takes events, too.
-    #[must_use]
-    pub fn with_events(self, events: Arc<Intake>) -> Self {
-        Self {
-            events: Some(events),
-            ..self
+            events,
         }
     }
 
@@ -188,10 +178,9 @@ impl EvaluationService for Evaluation {
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
-        let (application, _) = parts(&request)?;
-        let pb::TrackRequest { events } = request.into_inner();
-        let intake = self.events.as_ref().ok_or(Refusal::NoEvents)?;
-        Ok(Response::new(track::take(intake, &application, events).await?))
+        let (application, deadline) = parts(&request)?;
+        let taken = track::take(&self.events, &application, deadline, request.into_inner());
+        Ok(Response::new(taken.await?))
     }
 }
 

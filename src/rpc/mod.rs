@@ -15,7 +15,8 @@ pub mod health;
 pub mod methods;
 mod states;
 pub mod status;
-mod track;
+pub mod track;
+mod upstream;
 pub mod watch;
 
 pub use status::Refusal;

@@ -15,6 +15,10 @@ use crate::domain::limits;
 use crate::{store, watch};
 
 const DOMAIN: &str = "halyard";
+const EVENTS_BEHIND: &str =
+    "more events wait to be stored than this server may hold; send them again later, with the same ids";
+/// The longest that another server can have our callers wait.
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
 /// Why a request is refused, by what the caller can do about it.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ pub enum Refusal {
     NoSession,
     /// Use the tokens that another caller got for the same refresh token.
     RefreshRaced,
-    /// Send events to a server: this is a sidecar, which stores nothing.
+    /// Send events to another server: this one, or the one that this sidecar is fed by, takes none.
     NoEvents,
     /// The message is larger than the limit.
     TooLarge,
@@ -132,8 +136,41 @@ impl Refusal {
     /// So many events wait to be stored that there is no room for more.
     pub fn events_behind() -> Self {
         Self::Busy {
-            what: "more events wait to be stored than this server may hold; send them again later, with the same ids",
+            what: EVENTS_BEHIND,
             retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// What the server that a sidecar is fed by said of a batch of events, as those who sent it can act on it. That a key of ours is
+    /// refused is nothing that they could mend, so they come again, as if the server were away.
+    pub fn of_events_upstream(status: &Status) -> Self {
+        let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let retry_after = asked.map_or(Duration::from_secs(1), |asked| asked.min(LONGEST_RETRY));
+        match status.code() {
+            Code::ResourceExhausted if asked.is_none() => Self::TooLarge,
+            Code::ResourceExhausted => Self::Busy {
+                what: EVENTS_BEHIND,
+                retry_after,
+            },
+            Code::Unimplemented => Self::NoEvents,
+            Code::Ok
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Internal
+            | Code::DataLoss => Self::Internal,
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::Aborted
+            | Code::Unauthenticated
+            | Code::PermissionDenied => Self::Unavailable {
+                what: "the server that this sidecar is fed by cannot take events now; send them again later, with the same ids",
+                retry_after,
+            },
         }
     }
 
@@ -218,7 +255,7 @@ impl From<Refusal> for Status {
             Refusal::NoEvents => plain(
                 Code::Unimplemented,
                 "EVENTS_NOT_TAKEN",
-                "a sidecar stores no events; send them to a server",
+                "no events are taken here; send them to a server that takes them",
             ),
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,

@@ -9,18 +9,18 @@ use tokio_util::sync::CancellationToken;
 use crate::rpc::front::Denials;
 use crate::store::Store;
 
-/// Between two entries about the same caller and method.
-const INTERVAL: Duration = Duration::from_mins(1);
+/// Between two entries about the same caller and method, unless it is set otherwise.
+pub const DENIALS_EVERY: Duration = Duration::from_mins(1);
 /// How long the last ones may take: less than tasks have to end.
 const LAST: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`, and then once more.
-pub(super) async fn keep(store: Store, denials: Arc<Denials>, stop: CancellationToken) {
+pub(super) async fn keep(store: Store, denials: Arc<Denials>, every: Duration, stop: CancellationToken) {
     let rounds = async {
         loop {
             denials.arrived().await;
             write(&store, &denials).await;
-            sleep(INTERVAL).await;
+            sleep(every).await;
         }
     };
     tokio::select! {

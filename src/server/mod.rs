@@ -41,6 +41,7 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
+use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -55,6 +56,7 @@ use metrics::Metrics;
 use workers::Workers;
 
 pub use compaction::Compaction;
+pub use denials::DENIALS_EVERY;
 pub use events::Events;
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
@@ -83,6 +85,8 @@ pub struct Options {
     pub keepalive: Keepalive,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
+    /// Between two entries of the audit log about denials of one caller, method and project.
+    pub denials_every: Duration,
     /// How people come in.
     pub accounts: accounts::Options,
     /// Whose tokens let people in beside our own. `None`: nobody's.
@@ -156,6 +160,7 @@ impl Server {
             watch,
             keepalive,
             tokens,
+            denials_every,
             accounts,
             openid,
             workers,
@@ -246,7 +251,7 @@ impl Server {
         let denied = Arc::new(Denials::default());
         tasks.spawn(
             "denials",
-            denials::keep(store.clone(), denied.clone(), tasks.stop().clone()),
+            denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
 
@@ -418,7 +423,7 @@ fn routes(
     let segments = admin::Segments::new(store.clone());
     let experiments = admin::Experiments::new(store.clone());
     let assignments = Assignments::Stored(assignments.clone(), hub.clone());
-    let evaluation = Evaluation::new(hub.clone(), assignments.clone()).with_events(intake.clone());
+    let evaluation = Evaluation::new(hub.clone(), assignments.clone(), Destination::Stored(intake.clone()));
     let watch = Watch::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());

@@ -19,6 +19,7 @@ use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::assignments::{Assignments, Forwarding};
 use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
@@ -92,6 +93,9 @@ impl Sidecar {
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
         let endpoint = upstream::connection(upstream.endpoint.clone(), &upstream.timing);
         let forwarding = Forwarding::new(&endpoint, &upstream.key);
+        // A connection of its own: no evaluation waits behind events.
+        let taking = track::Forwarding::new(&endpoint, &upstream.key);
+        let taking = taking.map_or(Destination::Nowhere, |it| Destination::Forwarded(Arc::new(it)));
         let spawn = |name, task| tasks.spawn(name, task);
         let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
         let watch = watch::Options {
@@ -121,8 +125,8 @@ impl Sidecar {
         };
         let report = health::report(reporter, hub.clone(), services, ends);
         tasks.spawn("health", report);
-        let routes =
-            routes(&hub, assignments)?.add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let routes = routes(&hub, assignments, taking)?
+            .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
@@ -201,7 +205,11 @@ impl Sidecar {
 }
 
 /// What applications call.
-fn routes(hub: &Arc<Hub>, assignments: Assignments) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(
+    hub: &Arc<Hub>,
+    assignments: Assignments,
+    events: Destination,
+) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -210,7 +218,7 @@ fn routes(hub: &Arc<Hub>, assignments: Assignments) -> Result<Routes, tonic_refl
             .into_iter()
             .fold(builder, tonic_reflection::server::Builder::with_service_name)
     };
-    let evaluation = Evaluation::new(hub.clone(), assignments.clone());
+    let evaluation = Evaluation::new(hub.clone(), assignments.clone(), events);
     let watch = Watch::new(hub.clone(), assignments);
     Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
         .add_service(Streaming(compressed!(WatchServiceServer::new(watch))))

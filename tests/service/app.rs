@@ -361,6 +361,7 @@ pub fn options(database: &Database) -> server::Options {
             ..halyard::watch::Options::default()
         },
         tokens: Tokens::new(&SigningKey::new(SIGNING_KEY).unwrap(), &[]),
+        denials_every: server::DENIALS_EVERY,
         accounts: accounts::Options {
             rates: Rates {
                 account: Rate::new(10_000, Duration::from_millis(1)),

@@ -6,6 +6,7 @@
 //! the segment `s`, which exist, and only validating. A row whose gate lies deeper has a request of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
@@ -22,7 +23,7 @@ use tonic::{Code, Status};
 use crate::app::{App, bool_flag};
 use crate::people::{Person, service_token, showing};
 use crate::raw;
-use crate::support::within;
+use crate::support::{database, eventually, within};
 
 /// Who passes the gate of a method.
 #[derive(Debug, Clone, Copy)]
@@ -272,7 +273,10 @@ type Uploads = BTreeMap<&'static str, String>;
 
 impl World {
     async fn new() -> Self {
-        let app = App::start().await;
+        Self::on(App::start().await).await
+    }
+
+    async fn on(app: App) -> Self {
         let keys = app.shop().await;
         for project in ["vault", "other"] {
             app.project(project).await;
@@ -661,7 +665,11 @@ async fn every_cell_of_the_matrix_is_as_the_table_says() {
 /// Whoever is denied something may have wanted to change it.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_what_is_denied_the_mutations_are_told() {
-    let world = World::new().await;
+    let app = App::start_with(database().await, |options| {
+        options.denials_every = Duration::from_millis(10);
+    })
+    .await;
+    let world = World::on(app).await;
     let mut told = Vec::new();
     for method in methods() {
         let answer = world.call(&method, Who::Stranger, Place::Own).await;
@@ -670,18 +678,14 @@ async fn of_what_is_denied_the_mutations_are_told() {
         }
     }
     assert!(told.len() > 30, "{told:?}");
-    let World { app, .. } = world;
-    // What is still pending is written at the end.
-    app.server.stop().await.unwrap();
-    let sql = app.database.client().await;
-    let entries = "select entity_key from audit_entries where action = 'method.denied' order by 1";
-    let entries: Vec<String> = sql
-        .query(entries, &[])
-        .await
-        .unwrap()
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
     told.sort_unstable();
+    let sql = world.app.database.client().await;
+    let entries = "select entity_key from audit_entries where action = 'method.denied' order by 1";
+    let entries = eventually("as many entries", async || {
+        let rows = sql.query(entries, &[]).await.unwrap();
+        let entries: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        (entries.len() >= told.len()).then_some(entries)
+    })
+    .await;
     assert_eq!(entries, told);
 }

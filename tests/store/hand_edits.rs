@@ -74,6 +74,9 @@ impl World {
             union all
             select c.environment_id, 'segment_keys', s.key || '/' || c.chunk, c.form, c.version
             from segment_key_chunks c join segments s on s.id = c.segment_id
+            union all
+            select x.environment_id, 'experiment', f.key || '/' || x.key, x.form, x.form_version
+            from experiments x join flags f on f.id = x.flag_id where x.form is not null
         ) r using (environment_id, kind, key)
         where l.form is distinct from r.form or l.version is distinct from r.version";
         assert_eq!(self.count(differing).await, 0);

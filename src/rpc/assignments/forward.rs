@@ -8,19 +8,18 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
 
 use crate::domain::context::Context;
 use crate::domain::key;
 use crate::evaluate::{Assigned, Need};
 use crate::pb::evaluation::v1 as pb;
-use crate::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 use crate::rpc::convert::context;
+use crate::rpc::upstream::Line;
 use crate::store::assignments::{Known, Options, PATIENCE};
 
 /// Calls on their way at a time. One question may need as many as it has flags.
@@ -30,8 +29,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Asks another server's GetAssignment.
 pub struct Forwarding {
-    client: EvaluationServiceClient<Channel>,
-    bearer: MetadataValue<Ascii>,
+    line: Line,
     known: Known,
     calls: Semaphore,
     /// When somebody may wait again for the server, which did not answer. `None`: it does.
@@ -44,8 +42,6 @@ struct Silent;
 impl Forwarding {
     /// Asks the server there, with this key. Connects to nothing yet. `None`: the key cannot be shown.
     pub fn new(endpoint: &Endpoint, key: &SecretString) -> Option<Self> {
-        let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", key.expose_secret()).parse().ok()?;
-        bearer.set_sensitive(true);
         let Options {
             cache_bytes,
             believed_for,
@@ -53,8 +49,7 @@ impl Forwarding {
             patience: _,
         } = Options::default();
         Some(Self {
-            client: EvaluationServiceClient::new(endpoint.connect_lazy()),
-            bearer,
+            line: Line::new(endpoint, key)?,
             known: Known::new(cache_bytes, believed_for),
             calls: Semaphore::new(CALLS),
             away_until: Mutex::new(None),
@@ -118,14 +113,13 @@ impl Forwarding {
     }
 
     async fn call(&self, need: &Need, context: pb::Context, revision: u64) -> Result<Assigned, Silent> {
-        let mut request = Request::new(pb::GetAssignmentRequest {
+        let request = self.line.request(pb::GetAssignmentRequest {
             experiment: need.experiment.key().to_owned(),
             context: Some(context),
             // What an older state says of the unit may be no longer so.
             min_revision: revision,
         });
-        request.metadata_mut().insert("authorization", self.bearer.clone());
-        match self.client.clone().get_assignment(request).await {
+        match self.line.client().get_assignment(request).await {
             Ok(answer) => Ok(assigned(need, answer.into_inner())),
             Err(status) if is_silence(&status) => Err(Silent),
             Err(_) => Ok(Assigned::Unreachable),

@@ -332,12 +332,11 @@ impl Writer {
             batch::settle(&client, wanted).await
         };
         let mut settling = std::pin::pin!(timeout(GIVEN_UP, settling));
-        let settled = match timeout(self.late, &mut settling).await {
-            Ok(settled) => settled,
-            Err(_) => {
-                self.report_away(true, None);
-                settling.await
-            }
+        let settled = if let Ok(settled) = timeout(self.late, &mut settling).await {
+            settled
+        } else {
+            self.report_away(true, None);
+            settling.await
         };
         match settled {
             Ok(Ok(found)) => {

@@ -190,20 +190,20 @@ struct Columns<'a> {
     environment: i64,
     version: i64,
     now: Option<jiff::Timestamp>,
-    columns: columns::Configurations<'a>,
+    written: columns::Configurations<'a>,
 }
 
 impl Served {
     fn columns(&self, project: i64, environment: &LockedEnvironment) -> Columns<'_> {
-        let mut columns = columns::Configurations::default();
+        let mut written = columns::Configurations::default();
         let configuration = &self.after.configuration;
-        columns.push(self.after.flag_id(), &configuration.configuration, &self.form);
+        written.push(self.after.flag_id(), &configuration.configuration, &self.form);
         Columns {
             project,
             environment: environment.environment.id.0,
             version: rows::to_sql(environment.next_revision()),
             now: configuration.updated_at,
-            columns,
+            written,
         }
     }
 }
@@ -218,13 +218,13 @@ impl Parameters {
             &of.environment,
             &of.version,
             &of.now,
-            &of.columns.flag_ids,
-            &of.columns.forms,
-            &of.columns.enabled,
-            &of.columns.rules,
-            &of.columns.default_serves,
-            &of.columns.salts,
-            &of.columns.prerequisites,
+            &of.written.flag_ids,
+            &of.written.forms,
+            &of.written.enabled,
+            &of.written.rules,
+            &of.written.default_serves,
+            &of.written.salts,
+            &of.written.prerequisites,
         ]
     }
 }

@@ -2,6 +2,7 @@
 
 mod behind;
 mod days;
+mod forwarded;
 mod once;
 mod results;
 mod taken;
@@ -80,7 +81,10 @@ pub(super) async fn track(
     key: &str,
     events: Vec<pb::Event>,
 ) -> Result<Vec<pb::EventOutcome>, Status> {
-    let request = pb::TrackRequest { events };
+    let request = pb::TrackRequest {
+        events,
+        as_client: false,
+    };
     let answered = evaluation(channel, key).track(request).await?.into_inner().answers;
     Ok(answered.iter().map(pb::EventAnswer::outcome).collect())
 }

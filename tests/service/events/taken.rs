@@ -103,7 +103,10 @@ async fn what_is_wrong_with_an_event_is_said_at_once() {
         id: String::new(),
         ..exposed("", "", 1, "on", true)
     };
-    let request = pb::TrackRequest { events: vec![wrong] };
+    let request = pb::TrackRequest {
+        events: vec![wrong],
+        as_client: false,
+    };
     let answered = evaluation(&world.app.channel, &world.keys.client)
         .track(request)
         .await

@@ -28,6 +28,14 @@ async fn who_is_known_keeps_the_arm_and_others_get_the_hashed_one_while_postgres
     let key = shop(&app).await;
     let revision = run(&app, experiment("x")).await;
     let known = units(5);
+    for unit in &known {
+        // A busy machine may need more than one try.
+        eventually("it to be stored", async || {
+            let part = ask(&app.channel, &key, "f", unit, revision).await.experiment.unwrap();
+            part.assignment_stored.then_some(())
+        })
+        .await;
+    }
     let before = stored(&app.channel, &key, &known, revision).await;
     proxy.set(Mode::Hold);
     assert_eq!(stored(&app.channel, &key, &known, 0).await, before);

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::stock::stocked;
 use super::{Side, accepted, context, options, until_quality};
-use crate::app::{App, Keys, evaluation, watch};
+use crate::app::{App, Keys, watch};
 use crate::listener::{Applied, Listener, question};
 use crate::refusals::{invalid, refused};
 use crate::support::relay::{Relay, Way};
@@ -64,20 +64,6 @@ async fn answers_from_a_sidecar_are_those_of_its_server() {
         assert_eq!(back.batch().await.unwrap().intent, pb::Intent::None);
         app.toggle("plain", false).await;
     }
-    side.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sidecar_takes_no_events_and_says_where_to() {
-    let app = App::start().await;
-    let keys = app.shop().await;
-    let side = beside(&url(&app), &keys, Limits::default()).await;
-    let request = pb::TrackRequest { events: Vec::new() };
-    let status = refused(
-        evaluation(&side.channel, &keys.server).track(request).await,
-        Code::Unimplemented,
-    );
-    assert!(status.message().contains("send them to a server"), "{status}");
     side.stop().await;
 }
 

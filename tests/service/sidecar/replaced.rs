@@ -5,8 +5,8 @@ use halyard::watch::Quality;
 use tonic::Code;
 
 use super::stock::stocked;
-use super::{Side, everything, until_quality};
-use crate::app::{App, Keys};
+use super::{Side, context, everything, until_quality};
+use crate::app::{App, Keys, evaluation};
 use crate::follower::Follower;
 use crate::support::relay::{Relay, Way};
 use crate::support::{database, eventually, within};
@@ -52,7 +52,16 @@ async fn follows_another_store(environments_before: usize) {
 
     relay.set(Way::To(other.server.address()));
     eventually("the other's answers", async || {
-        let here = everything(&side.channel, &keys.server, "x", 0).await;
+        // Whoever asks at the moment of the change may be told to come again.
+        let request = pb::EvaluateAllRequest {
+            context: Some(context("x")),
+            ..pb::EvaluateAllRequest::default()
+        };
+        let here = match evaluation(&side.channel, &keys.server).evaluate_all(request).await {
+            Ok(here) => here.into_inner(),
+            Err(status) if status.code() == Code::Unavailable => return None,
+            Err(status) => panic!("{status}"),
+        };
         let there = everything(&other.channel, &keys.server, "x", 0).await;
         (here == there).then_some(())
     })

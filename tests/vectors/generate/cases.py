@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write operators.json, segments.json, prerequisites.json and splits.json: python3 generate/cases.py
+"""Write operators.json, segments.json, prerequisites.json, splits.json and experiments.json: python3 generate/cases.py
 
 What is expected stands beside each case, written by hand; `semantics.py`, a second evaluator, must agree with all of it, that of
 the hand-written matching.json included. With `--check` nothing is written: what is there must be what would be.
@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import experiments
 import operators
 import prerequisites
 import segments
@@ -16,7 +17,13 @@ import semantics
 import splits
 
 FOLDER = Path(__file__).resolve().parent.parent
-MODULES = {"operators": operators, "segments": segments, "prerequisites": prerequisites, "splits": splits}
+MODULES = {
+    "operators": operators,
+    "segments": segments,
+    "prerequisites": prerequisites,
+    "splits": splits,
+    "experiments": experiments,
+}
 
 
 def agree(name, cases):

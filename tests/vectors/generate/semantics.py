@@ -207,6 +207,73 @@ def serves(serve, flag, configuration, context):
     raise AssertionError("a bucket lies below the sum of the weights")
 
 
+# --- experiments ------------------------------------------------------------------------------------------------------------
+
+PLACES = 1_000_000
+
+
+def place_of(salt, value):
+    return murmur3_x86_32(cbor_text(f"{salt}:{text_of(value)}".ljust(100))) * PLACES >> 32
+
+
+def check_experiment(form, flag, keys):
+    need(isinstance(form, dict) and form.get("format") == FORMAT and form["flag"] == flag)
+    weights = {share["variant"]: share["weight"] for share in form["arms"]}
+    need(set(weights) <= set(keys) and 1 <= sum(weights.values()) <= LARGEST_TOTAL)
+    for condition in form.get("audience", []):
+        check_condition(condition)
+
+
+def take_part(key, form, context, world):
+    """The arm that a context has in an experiment, and its part. None: it does not take part."""
+    unit = find(context, form.get("attribute", "targeting_key"))
+    if type_of(unit) not in ("string", "number", "bool"):
+        return None
+    if not all(holds(condition, context, world) for condition in form.get("audience", [])):
+        return None
+    layer = form.get("layer")
+    if layer and not layer["start"] <= place_of(layer["salt"], unit) < layer["end"]:
+        return None
+    place = place_of(f"{form['salt']}/allocation", unit)
+    if form["sticky"] and place < max(form["allocation"], form["largest_allocation"]):
+        known = world["assignments"].get(key, {}).get(text_of(unit))
+        if known and known["arm"] in [share["variant"] for share in form["arms"]]:
+            return known["arm"], {"experiment": key, "iteration": known["iteration"], "stored": True}
+    if place >= form["allocation"]:
+        return None
+    shares = form["arms"]
+    hashed = murmur3_x86_32(cbor_text(f"{form['salt']}/arms:{text_of(unit)}".ljust(100)))
+    bucket = hashed * sum(share["weight"] for share in shares) >> 32
+    for share in shares:
+        bucket -= share["weight"]
+        if bucket < 0:
+            return share["variant"], {"experiment": key, "iteration": form["iteration"], "stored": False}
+    raise AssertionError("a bucket lies below the sum of the weights")
+
+
+def standing(flag, keys, rules, world):
+    """The experiments of a flag by the number of rules that are asked before each; those that make no sense are left out."""
+    placed = {}
+    for key, form in sorted(world["experiments"].items()):
+        if isinstance(form, dict) and form.get("flag") == flag:
+            try:
+                check_experiment(form, flag, keys)
+            except (Malformed, KeyError, TypeError):
+                continue
+            names = [rule["key"] for rule in rules]
+            before = form.get("before_rule")
+            placed.setdefault(names.index(before) if before in names else len(rules), []).append((key, form))
+    return placed
+
+
+def in_an_experiment(experiments, context, world):
+    for key, form in experiments:
+        part = take_part(key, form, context, world)
+        if part:
+            return {"variant": part[0], "reason": "EXPERIMENT", "experiment": part[1]}
+    return None
+
+
 def check_serve(serve, keys):
     need(isinstance(serve, dict) and len(serve) == 1)
     if "variant" in serve:
@@ -272,16 +339,28 @@ def evaluate_flag(key, context, world, budget):
         if not satisfied(prerequisite, context, world, budget):
             return answer(off, "PREREQUISITE_FAILED")
     rules = configuration.get("rules", [])
-    for rule in rules:
+    experiments = standing(key, keys, rules, world)
+    for number, rule in enumerate(rules):
+        given = in_an_experiment(experiments.get(number, []), context, world)
+        if given:
+            return given
         if all(holds(condition, context, world) for condition in rule["conditions"]):
             served = serves(rule["serve"], key, configuration, context)
             if served:
                 return answer(served[0], "SPLIT" if served[1] else "TARGETING_MATCH", rule["key"])
+    given = in_an_experiment(experiments.get(len(rules), []), context, world)
+    if given:
+        return given
     default = configuration.get("default") or {"variant": definition.get("default_variant", off)}
     served = serves(default, key, configuration, context)
     if served is None:
         return answer(off, "ERROR", error="TARGETING_KEY_MISSING")
-    return answer(served[0], "SPLIT" if served[1] else "DEFAULT" if rules else "STATIC")
+    return answer(served[0], "SPLIT" if served[1] else "DEFAULT" if rules or is_asked(key, world) else "STATIC")
+
+
+def is_asked(flag, world):
+    """Whether there are experiments on a flag, whatever they are like."""
+    return any(form["flag"] == flag for form in world["experiments"].values())
 
 
 def satisfied(prerequisite, context, world, budget):
@@ -300,6 +379,8 @@ def evaluate(case):
         "flags": flags | case.get("flags", {}),
         "segments": case.get("segments", {}),
         "key_lists": case.get("key_lists", {}),
+        "experiments": case.get("experiments", {}),
+        "assignments": case.get("assignments", {}),
     }
     try:
         return evaluate_flag(case["flag"], case["context"], world, [BUDGET])

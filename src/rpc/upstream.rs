@@ -1,0 +1,38 @@
+//! How a sidecar asks the server that it is fed by, beside the stream that feeds it.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
+
+/// A connection of its own, made when it is needed, with the key to show on it.
+#[derive(Clone)]
+pub(super) struct Line {
+    client: EvaluationServiceClient<Channel>,
+    bearer: MetadataValue<Ascii>,
+}
+
+impl Line {
+    /// To the server there, with this key. Connects to nothing yet. `None`: the key cannot be shown.
+    pub(super) fn new(endpoint: &Endpoint, key: &SecretString) -> Option<Self> {
+        let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", key.expose_secret()).parse().ok()?;
+        bearer.set_sensitive(true);
+        Some(Self {
+            client: EvaluationServiceClient::new(endpoint.connect_lazy()),
+            bearer,
+        })
+    }
+
+    pub(super) fn client(&self) -> EvaluationServiceClient<Channel> {
+        self.client.clone()
+    }
+
+    /// A request that shows the key.
+    pub(super) fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+    }
+}
