@@ -137,6 +137,17 @@ impl EvaluationService for Bare {
     ) -> std::result::Result<Response<pb::EvaluateAllResponse>, Status> {
         Err(Status::unimplemented("not part of the floor"))
     }
+
+    async fn get_assignment(
+        &self,
+        _: Request<pb::GetAssignmentRequest>,
+    ) -> std::result::Result<Response<pb::GetAssignmentResponse>, Status> {
+        Err(Status::unimplemented("not part of the floor"))
+    }
+
+    async fn track(&self, _: Request<pb::TrackRequest>) -> std::result::Result<Response<pb::TrackResponse>, Status> {
+        Err(Status::unimplemented("not part of the floor"))
+    }
 }
 
 #[tonic::async_trait]
