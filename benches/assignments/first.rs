@@ -65,7 +65,9 @@ pub async fn measure() -> Result<()> {
     let cluster = Cluster::start(options).await?;
     migrate::run(&cluster.config()).await?;
     let (client, _) = connected(&cluster.config()).await?;
-    let experiment: i64 = client.query_one(FURNISH, &[&SALT]).await?.get(0);
+    // A row for each arm.
+    let arms = client.query(FURNISH, &[&SALT]).await?;
+    let experiment: i64 = arms.first().ok_or("no experiment")?.get(0);
     let stop = CancellationToken::new();
     let (assignments, writer) = Assignments::new(&Settings::new(cluster.config()))?;
     let writing = tokio::spawn(writer.run(stop.clone()));

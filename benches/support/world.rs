@@ -73,12 +73,7 @@ pub struct Administrator {
 impl World {
     /// Starts a PostgreSQL that keeps what it is given, on the servers' core, with an administrator.
     pub fn start() -> Result<Self> {
-        Self::start_on(SERVER)
-    }
-
-    /// The same, on these cores.
-    pub fn start_on(cores: &[usize]) -> Result<Self> {
-        keep_to(cores)?;
+        keep_to(SERVER)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 fn main() -> Result<()> {
     let known = setting("BENCH_KNOWN", 500_000)?;
-    let world = World::start_on(SHARED)?;
+    let world = World::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
