@@ -18,11 +18,12 @@ mod support;
 use halyard::pb::evaluation::v1 as pb;
 use prost::Message as _;
 
+use support::flags::question;
 use support::floor::Shape;
 use support::load::{self, Load, Outcome, Until};
 use support::numbers::median;
 use support::process::{CLIENT, SERVER, SHARED};
-use support::world::{Replica, World, floor, question};
+use support::world::{Replica, World, floor};
 use support::{Result, arguments, floor as bare, observe, seconds, setting, table};
 
 #[cfg(feature = "jemalloc")]
@@ -67,6 +68,7 @@ impl Contender {
             server: self.replica.address,
             credential: self.credential.clone(),
             message: hex::encode(question().encode_to_vec()),
+            units: 1,
             connections,
             in_flight,
             until,

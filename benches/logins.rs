@@ -16,11 +16,12 @@ use std::time::Duration;
 use halyard::pb::evaluation::v1 as pb;
 use prost::Message as _;
 
+use support::flags::question;
 use support::guesses::{self, From};
 use support::load::{self, Load, Outcome, Until};
 use support::numbers::median;
 use support::process::{CLIENT, SERVER, SHARED};
-use support::world::{Replica, World, question};
+use support::world::{Replica, World};
 use support::{Result, arguments, seconds, setting, table};
 
 /// Connections and requests in flight on each: enough that the server never rests, few enough that waiting in its own line does
@@ -73,6 +74,7 @@ fn turn(replica: &Replica, key: &str, from: Option<From>, cores: &[usize], time:
         server: replica.address,
         credential: key.to_owned(),
         message: hex::encode(pb::EvaluateRequest::encode_to_vec(&question())),
+        units: 1,
         connections: SHAPE.0,
         in_flight: SHAPE.1,
         until: Until::Time(time),

@@ -3,13 +3,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::SendRequest;
+use halyard::pb::evaluation::v1 as pb;
 use http::Request;
+use prost::Message as _;
 use tokio::net::TcpSocket;
+use uuid::Uuid;
 
 use super::numbers::percentile;
 use super::process::Process;
@@ -30,6 +33,8 @@ pub struct Load {
     pub credential: String,
     /// The message, in hexadecimal digits.
     pub message: String,
+    /// Units that ask in turn. 1: the one in the message.
+    pub units: u64,
     /// How many connections.
     pub connections: usize,
     /// How many requests are in flight on each.
@@ -93,13 +98,14 @@ impl Load {
             self.server.to_string(),
             self.credential.clone(),
             self.message.clone(),
+            self.units.to_string(),
         ];
         fixed.into_iter().chain([connections, in_flight, until]).collect()
     }
 
     fn parse(arguments: &[String]) -> Result<Self> {
-        let [server, credential, message, connections, in_flight, until] = arguments else {
-            return Err("load <server> <credential> <message> <connections> <in flight> <until>".into());
+        let [server, credential, message, units, connections, in_flight, until] = arguments else {
+            return Err("load <server> <credential> <message> <units> <connections> <in flight> <until>".into());
         };
         let until = match until.strip_suffix('s') {
             Some(seconds) => Until::Time(Duration::try_from_secs_f64(seconds.parse()?)?),
@@ -109,6 +115,7 @@ impl Load {
             server: server.parse()?,
             credential: credential.clone(),
             message: message.clone(),
+            units: units.parse()?,
             connections: connections.parse()?,
             in_flight: in_flight.parse()?,
             until,
@@ -132,18 +139,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
 }
 
 async fn make(load: Load) -> Result<()> {
-    let question = Arc::new(Question::new(
-        &load.server,
-        &load.credential,
-        EVALUATE,
-        &hex::decode(&load.message)?,
-    )?);
+    let question = |message: Vec<u8>| Question::new(&load.server, &load.credential, EVALUATE, &message);
+    let questions: Arc<[Question]> = messages(&load)?.into_iter().map(question).collect::<Result<_>>()?;
     let tally = Arc::new(Tally::new(load.until));
     let mut clients = Vec::new();
     for _ in 0..load.connections {
         let connection = connect(load.server).await?;
         for _ in 0..load.in_flight {
-            clients.push(tokio::spawn(ask(connection.clone(), question.clone(), tally.clone())));
+            clients.push(tokio::spawn(ask(connection.clone(), questions.clone(), tally.clone())));
         }
     }
     if let Until::Time(_) = load.until {
@@ -174,12 +177,31 @@ async fn make(load: Load) -> Result<()> {
     Ok(())
 }
 
+/// The message as each unit sends it.
+fn messages(load: &Load) -> Result<Vec<Vec<u8>>> {
+    let message = hex::decode(&load.message)?;
+    if load.units == 1 {
+        return Ok(vec![message]);
+    }
+    let request = pb::EvaluateRequest::decode(message.as_slice())?;
+    let of = |unit: u64| {
+        let mut request = request.clone();
+        if let Some(context) = &mut request.context {
+            context.targeting_key = Uuid::from_u64_pair(0, unit).to_string();
+        }
+        request.encode_to_vec()
+    };
+    Ok((0..load.units).map(of).collect())
+}
+
 /// Which requests count, and when to stop.
 struct Tally {
     counting: AtomicBool,
     ended: AtomicBool,
     /// How many may still be sent.
     left: AtomicU64,
+    /// How many units have asked, again and again.
+    turn: AtomicUsize,
 }
 
 impl Tally {
@@ -192,6 +214,7 @@ impl Tally {
             counting: AtomicBool::new(counting),
             ended: AtomicBool::new(false),
             left: AtomicU64::new(left),
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -204,9 +227,11 @@ impl Tally {
 }
 
 /// Asks again and again, and returns how long the answers took in milliseconds.
-async fn ask(connection: SendRequest<Bytes>, question: Arc<Question>, tally: Arc<Tally>) -> Result<Vec<f64>> {
+async fn ask(connection: SendRequest<Bytes>, questions: Arc<[Question]>, tally: Arc<Tally>) -> Result<Vec<f64>> {
     let mut latencies = Vec::new();
     while tally.take() {
+        let turn = tally.turn.fetch_add(1, Ordering::Relaxed);
+        let question = &questions[turn % questions.len()];
         let started = Instant::now();
         question.ask(&connection).await?;
         if tally.counting.load(Ordering::Relaxed) && !tally.ended.load(Ordering::Relaxed) {
@@ -270,23 +295,30 @@ impl Question {
 
     /// Sends it and takes the answer, which must be one.
     pub async fn ask(&self, connection: &SendRequest<Bytes>) -> Result<Bytes> {
-        let mut body = self.send(connection).await?.await?.into_body();
+        match self.call(connection).await? {
+            (0, answer) if answer.len() >= 5 => Ok(answer.slice(5..)),
+            (code, _) => Err(format!("an answer that is none: code {code}").into()),
+        }
+    }
+
+    /// Sends it and takes whatever comes: the status code, and the framed message if there is one.
+    pub async fn call(&self, connection: &SendRequest<Bytes>) -> Result<(u8, Bytes)> {
+        let (head, mut body) = self.send(connection).await?.await?.into_parts();
         let mut answer = Bytes::new();
         while let Some(data) = body.data().await {
             let data = data?;
             body.flow_control().release_capacity(data.len())?;
-            if !data.is_empty() {
+            if answer.is_empty() {
                 answer = data;
+            } else if !data.is_empty() {
+                answer = [answer, data].concat().into();
             }
         }
-        let status = body
-            .trailers()
-            .await?
-            .and_then(|trailers| trailers.get("grpc-status").cloned());
-        if status.is_none_or(|status| status != "0") || answer.len() < 5 {
-            return Err("an answer that is none".into());
-        }
-        Ok(answer.slice(5..))
+        let trailers = body.trailers().await?;
+        // Without a message everything may come in one piece.
+        let status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status");
+        let code = status.ok_or("an answer without a status")?.to_str()?.parse()?;
+        Ok((code, answer))
     }
 }
 

@@ -12,14 +12,13 @@ use halyard::embedded::{Cluster, Options};
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
 use halyard::pb::admin::v1::environment_service_client::EnvironmentServiceClient;
+use halyard::pb::admin::v1::experiment_service_client::ExperimentServiceClient;
 use halyard::pb::admin::v1::flag_service_client::FlagServiceClient;
 use halyard::pb::admin::v1::project_service_client::ProjectServiceClient;
 use halyard::pb::admin::v1::segment_service_client::SegmentServiceClient;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::store::feed::Hints;
 use halyard::store::{Settings, Store, migrate};
-use prost_types::value::Kind;
-use prost_types::{Struct, Value};
 use tokio::runtime::Runtime;
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
@@ -28,6 +27,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::flags::rules;
 use super::process::{Process, SERVER, SHARED, keep_to};
 use super::tests_support::cluster::Folder;
 use super::{Result, process};
@@ -38,8 +38,11 @@ pub const HALYARD: &str = env!("CARGO_BIN_EXE_halyard");
 pub const FLAG: &str = "new-checkout";
 /// The flag that is toggled.
 pub const TOGGLED: &str = "toggled";
+/// The flag with an experiment: two rules as [`FLAG`] has them, and for whom the third holds, the experiment in its place.
+pub const TESTED: &str = "tested";
 /// The segment whose list is uploaded.
 const SEGMENT: &str = "customers";
+const EXPERIMENT: &str = "checkout";
 const PROJECT: &str = "shop";
 const ENVIRONMENT: &str = "dev";
 const EMAIL: &str = "ada@example.com";
@@ -121,6 +124,11 @@ impl World {
         self.runtime.block_on(Administrator::log_in(replica.address))
     }
 
+    /// Makes [`TESTED`] and the experiment on it.
+    pub fn experiment(&self, administrator: &Administrator) -> Result<()> {
+        self.runtime.block_on(administrator.experiment())
+    }
+
     /// Makes the environment and its flags, and returns the environment's server key.
     pub fn furnish(&self, administrator: &Administrator) -> Result<String> {
         self.runtime.block_on(administrator.furnish())
@@ -189,7 +197,7 @@ impl Administrator {
         let key = self.environment(PROJECT, ENVIRONMENT).await?;
         for key in [FLAG, TOGGLED] {
             self.flag(PROJECT, key).await?;
-            self.configure(key).await?;
+            self.configure(key, rules()).await?;
         }
         Ok(key)
     }
@@ -242,14 +250,14 @@ impl Administrator {
     }
 
     /// Gives a flag its rules.
-    async fn configure(&self, key: &str) -> Result<()> {
+    async fn configure(&self, key: &str, rules: Vec<pb::Rule>) -> Result<()> {
         let configuration = admin::UpdateFlagConfigurationRequest {
             configuration: Some(admin::FlagConfiguration {
                 project: PROJECT.into(),
                 environment: ENVIRONMENT.into(),
                 flag: key.into(),
                 enabled: true,
-                rules: rules(),
+                rules,
                 ..admin::FlagConfiguration::default()
             }),
             ..admin::UpdateFlagConfigurationRequest::default()
@@ -342,73 +350,40 @@ impl Administrator {
     }
 }
 
-fn rules() -> Vec<pb::Rule> {
-    use pb::Operator::{Equals, NumberGreaterOrEqual, OneOf};
-    let nordic = || condition("country", OneOf, vec![text("NO"), text("SE"), text("DK")]);
-    let senior = || condition("age", NumberGreaterOrEqual, vec![number(65.0)]);
-    let free = || condition("plan", Equals, vec![text("free")]);
-    let only = |variant: &str| pb::serve::Serve::Variant(variant.into());
-    let share = |variant: &str, weight| pb::WeightedVariant {
-        variant: variant.into(),
-        weight,
-    };
-    let split = pb::serve::Serve::Split(pb::Split {
-        variants: vec![share("on", 25), share("off", 75)],
-        attribute: String::new(),
-    });
-    let not_free = pb::Condition {
-        negated: true,
-        ..free()
-    };
-    vec![
-        rule("first", vec![nordic(), senior()], only("on")),
-        rule("second", vec![senior(), free()], only("off")),
-        rule("third", vec![nordic(), not_free], split),
-    ]
-}
-
-fn rule(key: &str, conditions: Vec<pb::Condition>, serve: pb::serve::Serve) -> pb::Rule {
-    pb::Rule {
-        key: key.into(),
-        conditions,
-        serve: Some(pb::Serve { serve: Some(serve) }),
-        description: String::new(),
-    }
-}
-
-fn condition(attribute: &str, operator: pb::Operator, values: Vec<Value>) -> pb::Condition {
-    pb::Condition {
-        attribute: attribute.into(),
-        operator: operator.into(),
-        values,
-        negated: false,
-    }
-}
-
-fn text(text: &str) -> Value {
-    let kind = Some(Kind::StringValue(text.into()));
-    Value { kind }
-}
-
-fn number(number: f64) -> Value {
-    let kind = Some(Kind::NumberValue(number));
-    Value { kind }
-}
-
-/// The question about [`FLAG`]: three attributes, for which the third rule serves.
-pub fn question() -> pb::EvaluateRequest {
-    let attributes = [("country", text("NO")), ("age", number(36.0)), ("plan", text("pro"))];
-    let fields = attributes.into_iter().map(|(name, value)| (name.to_owned(), value));
-    pb::EvaluateRequest {
-        flag: FLAG.into(),
-        context: Some(pb::Context {
-            targeting_key: "3b9f6f0e-52c1-4d0f-a7ab-0c5b8d7a1e44".into(),
-            attributes: Some(Struct {
-                fields: fields.collect(),
+impl Administrator {
+    async fn experiment(&self) -> Result<()> {
+        self.flag(PROJECT, TESTED).await?;
+        let mut rules = rules();
+        let audience = rules.pop().map(|third| third.conditions).unwrap_or_default();
+        self.configure(TESTED, rules).await?;
+        let arm = |variant: &str, weight, control| admin::Arm {
+            variant: variant.into(),
+            weight,
+            control,
+        };
+        let create = admin::CreateExperimentRequest {
+            experiment: Some(admin::Experiment {
+                project: PROJECT.into(),
+                environment: ENVIRONMENT.into(),
+                key: EXPERIMENT.into(),
+                flag: TESTED.into(),
+                arms: vec![arm("on", 25, false), arm("off", 75, true)],
+                audience,
+                allocation_millionths: 1_000_000,
+                ..admin::Experiment::default()
             }),
-        }),
-        min_revision: 0,
-        explain: false,
+            ..admin::CreateExperimentRequest::default()
+        };
+        let mut experiments = ExperimentServiceClient::new(self.channel.clone());
+        experiments.create_experiment(self.request(create)).await?;
+        let start = admin::StartExperimentRequest {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            experiment: EXPERIMENT.into(),
+            ..admin::StartExperimentRequest::default()
+        };
+        experiments.start_experiment(self.request(start)).await?;
+        Ok(())
     }
 }
 

@@ -48,6 +48,7 @@ async fn track(
     };
     let request = evaluation::TrackRequest {
         events: events.into_iter().map(event).collect(),
+        as_client: false,
     };
     let answered = app::evaluation(&app.channel, key).track(request).await.unwrap();
     let answers = answered.into_inner().answers;
