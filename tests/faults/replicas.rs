@@ -31,8 +31,8 @@ pub async fn killed_and_replaced(world: &mut World) {
 /// A replica stands still for so long that its clients go to the other; then it goes on, and they come back.
 pub async fn frozen(world: &mut World) {
     let mut rounds = world.rounds(STOPPED);
+    let mut victim = world.rng.usize(..world.replicas.len());
     while rounds.next().await {
-        let victim = world.rng.usize(..world.replicas.len());
         let gave_up = |recording: &Recording| {
             let missed = |what: &What| matches!(what, What::Ended(words) if words.contains("missed"));
             recording.seen.iter().filter(|seen| missed(&seen.what)).count()
@@ -44,6 +44,8 @@ pub async fn frozen(world: &mut World) {
         world.replicas[victim].thaw();
         assert!(after > before, "no client went elsewhere");
         world.catch_up().await;
+        // Where all clients are now.
+        victim = (victim + 1) % world.replicas.len();
     }
 }
 
