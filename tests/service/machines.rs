@@ -507,7 +507,12 @@ async fn everyone_is_told_just_what_the_matrix_grants() {
         let person = Person::member(&app, &format!("{}@example.com", stored.name()), "shop", role).await;
         let (_, machine) = service_token(&app, "shop", role).await;
         for (credential, machine) in [(person.token(), false), (machine, true)] {
-            let me = who_am_i(&app.channel, &credential).await.unwrap();
+            // A server learns of its own writes a moment after they are answered.
+            let me = eventually("the role", async || {
+                let me = who_am_i(&app.channel, &credential).await.unwrap();
+                (!me.project_permissions.is_empty()).then_some(me)
+            })
+            .await;
             let granted = |project| {
                 let standing = Standing {
                     instance: None,

@@ -103,6 +103,11 @@ impl Mailbox {
         self.arrived.notified().await;
     }
 
+    /// Whether something is there that must not wait.
+    fn is_urgent(&self) -> bool {
+        self.lock().access.is_some()
+    }
+
     /// Takes everything.
     pub(super) fn take(&self) -> Pending {
         std::mem::take(&mut self.lock())
@@ -141,9 +146,13 @@ impl Gathering {
             inbox.arrived().await;
             self.arrived = true;
         }
-        // The clock is asked first since a timer, even one that is due, may take a millisecond or two.
-        if Instant::now() < self.not_before {
-            sleep_until(self.not_before).await;
+        // What access depends on waits for nothing. The clock is asked first since a timer, even one that is due, may take a
+        // millisecond or two.
+        while !inbox.is_urgent() && Instant::now() < self.not_before {
+            tokio::select! {
+                () = sleep_until(self.not_before) => {}
+                () = inbox.arrived() => {}
+            }
         }
         self.arrived = false;
         self.not_before = Instant::now() + self.pause;
@@ -249,6 +258,28 @@ mod tests {
         );
         assert_eq!(pending.access, Some(4));
         assert_eq!(hints.inbox().take(), Pending::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hints_that_follow_closely_are_gathered_unless_they_are_of_access() {
+        let (hints, pause) = (Hints::new(), Duration::from_millis(5));
+        let mut gathering = Gathering::new(hints.clone(), pause);
+        let began_at = Instant::now();
+        hints.send(environment(1, 1));
+        assert_eq!(gathering.next().await.environments.len(), 1);
+        assert_eq!(began_at.elapsed(), Duration::ZERO, "the first waits for nothing");
+        hints.send(environment(1, 2));
+        let told = hints.clone();
+        tokio::spawn(async move { told.send(environment(2, 1)) });
+        assert_eq!(gathering.next().await.environments.len(), 2);
+        assert!(began_at.elapsed() >= pause, "{:?}", began_at.elapsed());
+        let began_at = Instant::now();
+        hints.send(environment(1, 3));
+        let told = hints.clone();
+        tokio::spawn(async move { told.send(Hint::Access { revision: 1 }) });
+        let pending = gathering.next().await;
+        assert_eq!((pending.environments.len(), pending.access), (1, Some(1)));
+        assert_eq!(began_at.elapsed(), Duration::ZERO, "access waits for nothing");
     }
 
     #[test]
