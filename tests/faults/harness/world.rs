@@ -176,6 +176,12 @@ impl World {
         within("acknowledged writes", self.load.ledger.more(count)).await;
     }
 
+    /// Returns once a write to an environment was acknowledged that began after this was called.
+    pub async fn written_from_now(&self, environment: &Environment) {
+        let written = self.load.ledger.acknowledged_after(&environment.key, Instant::now());
+        within("a write that begins now", written).await;
+    }
+
     /// Nobody writes until [`World::resume_writers`]; returns once what was on its way has ended, whatever became of it.
     pub async fn pause_writers(&mut self) {
         let gate = Arc::clone(&self.load.gate).write_owned();
