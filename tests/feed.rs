@@ -20,6 +20,8 @@ mod pooler;
 mod proxy;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "feed/together.rs"]
+mod together;
 #[path = "feed/unreadable.rs"]
 mod unreadable;
 #[path = "feed/world.rs"]

@@ -138,7 +138,7 @@ async fn chain(world: &mut World, late: Duration) -> (Road, Vec<Sidecar>) {
 /// Everybody behind a sidecar holds the newest state, and has had more than one stream or none that broke.
 async fn followed(world: &mut World, sidecars: &[Sidecar]) {
     // While a replica stood still all writers may have waited for it, and then there is nothing new yet.
-    world.written_from_now(world.first_environment()).await;
+    world.written_from_now(&world.first_environment()).await;
     world.catch_up().await;
     let recordings = world.recordings();
     for sidecar in sidecars {

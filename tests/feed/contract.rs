@@ -17,25 +17,10 @@ use uuid::Uuid;
 
 use crate::follower::{Follower, PATIENCE};
 use crate::proxy::{Proxy, Statement};
+use crate::support::eventually;
 use crate::support::server::signal;
 use crate::world::{World, pool_of};
 use crate::{NEVER, count, quick, without_poll};
-
-/// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    let waiting = async {
-        loop {
-            ticks.tick().await;
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("in vain: {what}"))
-}
 
 /// A transaction that notifies keeps a lock on the whole cluster until it is over. One is held open in the middle of its commit, so
 /// that a write that notifies would wait for it.

@@ -130,15 +130,15 @@ pub const PROBE_TIMEOUT: Bounded = bounded(
 );
 pub const NOTIFY_COALESCE: Bounded = bounded(
     "notify-coalesce",
-    "1ms",
+    "5ms",
     (s(0), s(1)),
-    "How long a change waits for others to be notified with it",
+    "How long a change that follows another closely waits to be notified with others; the first does not wait",
 );
 pub const FEED_GATHER: Bounded = bounded(
     "feed-gather",
-    "5ms",
+    "10ms",
     (s(0), s(1)),
-    "How long changes that follow another closely wait to be read together; the first does not wait",
+    "How long changes that follow another closely wait to be read together, up to three times as long where PostgreSQL is slow; the first does not wait",
 );
 pub const LISTENER_CONNECT_TIMEOUT: Bounded = bounded(
     "listener-connect-timeout",

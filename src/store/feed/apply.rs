@@ -32,7 +32,10 @@ impl Engine {
             }
             Done::Fetched(environment, Ok(fetched)) => self.fetched(environment, fetched).await,
             Done::Fetched(environment, Err(error)) => self.fetch_failed(environment, &error).await,
-            Done::FetchedTogether(environments, result) => self.fetched_together(environments, result).await,
+            Done::FetchedTogether(environments, took, result) => {
+                self.gathering.took(took);
+                self.fetched_together(environments, result).await
+            }
             Done::Directory(result) => {
                 self.access.reading = false;
                 match result {
@@ -263,6 +266,7 @@ impl Engine {
             }
             Fetched::Current => self.finish_read(environment, Finished::Current).await?,
             Fetched::Again => self.finish_read(environment, Finished::Again).await?,
+            Fetched::Alone => self.finish_read(environment, Finished::Alone).await?,
             Fetched::Gone => {
                 let was_behind = self.environments.is_behind(environment);
                 if self.environments.gone(environment) {

@@ -37,6 +37,8 @@ pub(super) struct Engine {
     pub(super) link: watch::Receiver<Link>,
     /// Whom the pool is talking to. `None`: to nobody.
     pub(super) pool_origin: watch::Sender<Option<Origin>>,
+    /// What was hinted at.
+    pub(super) gathering: Gathering,
     jobs: JoinSet<(u64, Done)>,
     /// Rises whenever another history begins. What was asked in an earlier epoch does not count in a later one.
     pub(super) epoch: u64,
@@ -101,8 +103,8 @@ pub(super) enum Loading {
 pub(super) enum Done {
     Polled(Result<Heads, Error>),
     Fetched(EnvironmentId, Result<Fetched, Error>),
-    /// Of several environments.
-    FetchedTogether(Vec<EnvironmentId>, together::Read),
+    /// Of one or several environments, and how long it took.
+    FetchedTogether(Vec<EnvironmentId>, Duration, together::Read),
     Directory(Result<Directory, Error>),
     Raised(Result<Raised, Error>),
 }
@@ -117,11 +119,13 @@ impl Engine {
         link: watch::Receiver<Link>,
         pool_origin: watch::Sender<Option<Origin>>,
     ) -> Self {
+        let gathering = Gathering::new(shared.hints.clone(), shared.options.gather);
         Self {
             shared,
             events,
             link,
             pool_origin,
+            gathering,
             jobs: JoinSet::new(),
             epoch: 0,
             identity: None,
@@ -157,7 +161,6 @@ impl Engine {
     async fn keep_running(&mut self) -> Stopped {
         let mut ticks = interval(self.shared.options.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gathering = Gathering::new(self.shared.hints.clone(), self.shared.options.gather);
         let mut link = self.link.clone();
         loop {
             self.start_jobs();
@@ -176,7 +179,7 @@ impl Engine {
                     Ok(()) => false,
                     Err(stopped) => return stopped,
                 },
-                pending = gathering.next() => {
+                pending = self.gathering.next() => {
                     self.take_hints(&pending);
                     false
                 }
@@ -231,12 +234,18 @@ impl Engine {
 
     fn fetch(&mut self, wishes: Vec<Wish>) {
         let (pool, options) = (self.shared.pool.clone(), Arc::clone(&self.shared.options));
-        if let [wish] = wishes[..] {
+        if let [wish] = wishes[..]
+            && !wish.together
+        {
             return self
                 .spawn(async move { Done::Fetched(wish.environment, fetch::fetch(&pool, options, wish).await) });
         }
         let environments = wishes.iter().map(|wish| wish.environment).collect();
-        self.spawn(async move { Done::FetchedTogether(environments, together::fetch(&pool, options, wishes).await) });
+        self.spawn(async move {
+            let began = Instant::now();
+            let read = together::fetch(&pool, options, wishes).await;
+            Done::FetchedTogether(environments, began.elapsed(), read)
+        });
     }
 
     /// Raises the generation, unless that is being done.

@@ -42,6 +42,8 @@ struct Tracked {
     failures: Option<Failures>,
     /// Nothing waits for it any more, and the hub knows.
     behind: Option<Behind>,
+    /// It is to be read by itself, once.
+    alone: bool,
 }
 
 /// How far an environment is that nothing waits for.
@@ -84,6 +86,8 @@ pub(super) enum Finished {
     Current,
     /// To be read again at once.
     Again,
+    /// The same, and by itself.
+    Alone,
     /// It could not be read now.
     Failed(Parked),
 }
@@ -154,8 +158,8 @@ impl Environments {
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
-            let single = tracked.is_next(tracked.running);
-            let together = single && tracked.failures.is_none();
+            let together = tracked.may_be_read_together(tracked.running);
+            tracked.alone = false;
             if tracked.failures.is_some() {
                 self.retrying.insert(environment);
             }
@@ -163,7 +167,6 @@ impl Environments {
                 environment,
                 applied: tracked.applied,
                 recent: !tracked.replaced,
-                single,
                 together,
             });
         }
@@ -175,16 +178,15 @@ impl Environments {
         if !wishes.iter().all(|wish| wish.together) {
             return wishes;
         }
-        while wishes.len() < together::MOST && self.queue.front().is_some_and(|next| self.is_single(*next)) {
+        while wishes.len() < together::MOST && self.queue.front().is_some_and(|next| self.may_join(*next)) {
             wishes.extend(self.start(retries));
         }
         wishes
     }
 
-    /// Whether nothing but the revision that follows is wanted of an environment, and its last read did not fail.
-    fn is_single(&self, environment: EnvironmentId) -> bool {
+    fn may_join(&self, environment: EnvironmentId) -> bool {
         let tracked = self.tracked.get(&environment);
-        tracked.is_some_and(|tracked| tracked.failures.is_none() && tracked.is_next(tracked.want))
+        tracked.is_some_and(|tracked| tracked.may_be_read_together(tracked.want))
     }
 
     /// Takes up how a read ended. Returns whether the environment was behind, and no longer is.
@@ -208,6 +210,10 @@ impl Environments {
             }
             Finished::Current => None,
             Finished::Again => running,
+            Finished::Alone => {
+                tracked.alone = true;
+                running
+            }
             Finished::Failed(parked) => {
                 tracked.parked = Some(parked);
                 running
@@ -346,10 +352,14 @@ impl Environments {
 }
 
 impl Tracked {
-    /// Whether a revision is the one that follows what was applied.
-    fn is_next(&self, revision: Option<u64>) -> bool {
-        let following = self.applied.and_then(|applied| applied.revision.checked_add(1));
-        following.is_some() && revision == following
+    /// Whether no more than a few revisions are wanted which follow what was applied, and nothing speaks against asking for them and
+    /// others at once.
+    fn may_be_read_together(&self, want: Option<u64>) -> bool {
+        let (Some(applied), Some(want)) = (self.applied, want) else {
+            return false;
+        };
+        let following = want.checked_sub(applied.revision).unwrap_or_default();
+        (1..=u64::from(together::REVISIONS)).contains(&following) && self.failures.is_none() && !self.alone
     }
 
     /// Takes up that the environment was read, and whether that answers all that was wanted when the read began, and until now.
@@ -374,7 +384,7 @@ impl Finished {
     fn was_read(self) -> bool {
         match self {
             Self::Advanced { .. } | Self::Replaced(_) | Self::Current => true,
-            Self::Again | Self::Failed(_) => false,
+            Self::Again | Self::Alone | Self::Failed(_) => false,
         }
     }
 }

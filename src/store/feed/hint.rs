@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::pace::Pace;
 use crate::domain::change::EnvironmentId;
 
 /// The channel on which replicas tell each other.
@@ -123,8 +123,7 @@ impl Mailbox {
 #[derive(Debug)]
 pub(super) struct Gathering {
     hints: Hints,
-    pause: Duration,
-    not_before: Instant,
+    pace: Pace,
     /// Something is there.
     arrived: bool,
 }
@@ -133,10 +132,14 @@ impl Gathering {
     pub(super) fn new(hints: Hints, pause: Duration) -> Self {
         Self {
             hints,
-            pause,
-            not_before: Instant::now(),
+            pace: Pace::new(pause),
             arrived: false,
         }
+    }
+
+    /// A reading has ended.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.pace.took(time);
     }
 
     /// Waits for hints and takes them. May be dropped and called again: nothing is lost.
@@ -146,16 +149,15 @@ impl Gathering {
             inbox.arrived().await;
             self.arrived = true;
         }
-        // What access depends on waits for nothing. The clock is asked first since a timer, even one that is due, may take a
-        // millisecond or two.
-        while !inbox.is_urgent() && Instant::now() < self.not_before {
+        // What access depends on waits for nothing.
+        while !inbox.is_urgent() && !self.pace.is_due() {
             tokio::select! {
-                () = sleep_until(self.not_before) => {}
+                () = self.pace.due() => {}
                 () = inbox.arrived() => {}
             }
         }
         self.arrived = false;
-        self.not_before = Instant::now() + self.pause;
+        self.pace.began();
         inbox.take()
     }
 }
@@ -230,6 +232,7 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     fn environment(id: i64, revision: u64) -> Hint {
         Hint::Environment {

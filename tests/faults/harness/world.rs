@@ -16,7 +16,7 @@ use super::replica::Replica;
 use super::rounds::Rounds;
 pub use super::setup::Setup;
 use super::spans::Spans;
-use super::template::{ENVIRONMENTS, FLAGS, Furniture, TEMPLATE};
+use super::template::{ENVIRONMENTS, Environment, FLAGS, Furniture, TEMPLATE};
 use super::wire::Wire;
 use super::writer::{DEADLINE, Writer};
 use crate::evidence::{Loses, Notices, What};
