@@ -132,13 +132,13 @@ pub const NOTIFY_COALESCE: Bounded = bounded(
     "notify-coalesce",
     "5ms",
     (s(0), s(1)),
-    "How long a change that follows another closely waits to be notified with others; the first does not wait",
+    "How long changes that follow another closely wait to be notified together, up to four times as long while more keep coming; the first does not wait",
 );
 pub const FEED_GATHER: Bounded = bounded(
     "feed-gather",
-    "10ms",
+    "5ms",
     (s(0), s(1)),
-    "How long changes that follow another closely wait to be read together, up to three times as long where PostgreSQL is slow; the first does not wait",
+    "How long changes that follow another closely wait to be read together, up to four times as long while more keep coming; the first does not wait",
 );
 pub const LISTENER_CONNECT_TIMEOUT: Bounded = bounded(
     "listener-connect-timeout",

@@ -32,10 +32,7 @@ impl Engine {
             }
             Done::Fetched(environment, Ok(fetched)) => self.fetched(environment, fetched).await,
             Done::Fetched(environment, Err(error)) => self.fetch_failed(environment, &error).await,
-            Done::FetchedTogether(environments, took, result) => {
-                self.gathering.took(took);
-                self.fetched_together(environments, result).await
-            }
+            Done::FetchedTogether(environments, result) => self.fetched_together(environments, result).await,
             Done::Directory(result) => {
                 self.access.reading = false;
                 match result {

@@ -37,8 +37,6 @@ pub(super) struct Engine {
     pub(super) link: watch::Receiver<Link>,
     /// Whom the pool is talking to. `None`: to nobody.
     pub(super) pool_origin: watch::Sender<Option<Origin>>,
-    /// What was hinted at.
-    pub(super) gathering: Gathering,
     jobs: JoinSet<(u64, Done)>,
     /// Rises whenever another history begins. What was asked in an earlier epoch does not count in a later one.
     pub(super) epoch: u64,
@@ -103,8 +101,8 @@ pub(super) enum Loading {
 pub(super) enum Done {
     Polled(Result<Heads, Error>),
     Fetched(EnvironmentId, Result<Fetched, Error>),
-    /// Of one or several environments, and how long it took.
-    FetchedTogether(Vec<EnvironmentId>, Duration, together::Read),
+    /// Of one or several environments.
+    FetchedTogether(Vec<EnvironmentId>, together::Read),
     Directory(Result<Directory, Error>),
     Raised(Result<Raised, Error>),
 }
@@ -119,13 +117,11 @@ impl Engine {
         link: watch::Receiver<Link>,
         pool_origin: watch::Sender<Option<Origin>>,
     ) -> Self {
-        let gathering = Gathering::new(shared.hints.clone(), shared.options.gather);
         Self {
             shared,
             events,
             link,
             pool_origin,
-            gathering,
             jobs: JoinSet::new(),
             epoch: 0,
             identity: None,
@@ -161,6 +157,7 @@ impl Engine {
     async fn keep_running(&mut self) -> Stopped {
         let mut ticks = interval(self.shared.options.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gathering = Gathering::new(self.shared.hints.clone(), self.shared.options.gather);
         let mut link = self.link.clone();
         loop {
             self.start_jobs();
@@ -179,7 +176,7 @@ impl Engine {
                     Ok(()) => false,
                     Err(stopped) => return stopped,
                 },
-                pending = self.gathering.next() => {
+                pending = gathering.next() => {
                     self.take_hints(&pending);
                     false
                 }
@@ -241,11 +238,7 @@ impl Engine {
                 .spawn(async move { Done::Fetched(wish.environment, fetch::fetch(&pool, options, wish).await) });
         }
         let environments = wishes.iter().map(|wish| wish.environment).collect();
-        self.spawn(async move {
-            let began = Instant::now();
-            let read = together::fetch(&pool, options, wishes).await;
-            Done::FetchedTogether(environments, began.elapsed(), read)
-        });
+        self.spawn(async move { Done::FetchedTogether(environments, together::fetch(&pool, options, wishes).await) });
     }
 
     /// Raises the generation, unless that is being done.

@@ -137,11 +137,6 @@ impl Gathering {
         }
     }
 
-    /// A reading has ended.
-    pub(super) fn took(&mut self, time: Duration) {
-        self.pace.took(time);
-    }
-
     /// Waits for hints and takes them. May be dropped and called again: nothing is lost.
     pub(super) async fn next(&mut self) -> Pending {
         let inbox = self.hints.inbox();

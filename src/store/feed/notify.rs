@@ -6,7 +6,6 @@
 //! A transaction that only notifies writes nothing, so PostgreSQL does not flush its commit to disk: `synchronous_commit` makes no
 //! difference to it.
 
-use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::Shared;
@@ -40,10 +39,7 @@ async fn keep_notifying(shared: &Shared) {
             continue;
         }
         let count = payloads.len();
-        let began = Instant::now();
-        let sent = send(shared, payloads).await;
-        pace.took(began.elapsed());
-        match sent {
+        match send(shared, payloads).await {
             Ok(()) => add(&counters.hints_sent, count),
             Err(error) => {
                 add(&counters.hints_unsent, count);

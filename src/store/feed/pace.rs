@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// At most so much longer than the least is a pause.
-const MOST: u32 = 3;
+/// So much longer than the least a pause becomes.
+const MOST: u32 = 4;
 
-/// Pauses between rounds, so that what comes in close succession shares one: the first round waits for nothing. Where rounds take
-/// long, PostgreSQL has much to do, and the pauses become longer: rounds take up to a third of the time and no more.
+/// Pauses between rounds, so that what comes in close succession shares one: the first round waits for nothing. While more keeps coming
+/// within the pauses they become longer, each twice as long as the one before: who writes much is not slowed down by being followed.
 #[derive(Debug)]
 pub(super) struct Pace {
     least: Duration,
+    pause: Duration,
     not_before: Instant,
+    /// Something waits for the next round.
+    held: bool,
 }
 
 impl Pace {
@@ -20,13 +23,18 @@ impl Pace {
     pub(super) fn new(least: Duration) -> Self {
         Self {
             least,
+            pause: least,
             not_before: Instant::now(),
+            held: false,
         }
     }
 
-    /// Whether a round may begin. To be asked before [`due`](Self::due): a timer, even one that is due, may take a millisecond or two.
-    pub(super) fn is_due(&self) -> bool {
-        Instant::now() >= self.not_before
+    /// Whether a round may begin, for which there is something. To be asked before [`due`](Self::due): a timer, even one that is due, may
+    /// take a millisecond or two.
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_due = Instant::now() >= self.not_before;
+        self.held |= !is_due;
+        is_due
     }
 
     /// Waits until a round may begin.
@@ -36,13 +44,9 @@ impl Pace {
 
     /// A round begins.
     pub(super) fn began(&mut self) {
-        self.not_before = Instant::now() + self.least;
-    }
-
-    /// A round has ended that took so long.
-    pub(super) fn took(&mut self, time: Duration) {
-        let pause = time.saturating_mul(2).min(self.least.saturating_mul(MOST));
-        self.not_before = self.not_before.max(Instant::now() + pause);
+        let longer = self.pause.saturating_mul(2).min(self.least.saturating_mul(MOST));
+        self.pause = if std::mem::take(&mut self.held) { longer } else { self.least };
+        self.not_before = Instant::now() + self.pause;
     }
 }
 
@@ -54,37 +58,33 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// How long the next round waits.
-    async fn waited(pace: &Pace) -> Duration {
+    /// How long a round waits that there is something for now.
+    async fn waited(pace: &mut Pace) -> Duration {
         let began_at = Instant::now();
         if !pace.is_due() {
             pace.due().await;
         }
+        pace.began();
         began_at.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_rounds_in_close_succession_wait_and_longer_where_they_take_long() {
+    async fn only_rounds_in_close_succession_wait_and_longer_the_more_there_are() {
         let mut pace = Pace::new(ms(5));
-        assert_eq!(waited(&pace).await, ms(0));
-        pace.began();
-        pace.took(ms(1));
-        assert_eq!(waited(&pace).await, ms(5), "short ones wait for the least");
-        pace.began();
-        tokio::time::advance(ms(7)).await;
-        pace.took(ms(7));
-        assert_eq!(waited(&pace).await, ms(14), "twice what the last took");
-        pace.began();
-        tokio::time::advance(ms(900)).await;
-        pace.took(ms(900));
-        assert_eq!(waited(&pace).await, ms(15), "and three times the least at most");
+        for expected in [0, 5, 10, 20, 20] {
+            assert_eq!(waited(&mut pace).await, ms(expected));
+        }
+        tokio::time::advance(ms(20)).await;
+        assert_eq!(waited(&mut pace).await, ms(0), "nothing came in the pause");
+        tokio::time::advance(ms(3)).await;
+        assert_eq!(waited(&mut pace).await, ms(2), "the least again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_pause_nothing_waits() {
         let mut pace = Pace::new(ms(0));
-        pace.began();
-        pace.took(ms(900));
-        assert_eq!(waited(&pace).await, ms(0));
+        for _ in 0..3 {
+            assert_eq!(waited(&mut pace).await, ms(0));
+        }
     }
 }
