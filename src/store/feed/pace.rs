@@ -45,7 +45,11 @@ impl Pace {
     /// A round begins.
     pub(super) fn began(&mut self) {
         let longer = self.pause.saturating_mul(2).min(self.least.saturating_mul(MOST));
-        self.pause = if std::mem::take(&mut self.held) { longer } else { self.least };
+        self.pause = if std::mem::take(&mut self.held) {
+            longer
+        } else {
+            self.least
+        };
         self.not_before = Instant::now() + self.pause;
     }
 }
