@@ -90,6 +90,8 @@ pub(super) struct Pending {
     pub(super) environments: HashMap<EnvironmentId, u64>,
     /// Of the access head.
     pub(super) access: Option<u64>,
+    /// How many hints that were.
+    pub(super) changes: usize,
 }
 
 impl Mailbox {
@@ -152,14 +154,16 @@ impl Gathering {
             }
         }
         self.arrived = false;
-        self.pace.began();
-        inbox.take()
+        let pending = inbox.take();
+        self.pace.began(pending.changes);
+        pending
     }
 }
 
 impl Pending {
     /// Keeps the newer of this and what is there of the same thing.
     pub(super) fn add(&mut self, hint: Hint) {
+        self.changes += 1;
         match hint {
             Hint::Environment { id, revision } => {
                 let newest = self.environments.entry(id).or_default();

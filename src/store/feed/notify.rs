@@ -33,8 +33,9 @@ async fn keep_notifying(shared: &Shared) {
         if !pace.is_due() {
             pace.due().await;
         }
-        pace.began();
-        let payloads = outbox.take().payloads();
+        let pending = outbox.take();
+        pace.began(pending.changes);
+        let payloads = pending.payloads();
         if payloads.is_empty() {
             continue;
         }
