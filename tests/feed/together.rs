@@ -10,7 +10,7 @@ use crate::proxy::Proxy;
 use crate::support::eventually;
 use crate::unreadable::{Harm, harm, prepare};
 use crate::world::{World, pool_of};
-use crate::{count, without_poll};
+use crate::{NEVER, count, without_poll};
 
 /// What reads a few revisions of several environments, and what reads those of one.
 const TOGETHER: &str = "next_revisions";
@@ -28,11 +28,16 @@ async fn start(options: Options) -> (World, [EnvironmentId; 3], Proxy, Follower)
     let proxy = Proxy::start(&world.cluster.config());
     let options = Options {
         gather: Duration::from_secs(2),
+        probe_interval: NEVER,
         ..options
     };
     let mut follower = Follower::start_with(world.cluster.config(), pool_of(proxy.config()), options);
-    let is_ready = |seen: &crate::follower::Seen| seen.complete && seen.confirmed_at.is_some();
-    follower.until("ready", is_ready).await;
+    follower
+        .until("ready", |seen| seen.complete && seen.confirmed_at.is_some())
+        .await;
+    // The second poll is that of the listener, once it listens: nothing else is asked after it.
+    let polls = &follower.feed.counters().polls;
+    eventually("both polls", async || (count(polls) >= 2).then_some(())).await;
     (world, environments, proxy, follower)
 }
 
