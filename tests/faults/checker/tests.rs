@@ -3,6 +3,7 @@
 mod ages;
 mod cuts;
 mod edits;
+mod stalls;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -497,6 +498,29 @@ fn an_answer_from_before_the_last_is_told() {
         evidence.answers.push(answer);
     });
     assert_eq!(told, [Kind::OutOfOrder]);
+}
+
+#[test]
+fn who_is_asked_while_a_replica_is_away_has_the_answer_of_whoever_was_there_before_or_comes_after() {
+    // Asked in between it answers as of the end; what comes after that begins with an older state, from disk.
+    let back = |asked: u64, again: u64| {
+        told(|evidence| {
+            let end = evidence.answers.last().unwrap().answered;
+            let at = |ms: u64| end + Duration::from_millis(ms);
+            let (from, to) = (at(100), Some(at(200)));
+            evidence.absences.push((0, Span { from, to }));
+            for (revision, asked) in [(5, asked), (1, again)] {
+                let mut answer = evidence.answers[revision].clone();
+                (answer.asked, answer.answered) = (at(asked), at(asked + 1));
+                evidence.answers.push(answer);
+            }
+        })
+    };
+    assert_eq!(back(150, 160), []);
+    assert_eq!(back(150, 300), []);
+    assert_eq!(back(50, 300), []);
+    assert_eq!(back(250, 300), [Kind::OutOfOrder]);
+    assert_eq!(back(50, 60), [Kind::OutOfOrder]);
 }
 
 #[test]

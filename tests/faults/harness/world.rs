@@ -21,6 +21,7 @@ use super::wire::Wire;
 use super::writer::{DEADLINE, Writer};
 use crate::evidence::{Loses, Notices, What};
 use crate::support::cluster::Folder;
+use crate::support::eventually::PATIENCE;
 use crate::support::{eventually, within};
 use crate::table::Entry;
 
@@ -39,7 +40,7 @@ pub struct World {
     pub(super) fault: &'static str,
     /// What the fault noted.
     pub(super) cuts: Vec<(usize, Loses, Notices, Spans)>,
-    /// How long clients may take until they hold what the history holds.
+    /// How long is waited until clients hold what the history holds. How long it took is held against the promise.
     pub(super) patience: Duration,
     /// How long the fault goes on.
     pub(super) time: Duration,
@@ -82,7 +83,7 @@ impl World {
             load: Load::none(),
             fault: entry.name,
             cuts: Vec::new(),
-            patience: entry.promise.bound(),
+            patience: entry.promise.bound().max(PATIENCE),
             time,
             end: tokio::time::Instant::now(),
             folder,
