@@ -22,6 +22,8 @@ pub(super) struct Environments {
     retries: VecDeque<EnvironmentId>,
     /// Those of them that are being read.
     retrying: HashSet<EnvironmentId>,
+    /// What is to be read by itself the next time.
+    alone: HashSet<EnvironmentId>,
 }
 
 #[derive(Debug, Default)]
@@ -42,8 +44,6 @@ struct Tracked {
     failures: Option<Failures>,
     /// Nothing waits for it any more, and the hub knows.
     behind: Option<Behind>,
-    /// It is to be read by itself, once.
-    alone: bool,
 }
 
 /// How far an environment is that nothing waits for.
@@ -158,8 +158,8 @@ impl Environments {
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
-            let together = tracked.may_be_read_together(tracked.running);
-            tracked.alone = false;
+            let alone = self.alone.remove(&environment);
+            let together = tracked.is_little_behind(tracked.running) && !alone;
             if tracked.failures.is_some() {
                 self.retrying.insert(environment);
             }
@@ -186,7 +186,7 @@ impl Environments {
 
     fn may_join(&self, environment: EnvironmentId) -> bool {
         let tracked = self.tracked.get(&environment);
-        tracked.is_some_and(|tracked| tracked.may_be_read_together(tracked.want))
+        tracked.is_some_and(|tracked| tracked.is_little_behind(tracked.want)) && !self.alone.contains(&environment)
     }
 
     /// Takes up how a read ended. Returns whether the environment was behind, and no longer is.
@@ -211,7 +211,7 @@ impl Environments {
             Finished::Current => None,
             Finished::Again => running,
             Finished::Alone => {
-                tracked.alone = true;
+                self.alone.insert(environment);
                 running
             }
             Finished::Failed(parked) => {
@@ -275,6 +275,7 @@ impl Environments {
             return false;
         };
         self.retrying.remove(&environment);
+        self.alone.remove(&environment);
         if let Some(revision) = tracked.want {
             // Something was heard of it while it was being read.
             self.want(environment, revision);
@@ -304,7 +305,7 @@ impl Environments {
 
     /// Another history begins: everything must be sent whole, and reads that are running do not count.
     pub(super) fn restart(&mut self) {
-        (self.retrying, self.queue, self.retries) = Default::default();
+        (self.retrying, self.alone, self.queue, self.retries) = Default::default();
         self.tracked
             .retain(|_, tracked| tracked.sent || tracked.behind.is_some());
         for tracked in self.tracked.values_mut() {
@@ -352,14 +353,13 @@ impl Environments {
 }
 
 impl Tracked {
-    /// Whether no more than a few revisions are wanted which follow what was applied, and nothing speaks against asking for them and
-    /// others at once.
-    fn may_be_read_together(&self, want: Option<u64>) -> bool {
+    /// Whether no more than a few revisions are wanted which follow what was applied, and the last read did not fail.
+    fn is_little_behind(&self, want: Option<u64>) -> bool {
         let (Some(applied), Some(want)) = (self.applied, want) else {
             return false;
         };
-        let following = want.checked_sub(applied.revision).unwrap_or_default();
-        (1..=u64::from(together::REVISIONS)).contains(&following) && self.failures.is_none() && !self.alone
+        let following = want.saturating_sub(applied.revision);
+        (1..=u64::from(together::REVISIONS)).contains(&following) && self.failures.is_none()
     }
 
     /// Takes up that the environment was read, and whether that answers all that was wanted when the read began, and until now.
