@@ -20,6 +20,8 @@ mod pooler;
 mod proxy;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "feed/together.rs"]
+mod together;
 #[path = "feed/unreadable.rs"]
 mod unreadable;
 #[path = "feed/world.rs"]
@@ -44,10 +46,12 @@ use world::World;
 
 const NEVER: Duration = Duration::from_hours(24);
 
-/// Only notifications and hints bring anything.
+/// Only notifications and hints bring anything. What is not answered in time is not asked again, so there is time.
 fn without_poll() -> Options {
     Options {
         poll_interval: NEVER,
+        query_timeout: Duration::from_secs(20),
+        load_timeout: Duration::from_mins(1),
         ..Options::default()
     }
 }

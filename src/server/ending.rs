@@ -13,7 +13,7 @@ use crate::watch::Hub;
 /// How long after the drain window the last goodbyes may take to arrive.
 const LAST_GOODBYES: Duration = Duration::from_millis(500);
 /// How long tasks may take to notice that they are to end; all of them wait for that.
-const TASKS_END: Duration = Duration::from_secs(2);
+const TASKS_END: Duration = Duration::from_secs(5);
 
 /// What ends in order.
 pub(super) struct Ending {

@@ -98,7 +98,10 @@ fn a_restart_keeps_data_and_keys_and_signals_end_it_in_good_order() {
     let (status, log) = cold.ends();
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(processes_below(&data), [0; 0]);
-    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    // On a machine that does other things too PostgreSQL may be slow to answer, and that is said; that it is away would be odd.
+    let slow = "the database did not answer in time";
+    let odd = |line: &&str| line.contains("ERROR") || (line.contains("WARN") && !line.contains(slow));
+    assert_eq!(log.lines().find(odd), None, "{log}");
     // The demo project is made quietly.
     assert!(!log.contains("CreateFlag"), "{log}");
 

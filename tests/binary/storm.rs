@@ -22,7 +22,7 @@ use tonic::{Request, Streaming};
 use super::serve::free_address;
 use crate::support::cluster::Folder;
 use crate::support::program::{Program, halyard, run, with_dev_settings};
-use crate::support::{Scrape, eventually, within};
+use crate::support::{Scrape, eventually};
 
 /// What may be on its way: two of the environment's snapshots.
 const LIMIT: usize = 4_000_000;
@@ -33,6 +33,8 @@ const CLIENTS: usize = 150;
 const CONNECTIONS: usize = 2;
 /// How much the way to the clients carries in a millisecond, all of them together.
 const PACE_BYTES: usize = 32 * 1024;
+/// How long anybody may wait for a turn among all of them.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Measured: 6.5 MB, and 146 MB without a limit, when each stream fills its buffers in the server.
 const MEMORY_BYTES: u64 = 40_000_000;
 
@@ -117,7 +119,10 @@ async fn open(channel: Channel, key: String) -> Streaming<pb::WatchResponse> {
 async fn read(mut stream: Streaming<pb::WatchResponse>) -> (usize, bool) {
     let (mut announced, mut items, mut bytes) = (0, 0, 0);
     loop {
-        let message = within("a message", stream.message()).await.unwrap().unwrap();
+        let message = tokio::time::timeout(PATIENCE, stream.message())
+            .await
+            .expect("a message");
+        let message = message.unwrap().unwrap();
         match message.message.unwrap() {
             Message::Begin(begin) => announced = begin.item_count,
             Message::Item(item) => {

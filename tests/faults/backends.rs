@@ -39,11 +39,12 @@ pub async fn listens_late(world: &mut World) {
     let (deaf, mut rounds) = (1, world.rounds(Duration::from_millis(100)));
     while rounds.next().await {
         world.wires[deaf].set(|way| way.listens = Flow::Hold);
-        let cut = world.cut_off(deaf, Loses::Notifications, Notices::AtOnce);
         let before = world.wires[deaf].counts.listens.load(Ordering::Relaxed);
         let listeners = world.wires[deaf].backends("halyard listener");
         assert!(!listeners.is_empty(), "nobody listened");
         end(world, &listeners).await;
+        // Not before: until then it heard everything.
+        let cut = world.cut_off(deaf, Loses::Notifications, Notices::AtOnce);
         world
             .until("a listener that is held up", async |world| {
                 world.wires[deaf].counts.listens.load(Ordering::Relaxed) > before
@@ -160,7 +161,7 @@ pub async fn connections_used_up(world: &mut World) {
     let administrator = world.sql().await;
     let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'halyard%'";
     let (mut rounds, mut others, mut refused) = (world.rounds(Duration::from_millis(200)), Vec::new(), 0);
-    while rounds.next().await {
+    while rounds.next_until(others.len() > FEW / 2).await {
         administrator.execute(sql, &[]).await.unwrap();
         loop {
             match world.postgres.config().connect(NoTls).await {
@@ -179,6 +180,13 @@ pub async fn connections_used_up(world: &mut World) {
     assert!(refused > 0 && others.len() > FEW / 2, "there were connections left");
     others.clear();
     // The processes that served them take a moment to go.
+    let sql = "select count(*) from pg_stat_activity where application_name = 'faults'";
+    world
+        .until("the end of whoever took the connections", async |_| {
+            let left: i64 = administrator.query_one(sql, &[]).await.unwrap().get(0);
+            left == 1
+        })
+        .await;
     world.postgres.answers().await;
 }
 

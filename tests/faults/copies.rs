@@ -72,7 +72,7 @@ async fn is_found_out(world: &mut World, before: i64) {
 pub async fn standby_taken_for_primary(world: &mut World) {
     let mut standby = world.postgres.standby();
     standby.start().await;
-    let astray = world.rng.usize(..world.replicas.len());
+    let astray = world.visited();
     let generation = world.generation().await;
     let primary = world.postgres.socket();
     world.wires[astray].lead(&standby.socket());

@@ -144,10 +144,10 @@ async fn transactions(world: &World) -> i64 {
     world.sql().await.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// A stream may be left unread for a second.
+/// A stream may be left unread for some seconds: who reads may have to wait for a processor that long.
 pub fn impatient() -> Setup {
     Setup {
-        arguments: &["--stream-stall", "1s"],
+        arguments: &["--stream-stall", "5s"],
         pause: Duration::from_millis(20),
         heartbeat_tolerance: Duration::from_secs(2),
         ..quiet()
@@ -164,7 +164,7 @@ pub async fn unread(world: &mut World) {
     live(&readers).await;
     let quiet = Instant::now();
     world.go_on(world.time_left() / 3).await;
-    let before = readers.latencies(quiet);
+    let before = measured(&readers, quiet).await;
 
     let (memory, crowded) = (world.replicas[0].resident_kib(), Instant::now());
     let mut unread = Vec::new();
@@ -180,7 +180,7 @@ pub async fn unread(world: &mut World) {
     })
     .await;
     let released = crowded.elapsed();
-    let (during, peak) = (readers.latencies(crowded), world.replicas[0].most_resident_kib());
+    let (during, peak) = (measured(&readers, crowded).await, world.replicas[0].most_resident_kib());
     assert_eq!(readers.ended(), 0, "who reads was harmed");
     println!(
         "unread: {size} beside {size}, {opened} streams were told of, released after {:.2} s; readers' p50 {:?} -> {:?}, p99 {:?} -> {:?}; \
@@ -202,6 +202,15 @@ pub async fn unread(world: &mut World) {
         let told = tokio::time::timeout(PATIENCE, unread.read()).await.expect("they end");
         assert_eq!(told, size / 2, "not all were told why");
     }
+}
+
+/// What was measured since some moment, once there is something.
+async fn measured(crowd: &Crowd, since: Instant) -> Vec<Duration> {
+    eventually("a measure", async || {
+        let latencies = crowd.latencies(since);
+        (!latencies.is_empty()).then_some(latencies)
+    })
+    .await
 }
 
 fn share(sorted: &[Duration], percent: usize) -> Duration {

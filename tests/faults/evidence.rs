@@ -20,6 +20,8 @@ pub struct Evidence {
     pub answers: Vec<Answer>,
     /// When PostgreSQL could certainly not be asked.
     pub outages: Vec<Span>,
+    /// When whoever notes what comes, and perhaps the whole machine, stood still.
+    pub stalls: Vec<Span>,
     /// When a replica was cut off from PostgreSQL, or from its notifications.
     pub cuts: Vec<Cut>,
     /// When a replica could not answer, by its number.
@@ -115,6 +117,23 @@ pub struct Recording {
     /// What its messages may be late by beside what everybody's may: the road that it takes is held up, or whom it hears from.
     pub late: Duration,
     pub seen: Vec<Seen>,
+}
+
+impl Recording {
+    /// Where its stream is open. `None`: it has none at the moment.
+    pub fn replica(&self) -> Option<usize> {
+        let told = self.seen.iter().rev().find_map(|seen| match seen.what {
+            What::Opened { replica } => Some(Some(replica)),
+            What::Ended(_) => Some(None),
+            What::Begin { .. }
+            | What::Put { .. }
+            | What::Delete { .. }
+            | What::Commit { .. }
+            | What::Heartbeat { .. }
+            | What::Goodbye => None,
+        });
+        told.flatten()
+    }
 }
 
 #[derive(Debug, Clone)]

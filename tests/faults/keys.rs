@@ -20,7 +20,7 @@ use crate::support::within;
 /// Ten times the promise.
 const BOUND: Duration = Duration::from_secs(20);
 /// How long a key lives that is to expire, and how long the secret before works that is rotated.
-const SHORT_LIFE: Duration = Duration::from_millis(1_500);
+const SHORT_LIFE: Duration = Duration::from_secs(5);
 
 /// A stream, read to its end.
 struct Reading {
@@ -58,10 +58,12 @@ pub async fn ended(world: &mut World) {
         let key = create(world, &environment, matches!(end, End::Expired)).await;
         let id = key.key.clone().unwrap_or_default().id;
         let readings = open(world, &key.secret).await;
+        // It ends before the answer comes that says so.
+        let asked = Instant::now();
         let over = match end {
             End::Revoked => {
                 revoke(world, &environment, &id).await;
-                Instant::now()
+                asked
             }
             End::Expired => {
                 let expires = key.key.unwrap_or_default().expire_time.expect("it expires");
@@ -70,7 +72,7 @@ pub async fn ended(world: &mut World) {
             }
             End::Rotated => {
                 rotate(world, &environment, &id).await;
-                Instant::now() + SHORT_LIFE
+                asked + SHORT_LIFE
             }
         };
         for reading in readings {
@@ -96,6 +98,7 @@ pub async fn revoked_out_of_reach(world: &mut World) {
         world.pause_writers().await;
         world.wires[cut].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold));
         let cut_at = Instant::now();
+        let asked = Instant::now();
         revoke_at(world, 1, &environment, &key.key.unwrap_or_default().id).await;
         let revoked = Instant::now();
         world.resume_writers();
@@ -103,7 +106,7 @@ pub async fn revoked_out_of_reach(world: &mut World) {
             .iter()
             .position(|reading| reading.replica != cut)
             .expect("a stream at the other");
-        ends_after(readings.remove(there), revoked, End::Revoked).await;
+        ends_after(readings.remove(there), asked, End::Revoked).await;
         world.go_on(Duration::from_millis(500)).await;
         let lives = !readings[0].task.is_finished();
         world.wires[cut].heal();

@@ -39,12 +39,14 @@ pub async fn stopped(world: &mut World) {
     world.postgres.freeze();
     // Long enough for heartbeats to be caught that claim to have asked it meanwhile.
     world.go_on(world.time_left().max(Duration::from_secs(4))).await;
-    let (ages, late) = (world.ages(), since + Duration::from_secs(3));
-    let asked = |replica| ages.iter().any(|aged| aged.replica == replica && aged.asked > late);
-    assert!(
-        (0..world.replicas.len()).all(asked),
-        "not every replica said how old it was"
-    );
+    let late = since + Duration::from_secs(3);
+    world
+        .until("a word of every replica how old it is", async |world| {
+            let ages = world.ages();
+            let asked = |replica| ages.iter().any(|aged| aged.replica == replica && aged.asked > late);
+            (0..world.replicas.len()).all(asked)
+        })
+        .await;
     world.postgres.thaw();
 }
 

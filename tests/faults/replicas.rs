@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use halyard::pb::evaluation::v1::Intent;
 use tonic::Code;
 
-use crate::evidence::{Recording, What};
+use crate::evidence::{Recording, Seen, What};
 use crate::harness::balanced::Balanced;
+use crate::harness::calls::evaluate_all;
 use crate::harness::probe::probe;
 use crate::harness::wire::Flow;
 use crate::harness::world::{Setup, World};
@@ -31,19 +32,19 @@ pub async fn killed_and_replaced(world: &mut World) {
 /// A replica stands still for so long that its clients go to the other; then it goes on, and they come back.
 pub async fn frozen(world: &mut World) {
     let mut rounds = world.rounds(STOPPED);
+    let mut victim = world.visited();
     while rounds.next().await {
-        let victim = world.rng.usize(..world.replicas.len());
-        let gave_up = |recording: &Recording| {
-            let missed = |what: &What| matches!(what, What::Ended(words) if words.contains("missed"));
-            recording.seen.iter().filter(|seen| missed(&seen.what)).count()
-        };
-        let before: usize = world.recordings().iter().map(gave_up).sum();
+        let missed = |seen: &Seen| matches!(&seen.what, What::Ended(words) if words.contains("missed"));
+        let before = world.saw(missed);
         world.replicas[victim].freeze();
         world.go_on(STOPPED).await;
-        let after: usize = world.recordings().iter().map(gave_up).sum();
+        world
+            .until("a client that goes elsewhere", async |world| world.saw(missed) > before)
+            .await;
         world.replicas[victim].thaw();
-        assert!(after > before, "no client went elsewhere");
         world.catch_up().await;
+        // Where all clients are now.
+        victim = (victim + 1) % world.replicas.len();
     }
 }
 
@@ -60,7 +61,7 @@ pub fn draining() -> Setup {
 pub async fn drained(world: &mut World) {
     let clients = balanced(world);
     let mut rounds = world.rounds(Duration::from_millis(500));
-    let mut victim = world.rng.usize(..world.replicas.len());
+    let mut victim = world.visited();
     while rounds.next().await {
         drain(world, victim).await;
         world.start_replica(victim).await;
@@ -75,10 +76,12 @@ pub async fn drained(world: &mut World) {
 pub async fn rolled(world: &mut World) {
     let clients = balanced(world);
     let mut rounds = world.rounds(Duration::from_millis(500));
+    let first = world.visited();
     while rounds.next().await {
         for number in 0..world.replicas.len() {
-            drain(world, number).await;
-            world.start_replica(number).await;
+            let victim = (first + number) % world.replicas.len();
+            drain(world, victim).await;
+            world.start_replica(victim).await;
             healthy(&clients).await;
         }
     }
@@ -155,10 +158,12 @@ pub async fn rotated(world: &mut World) {
         world.writes(5).await;
         world.catch_up().await;
     }
-    let recorders = world.recordings().len();
-    let goodbyes = world.saw(|seen| seen.what == What::Goodbye);
-    assert!(goodbyes >= recorders, "only {goodbyes} streams were rotated");
-    let again = |seen: &crate::evidence::Seen| {
+    world
+        .until("as many rotations as there are streams", async |world| {
+            world.saw(|seen| seen.what == What::Goodbye) >= world.recorders()
+        })
+        .await;
+    let again = |seen: &Seen| {
         seen.connection > 1
             && matches!(
                 seen.what,
@@ -187,11 +192,20 @@ pub async fn ahead_of_one_that_is_cut_off(world: &mut World) {
     let (mut rounds, mut asked) = (world.rounds(Duration::from_millis(100)), 0);
     world.wires[0].set(|way| (way.to_replica, way.to_server) = (Flow::Hold, Flow::Hold));
     world.writes(10).await;
+    world.written_from_now(&environment).await;
+    let look = async |world: &World, replica: usize, token: Vec<u8>| {
+        let channel = world.doors.own(replica).expect("a replica");
+        probe(channel, &environment.server_key, &environment.key, token).await
+    };
+    let channel = world.doors.own(0).expect("a replica");
+    let behind = evaluate_all(channel, &environment.server_key).await.expect("answers");
+    world
+        .until("a replica that is ahead", async |world| {
+            let ahead = look(world, 1, Vec::new()).await.expect("a snapshot");
+            ahead.commit.revision > behind.revision
+        })
+        .await;
     while asked < 2 || rounds.next().await {
-        let look = async |world: &World, replica: usize, token: Vec<u8>| {
-            let channel = world.doors.own(replica).expect("a replica");
-            probe(channel, &environment.server_key, &environment.key, token).await
-        };
         let ahead = look(world, 1, Vec::new()).await.expect("a snapshot");
         match look(world, 0, ahead.commit.resume_token.clone()).await {
             Ok(step) => panic!("who is at {} was told {:?}", ahead.commit.revision, step.begin),

@@ -8,6 +8,7 @@ use crate::harness::recorder::Habits;
 use crate::harness::road::{Road, Traffic};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::world::{Setup, World};
+use crate::support::eventually;
 
 /// Longer than the three heartbeats after which a sidecar gives its upstream up.
 const STOPPED: Duration = Duration::from_millis(3_500);
@@ -62,6 +63,11 @@ pub async fn upstream_frozen(world: &mut World) {
 /// Sidecars die while they write their state, and start from it, with their upstream away.
 pub async fn killed_while_writing(world: &mut World) {
     let (road, mut sidecars) = chain(world, AWAY).await;
+    for sidecar in &sidecars {
+        // Who has none yet would start from nothing, with nobody to ask.
+        let file = sidecar.state_file();
+        eventually("a state on disk", async || file.exists().then_some(())).await;
+    }
     let mut rounds = world.rounds(Duration::from_millis(100));
     while rounds.next().await {
         // They write once a second, or as often as there is something.
@@ -137,6 +143,8 @@ async fn chain(world: &mut World, late: Duration) -> (Road, Vec<Sidecar>) {
 
 /// Everybody behind a sidecar holds the newest state, and has had more than one stream or none that broke.
 async fn followed(world: &mut World, sidecars: &[Sidecar]) {
+    // While a replica stood still all writers may have waited for it, and then there is nothing new yet.
+    world.written_from_now(&world.first_environment()).await;
     world.catch_up().await;
     let recordings = world.recordings();
     for sidecar in sidecars {

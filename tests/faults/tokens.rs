@@ -61,7 +61,7 @@ pub async fn fuzzed(world: &mut World) {
     within("answers", answers.holds(1, 1)).await;
     let mut shown: HashMap<Wrong, usize> = HashMap::new();
     let mut rounds = world.rounds(Duration::from_millis(50));
-    while rounds.next().await {
+    while rounds.next_until(shown.len() > WRONG.len() / 2).await {
         let channel = channels[world.rng.usize(..2)].clone();
         let fresh = |environment: &Environment| fresh(channel.clone(), environment.clone());
         let (before, foreign) = (fresh(&here).await, fresh(&there).await);

@@ -12,7 +12,7 @@ use crate::{count, quick};
 
 /// What happens to who reads the changes of an environment.
 #[derive(Debug, Clone, Copy)]
-enum Harm {
+pub enum Harm {
     /// The database refuses.
     Refused,
     /// The database does not come back to it.
@@ -22,7 +22,7 @@ enum Harm {
 }
 
 /// Lets environments be made unreadable, one by one.
-async fn prepare(world: &World) {
+pub async fn prepare(world: &World) {
     let sql = "
         create table harms (environment_id bigint primary key, hanging boolean not null);
         create function readable(environment bigint) returns boolean language plpgsql as $$
@@ -42,7 +42,7 @@ async fn prepare(world: &World) {
     world.client.batch_execute(sql).await.unwrap();
 }
 
-async fn harm(world: &World, environment: EnvironmentId, harm: Harm) {
+pub async fn harm(world: &World, environment: EnvironmentId, harm: Harm) {
     let id = environment.0;
     let sql = match harm {
         Harm::Refused => format!("insert into harms values ({id}, false)"),

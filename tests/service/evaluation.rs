@@ -10,7 +10,7 @@ use prost_types::{ListValue, Struct};
 use tonic::{Code, Request};
 
 use crate::app::{App, bool_flag, evaluate, evaluation};
-use crate::refusals::{invalid, refused};
+use crate::refusals::{by_server, invalid, refused};
 use crate::support::eventually;
 
 fn variant(key: &str, value: pb::variant::Value) -> pb::Variant {
@@ -420,12 +420,12 @@ async fn a_revision_that_does_not_come_is_unavailable_with_a_time_to_retry() {
     let app = App::start().await;
     let keys = app.shop().await;
     app.flag("f").await;
-    let mut request = Request::new(ask("f", None, 1_000));
-    request.set_timeout(Duration::from_millis(300));
-    let status = refused(
-        evaluation(&app.channel, &keys.server).evaluate(request).await,
-        Code::Unavailable,
-    );
+    let told = by_server(async || {
+        let mut request = Request::new(ask("f", None, 1_000));
+        request.set_timeout(Duration::from_millis(300));
+        evaluation(&app.channel, &keys.server).evaluate(request).await
+    });
+    let status = refused(told.await, Code::Unavailable);
     assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
 }
 

@@ -23,7 +23,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::app::{App, Bearer, PASSWORD, bool_flag, evaluate, evaluation, login};
-use crate::refusals::{invalid, refused};
+use crate::refusals::{by_server, invalid, refused};
 use crate::support::within;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,9 +295,12 @@ async fn a_deadline_that_passes_is_told() {
     lock.batch_execute("lock table projects in access exclusive mode")
         .await
         .unwrap();
-    let mut request = Request::new(admin::ListProjectsRequest::default());
-    request.set_timeout(Duration::from_millis(200));
-    refused(app.projects().list_projects(request).await, Code::DeadlineExceeded);
+    let told = by_server(async || {
+        let mut request = Request::new(admin::ListProjectsRequest::default());
+        request.set_timeout(Duration::from_millis(200));
+        app.projects().list_projects(request).await
+    });
+    refused(told.await, Code::DeadlineExceeded);
     evaluate(&app.channel, &keys.server, "f", 0).await.unwrap();
 }
 

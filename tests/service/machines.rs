@@ -184,7 +184,7 @@ async fn a_revoked_service_token_is_refused_everywhere_within_two_seconds() {
 async fn a_service_token_that_has_expired_is_refused() {
     let app = App::start().await;
     app.project("shop").await;
-    let soon = std::time::SystemTime::now() + Duration::from_millis(1_500);
+    let soon = std::time::SystemTime::now() + Duration::from_secs(5);
     let request = pb::CreateServiceTokenRequest {
         expire_time: Some(soon.into()),
         ..token_of(Viewer)
@@ -298,7 +298,7 @@ async fn end(follower: &mut Follower) -> Code {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_secrets_of_a_rotated_key_work_until_the_overlap_ends() {
-    const OVERLAP: Duration = Duration::from_secs(3);
+    const OVERLAP: Duration = Duration::from_secs(8);
     let app = App::start().await;
     let keys = app.shop().await;
     app.flag("f").await;
@@ -507,7 +507,12 @@ async fn everyone_is_told_just_what_the_matrix_grants() {
         let person = Person::member(&app, &format!("{}@example.com", stored.name()), "shop", role).await;
         let (_, machine) = service_token(&app, "shop", role).await;
         for (credential, machine) in [(person.token(), false), (machine, true)] {
-            let me = who_am_i(&app.channel, &credential).await.unwrap();
+            // A server learns of its own writes a moment after they are answered.
+            let me = eventually("the role", async || {
+                let me = who_am_i(&app.channel, &credential).await.unwrap();
+                (!me.project_permissions.is_empty()).then_some(me)
+            })
+            .await;
             let granted = |project| {
                 let standing = Standing {
                     instance: None,

@@ -5,7 +5,7 @@ use halyard::pb::evaluation::v1::{self as evaluation, Reason, RuleOutcome};
 use tonic::Code;
 
 use crate::app::{App, evaluate};
-use crate::refusals::{invalid, refused};
+use crate::refusals::{by_server, invalid, refused};
 use crate::words::*;
 
 fn test(flag: &str, targeting_key: &str) -> pb::TestEvaluateRequest {
@@ -167,10 +167,13 @@ async fn what_does_not_exist_cannot_be_tried() {
     };
     refused(app.flags().test_evaluate(request).await, Code::NotFound);
     refused(app.flags().test_evaluate(drafted("f")).await, Code::NotFound);
-    let mut request = tonic::Request::new(pb::TestEvaluateRequest {
-        min_revision: 1_000,
-        ..test("f", "")
+    let told = by_server(async || {
+        let mut request = tonic::Request::new(pb::TestEvaluateRequest {
+            min_revision: 1_000,
+            ..test("f", "")
+        });
+        request.set_timeout(std::time::Duration::from_millis(300));
+        app.flags().test_evaluate(request).await
     });
-    request.set_timeout(std::time::Duration::from_millis(300));
-    refused(app.flags().test_evaluate(request).await, Code::Unavailable);
+    refused(told.await, Code::Unavailable);
 }

@@ -3,6 +3,19 @@
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::support::eventually;
+
+/// What the server says at the end of a call's deadline. The client counts too, and may be the first, which is no word of the server's:
+/// then it is asked again.
+pub async fn by_server<T>(mut ask: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
+    eventually("the server's word", async || {
+        let answer = ask().await;
+        let by_client = answer.as_ref().is_err_and(|status| status.code() == Code::Cancelled);
+        (!by_client).then_some(answer)
+    })
+    .await
+}
+
 /// Fails unless the call was refused with this code, with details, and without a trace of what is underneath.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> Status {

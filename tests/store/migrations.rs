@@ -97,7 +97,7 @@ async fn a_lock_that_someone_holds_is_a_timeout() {
     let world = world().await;
     world.flag("f").await;
     let mut settings = Settings::new(world.config.clone());
-    settings.statement_timeout = Duration::from_millis(100);
+    settings.statement_timeout = Duration::from_secs(1);
     let impatient = Store::connect(&settings, Hints::new()).await.unwrap();
     world
         .sql

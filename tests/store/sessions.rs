@@ -62,9 +62,9 @@ async fn a_token_that_was_used_a_while_ago_ends_the_session() {
         let (world, session) = logged_in().await;
         show(&world, session, 1).await;
         show(&world, session, 2).await;
-        age(&world, "rotated_at", 9).await;
+        age(&world, "rotated_at", 5).await;
         assert_eq!(show(&world, session, used).await, Refreshed::Raced);
-        age(&world, "rotated_at", 2).await;
+        age(&world, "rotated_at", 6).await;
         let revision = world.access_revision().await;
         assert_eq!(show(&world, session, used).await, Refreshed::Stolen);
         assert_eq!(world.access_revision().await, revision + 1);

@@ -70,9 +70,10 @@ impl Server {
         client
     }
 
-    /// Starts it, or starts it again, and returns once it answers; the moment is one before it did. To be called from the test's own
-    /// task: the server dies with the thread that started it.
+    /// Starts it, or starts it again, and returns once it answers; the moment is the last at which it certainly did not. To be called
+    /// from the test's own task: the server dies with the thread that started it.
     pub async fn start(&mut self) -> Instant {
+        let mut away = Instant::now();
         self.process = Some(self.spawn());
         eventually("PostgreSQL", async || {
             let process = self.process.as_mut();
@@ -80,8 +81,12 @@ impl Server {
             if process.is_some_and(|process| process.try_wait().unwrap().is_some()) {
                 self.process = Some(self.spawn());
             }
-            let before = Instant::now();
-            self.config().connect(NoTls).await.is_ok().then_some(before)
+            let asked = Instant::now();
+            let answer = self.config().connect(NoTls).await;
+            if answer.is_err() {
+                away = asked;
+            }
+            answer.is_ok().then_some(away)
         })
         .await
     }

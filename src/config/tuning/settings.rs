@@ -130,15 +130,15 @@ pub const PROBE_TIMEOUT: Bounded = bounded(
 );
 pub const NOTIFY_COALESCE: Bounded = bounded(
     "notify-coalesce",
-    "1ms",
+    "2ms",
     (s(0), s(1)),
-    "How long a change waits for others to be notified with it",
+    "How long what follows a change closely waits to be notified together; up to ten times as long after as many changes",
 );
 pub const FEED_GATHER: Bounded = bounded(
     "feed-gather",
-    "5ms",
+    "2ms",
     (s(0), s(1)),
-    "How long changes that follow another closely wait to be read together; the first does not wait",
+    "How long what follows a change closely waits to be read together; up to ten times as long after as many changes",
 );
 pub const LISTENER_CONNECT_TIMEOUT: Bounded = bounded(
     "listener-connect-timeout",

@@ -263,6 +263,7 @@ impl Engine {
             }
             Fetched::Current => self.finish_read(environment, Finished::Current).await?,
             Fetched::Again => self.finish_read(environment, Finished::Again).await?,
+            Fetched::Alone => self.finish_read(environment, Finished::Alone).await?,
             Fetched::Gone => {
                 let was_behind = self.environments.is_behind(environment);
                 if self.environments.gone(environment) {

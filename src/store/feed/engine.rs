@@ -101,7 +101,7 @@ pub(super) enum Loading {
 pub(super) enum Done {
     Polled(Result<Heads, Error>),
     Fetched(EnvironmentId, Result<Fetched, Error>),
-    /// Of several environments.
+    /// Of one or several environments.
     FetchedTogether(Vec<EnvironmentId>, together::Read),
     Directory(Result<Directory, Error>),
     Raised(Result<Raised, Error>),
@@ -231,7 +231,9 @@ impl Engine {
 
     fn fetch(&mut self, wishes: Vec<Wish>) {
         let (pool, options) = (self.shared.pool.clone(), Arc::clone(&self.shared.options));
-        if let [wish] = wishes[..] {
+        if let [wish] = wishes[..]
+            && !wish.together
+        {
             return self
                 .spawn(async move { Done::Fetched(wish.environment, fetch::fetch(&pool, options, wish).await) });
         }

@@ -22,6 +22,8 @@ pub(super) struct Environments {
     retries: VecDeque<EnvironmentId>,
     /// Those of them that are being read.
     retrying: HashSet<EnvironmentId>,
+    /// What is to be read by itself the next time.
+    alone: HashSet<EnvironmentId>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,8 @@ pub(super) enum Finished {
     Current,
     /// To be read again at once.
     Again,
+    /// The same, and by itself.
+    Alone,
     /// It could not be read now.
     Failed(Parked),
 }
@@ -154,8 +158,8 @@ impl Environments {
             };
             tracked.queued = false;
             tracked.running = tracked.want.take();
-            let single = tracked.is_next(tracked.running);
-            let together = single && tracked.failures.is_none();
+            let alone = self.alone.remove(&environment);
+            let together = tracked.is_little_behind(tracked.running) && !alone;
             if tracked.failures.is_some() {
                 self.retrying.insert(environment);
             }
@@ -163,7 +167,6 @@ impl Environments {
                 environment,
                 applied: tracked.applied,
                 recent: !tracked.replaced,
-                single,
                 together,
             });
         }
@@ -175,16 +178,15 @@ impl Environments {
         if !wishes.iter().all(|wish| wish.together) {
             return wishes;
         }
-        while wishes.len() < together::MOST && self.queue.front().is_some_and(|next| self.is_single(*next)) {
+        while wishes.len() < together::MOST && self.queue.front().is_some_and(|next| self.may_join(*next)) {
             wishes.extend(self.start(retries));
         }
         wishes
     }
 
-    /// Whether nothing but the revision that follows is wanted of an environment, and its last read did not fail.
-    fn is_single(&self, environment: EnvironmentId) -> bool {
+    fn may_join(&self, environment: EnvironmentId) -> bool {
         let tracked = self.tracked.get(&environment);
-        tracked.is_some_and(|tracked| tracked.failures.is_none() && tracked.is_next(tracked.want))
+        tracked.is_some_and(|tracked| tracked.is_little_behind(tracked.want)) && !self.alone.contains(&environment)
     }
 
     /// Takes up how a read ended. Returns whether the environment was behind, and no longer is.
@@ -208,6 +210,10 @@ impl Environments {
             }
             Finished::Current => None,
             Finished::Again => running,
+            Finished::Alone => {
+                self.alone.insert(environment);
+                running
+            }
             Finished::Failed(parked) => {
                 tracked.parked = Some(parked);
                 running
@@ -269,6 +275,7 @@ impl Environments {
             return false;
         };
         self.retrying.remove(&environment);
+        self.alone.remove(&environment);
         if let Some(revision) = tracked.want {
             // Something was heard of it while it was being read.
             self.want(environment, revision);
@@ -298,7 +305,7 @@ impl Environments {
 
     /// Another history begins: everything must be sent whole, and reads that are running do not count.
     pub(super) fn restart(&mut self) {
-        (self.retrying, self.queue, self.retries) = Default::default();
+        (self.retrying, self.alone, self.queue, self.retries) = Default::default();
         self.tracked
             .retain(|_, tracked| tracked.sent || tracked.behind.is_some());
         for tracked in self.tracked.values_mut() {
@@ -346,10 +353,13 @@ impl Environments {
 }
 
 impl Tracked {
-    /// Whether a revision is the one that follows what was applied.
-    fn is_next(&self, revision: Option<u64>) -> bool {
-        let following = self.applied.and_then(|applied| applied.revision.checked_add(1));
-        following.is_some() && revision == following
+    /// Whether no more than a few revisions are wanted which follow what was applied, and the last read did not fail.
+    fn is_little_behind(&self, want: Option<u64>) -> bool {
+        let (Some(applied), Some(want)) = (self.applied, want) else {
+            return false;
+        };
+        let following = want.saturating_sub(applied.revision);
+        (1..=u64::from(together::REVISIONS)).contains(&following) && self.failures.is_none()
     }
 
     /// Takes up that the environment was read, and whether that answers all that was wanted when the read began, and until now.
@@ -374,7 +384,7 @@ impl Finished {
     fn was_read(self) -> bool {
         match self {
             Self::Advanced { .. } | Self::Replaced(_) | Self::Current => true,
-            Self::Again | Self::Failed(_) => false,
+            Self::Again | Self::Alone | Self::Failed(_) => false,
         }
     }
 }

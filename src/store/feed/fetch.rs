@@ -28,9 +28,8 @@ pub(super) struct Wish {
     pub(super) applied: Option<Cursor>,
     /// Whether revisions up to the head may be kept for clients to resume from.
     pub(super) recent: bool,
-    /// Whether nothing newer is known of than the revision that follows.
-    pub(super) single: bool,
-    /// Whether it may be read together with others: it is single, and its last read did not fail.
+    /// Whether it may be read together with others: no more is known of than a few revisions that follow, and its last read did not
+    /// fail.
     pub(super) together: bool,
 }
 
@@ -61,6 +60,8 @@ pub(super) enum Fetched {
     Current,
     /// There is something newer now, which there was not a moment ago.
     Again,
+    /// What was read together does not have it: what follows is large, or is not there.
+    Alone,
     /// The environment does not exist.
     Gone,
     /// What was read before is not in the primary's history.
@@ -84,10 +85,6 @@ pub(super) struct Next {
     more: bool,
     broken: bool,
 }
-
-/// The revision that follows. Nearly every change comes alone, and this takes PostgreSQL a fraction of the time that it takes to plan
-/// [`SEVERAL`].
-const SINGLE: &str = "select * from next_revision($1, $2)";
 
 /// The revisions that follow, of so many bytes.
 const SEVERAL: &str = "
@@ -118,7 +115,6 @@ const SEVERAL: &str = "
 /// Bounded in revisions and in bytes, so that it is answered quickly or something is wrong.
 async fn next(pool: &Pool, options: &Options, wish: Wish, applied: Cursor) -> Result<Next, Error> {
     let environment = wish.environment;
-    let (sql, parameters_of_it) = if wish.single { (SINGLE, 2) } else { (SEVERAL, 4) };
     let after = signed(applied.revision)?;
     let (limit, bytes) = (
         i64::from(options.batch_revisions.max(1)),
@@ -133,8 +129,7 @@ async fn next(pool: &Pool, options: &Options, wish: Wish, applied: Cursor) -> Re
                 (&limit, Type::INT8),
                 (&bytes, Type::INT8),
             ];
-            let parameters = parameters.into_iter().take(parameters_of_it);
-            quickly_begun(quick, client.query_typed_raw(sql, parameters)).await
+            quickly_begun(quick, client.query_typed_raw(SEVERAL, parameters)).await
         })
     })
     .await?;
@@ -187,6 +182,15 @@ impl Next {
             return whole(pool, options, wish, broken).await;
         }
         Ok(Fetched::Advance { deltas, more, broken })
+    }
+
+    /// The same where nothing else may be read now.
+    pub(super) fn or_alone(self) -> Fetched {
+        let Self { deltas, more, broken } = self;
+        if deltas.is_empty() {
+            return Fetched::Alone;
+        }
+        Fetched::Advance { deltas, more, broken }
     }
 }
 

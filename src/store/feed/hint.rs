@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::pace::Pace;
 use crate::domain::change::EnvironmentId;
 
 /// The channel on which replicas tell each other.
@@ -90,6 +90,8 @@ pub(super) struct Pending {
     pub(super) environments: HashMap<EnvironmentId, u64>,
     /// Of the access head.
     pub(super) access: Option<u64>,
+    /// How many hints that were.
+    pub(super) changes: usize,
 }
 
 impl Mailbox {
@@ -101,6 +103,11 @@ impl Mailbox {
     /// Waits until something may be there. For one consumer.
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;
+    }
+
+    /// Whether something is there that must not wait.
+    fn is_urgent(&self) -> bool {
+        self.lock().access.is_some()
     }
 
     /// Takes everything.
@@ -118,8 +125,7 @@ impl Mailbox {
 #[derive(Debug)]
 pub(super) struct Gathering {
     hints: Hints,
-    pause: Duration,
-    not_before: Instant,
+    pace: Pace,
     /// Something is there.
     arrived: bool,
 }
@@ -128,8 +134,7 @@ impl Gathering {
     pub(super) fn new(hints: Hints, pause: Duration) -> Self {
         Self {
             hints,
-            pause,
-            not_before: Instant::now(),
+            pace: Pace::new(pause),
             arrived: false,
         }
     }
@@ -141,19 +146,24 @@ impl Gathering {
             inbox.arrived().await;
             self.arrived = true;
         }
-        // The clock is asked first since a timer, even one that is due, may take a millisecond or two.
-        if Instant::now() < self.not_before {
-            sleep_until(self.not_before).await;
+        // What access depends on waits for nothing.
+        while !inbox.is_urgent() && !self.pace.is_due() {
+            tokio::select! {
+                () = self.pace.due() => {}
+                () = inbox.arrived() => {}
+            }
         }
         self.arrived = false;
-        self.not_before = Instant::now() + self.pause;
-        inbox.take()
+        let pending = inbox.take();
+        self.pace.began(pending.changes);
+        pending
     }
 }
 
 impl Pending {
     /// Keeps the newer of this and what is there of the same thing.
     pub(super) fn add(&mut self, hint: Hint) {
+        self.changes += 1;
         match hint {
             Hint::Environment { id, revision } => {
                 let newest = self.environments.entry(id).or_default();
@@ -221,6 +231,7 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     fn environment(id: i64, revision: u64) -> Hint {
         Hint::Environment {
@@ -249,6 +260,28 @@ mod tests {
         );
         assert_eq!(pending.access, Some(4));
         assert_eq!(hints.inbox().take(), Pending::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hints_that_follow_closely_are_gathered_unless_they_are_of_access() {
+        let (hints, pause) = (Hints::new(), Duration::from_millis(5));
+        let mut gathering = Gathering::new(hints.clone(), pause);
+        let began_at = Instant::now();
+        hints.send(environment(1, 1));
+        assert_eq!(gathering.next().await.environments.len(), 1);
+        assert_eq!(began_at.elapsed(), Duration::ZERO, "the first waits for nothing");
+        hints.send(environment(1, 2));
+        let told = hints.clone();
+        tokio::spawn(async move { told.send(environment(2, 1)) });
+        assert_eq!(gathering.next().await.environments.len(), 2);
+        assert!(began_at.elapsed() >= pause, "{:?}", began_at.elapsed());
+        let began_at = Instant::now();
+        hints.send(environment(1, 3));
+        let told = hints.clone();
+        tokio::spawn(async move { told.send(Hint::Access { revision: 1 }) });
+        let pending = gathering.next().await;
+        assert_eq!((pending.environments.len(), pending.access), (1, Some(1)));
+        assert_eq!(began_at.elapsed(), Duration::ZERO, "access waits for nothing");
     }
 
     #[test]

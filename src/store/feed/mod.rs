@@ -5,7 +5,7 @@
 //! digest, or is read whole.
 //!
 //! - [`hint`]: what is passed around, and its spelling on the channel.
-//! - [`notify`]: tells other replicas; [`listen`]: hears them.
+//! - [`notify`]: tells other replicas; [`listen`]: hears them; [`pace`]: how often is asked and told.
 //! - [`poll`]: which heads have moved, and whether this is still the same database.
 //! - [`access`], [`chain`], [`environments`], [`failures`], [`confirmations`]: the decisions, pure.
 //! - [`fetch`], [`together`], [`directory`], [`generation`]: the statements behind them.
@@ -33,6 +33,7 @@ mod lease;
 mod listen;
 mod notify;
 mod options;
+mod pace;
 mod poll;
 mod rows;
 mod together;

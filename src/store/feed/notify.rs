@@ -6,7 +6,6 @@
 //! A transaction that only notifies writes nothing, so PostgreSQL does not flush its commit to disk: `synchronous_commit` makes no
 //! difference to it.
 
-use tokio::time::{Instant, sleep_until};
 use tokio_postgres::types::Type;
 
 use super::Shared;
@@ -14,6 +13,7 @@ use super::counters::add;
 use super::error::{Error, chain};
 use super::hint::CHANNEL;
 use super::lease::with_client;
+use super::pace::Pace;
 
 /// Passes hints on until it is cancelled.
 pub(super) async fn run(shared: Shared) {
@@ -26,16 +26,16 @@ pub(super) async fn run(shared: Shared) {
 
 async fn keep_notifying(shared: &Shared) {
     let (outbox, counters) = (shared.hints.outbox(), &shared.counters);
-    let mut not_before = Instant::now();
+    let mut pace = Pace::new(shared.options.coalesce);
     loop {
         outbox.arrived().await;
-        // The first of several writes is told at once; those that follow closely share the next round trip. The clock is asked
-        // first since a timer, even one that is due, may take a millisecond or two.
-        if Instant::now() < not_before {
-            sleep_until(not_before).await;
+        // The first of several writes is told at once; those that follow closely share the next round trip.
+        if !pace.is_due() {
+            pace.due().await;
         }
-        not_before = Instant::now() + shared.options.coalesce;
-        let payloads = outbox.take().payloads();
+        let pending = outbox.take();
+        pace.began(pending.changes);
+        let payloads = pending.payloads();
         if payloads.is_empty() {
             continue;
         }

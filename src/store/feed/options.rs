@@ -13,11 +13,11 @@ pub struct Options {
     pub probe_interval: Duration,
     /// Time within which a probe must come back.
     pub probe_timeout: Duration,
-    /// Time between two rounds of the notifier, so that hints which come in close succession are sent together. The first of them
-    /// does not wait.
+    /// Time between two rounds of the notifier, so that hints which come in close succession are sent together: this for each hint of
+    /// the first, ten times this at most. A round waits for nothing where none was shortly before.
     pub coalesce: Duration,
-    /// Time between two readings of what was hinted at, so that environments which change in close succession are read together.
-    /// The first of them does not wait.
+    /// Time between two readings of what was hinted at, so that what changes in close succession is read together: this for each hint
+    /// of the first, ten times this at most. A reading waits for nothing where none was shortly before.
     pub gather: Duration,
     /// Time within which the listener must be connected.
     pub connect_timeout: Duration,
@@ -54,8 +54,8 @@ impl Default for Options {
             scan_interval: Duration::from_secs(30),
             probe_interval: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(2),
-            coalesce: Duration::from_millis(1),
-            gather: Duration::from_millis(5),
+            coalesce: Duration::from_millis(2),
+            gather: Duration::from_millis(2),
             connect_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(2),
             load_timeout: Duration::from_secs(15),

@@ -216,7 +216,7 @@ async function journey(client) {
     (error) => error,
   );
   assert.ok([grpc.status.DEADLINE_EXCEEDED, grpc.status.UNAVAILABLE].includes(code), `${grpc.status[code]} at the deadline`);
-  assert.ok(Date.now() - started < 3_000, 'the deadline was not kept');
+  assert.ok(Date.now() - started < 10_000, 'the deadline was not kept');
   console.log('refusals carry their codes and details, and deadlines are kept');
 }
 

@@ -264,7 +264,7 @@ def journey(channel):
     except grpc.RpcError as error:
         in_time = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
         expect("the code at the deadline", error.code() in in_time, True)
-    expect("whether the deadline was kept", time.monotonic() - started < 3, True)
+    expect("whether the deadline was kept", time.monotonic() - started < 10, True)
     print("refusals carry their codes and details, and deadlines are kept")
 
 

@@ -20,11 +20,18 @@ pub fn check(answers: &[Answer], absences: &[(usize, Span)], histories: &Histori
             Err(_) if absences.iter().any(|absence| absent(&absence)) => {}
             Err(words) => violations.add(Kind::Answer, format!("{place} did not answer: {words}")),
             Ok(answers) => {
+                check_answers(&answer.environment, answers, &place, histories, violations);
+                let of_replica = absences.iter().filter(|(replica, _)| *replica == answer.replica);
                 // Who was asked before a process died has its answer from that one, however late it comes.
-                let life = absences
-                    .iter()
-                    .filter(|(replica, span)| *replica == answer.replica && span.from < answer.asked)
-                    .count();
+                let begun = of_replica.filter(|(_, span)| span.from < answer.asked);
+                // Who was asked in between has it from either.
+                if begun
+                    .clone()
+                    .any(|(_, span)| span.to.is_none_or(|to| answer.asked <= to))
+                {
+                    continue;
+                }
+                let life = begun.count();
                 let before = newest.entry((answer.replica, &answer.environment)).or_insert((life, 0));
                 if before.0 == life && answers.revision < before.1 {
                     let returns = returns.entry((answer.replica, &answer.environment)).or_default();
@@ -35,7 +42,6 @@ pub fn check(answers: &[Answer], absences: &[(usize, Span)], histories: &Histori
                     }
                 }
                 *before = (life, answers.revision);
-                check_answers(&answer.environment, answers, &place, histories, violations);
             }
         }
     }

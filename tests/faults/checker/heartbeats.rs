@@ -32,7 +32,7 @@ pub fn check(recording: &Recording, evidence: &Evidence, tolerance: Tolerance, v
             continue;
         };
         let at_replica = opened.map(|(replica, _)| replica);
-        let tolerance = tolerance + held_up(opened, seen.at, evidence);
+        let tolerance = tolerance + held_up(opened, seen.at, evidence).max(stalled(seen.at, evidence));
         let mut tell = |words: String| {
             let (name, environment) = (&recording.client, &recording.environment);
             violations.add(
@@ -97,6 +97,13 @@ fn held_up(opened: Option<(usize, Instant)>, at: Instant, evidence: &Evidence) -
     // What was on its way when it went on arrives soon.
     let still = still.filter(|(_, span)| span.to.is_none_or(|to| at < to + CAUGHT_UP));
     still.map(|(_, span)| at - span.from).max().unwrap_or_default()
+}
+
+/// How late a message can be because everything stood still with it on its way.
+fn stalled(at: Instant, evidence: &Evidence) -> Duration {
+    let stalls = evidence.stalls.iter();
+    let stalls = stalls.filter(|span| span.from < at && span.to.is_none_or(|to| at < to + CAUGHT_UP));
+    stalls.map(|span| at - span.from).max().unwrap_or_default()
 }
 
 /// When which revision was certainly committed, in that order.

@@ -42,6 +42,11 @@ impl Doors {
         self.doors.lock().unwrap()[replica] = Some(Door { address, shared });
     }
 
+    /// Nobody is there: who comes by its address may meet a replica of another world that was given its port.
+    pub fn close(&self, replica: usize) {
+        self.doors.lock().unwrap()[replica] = None;
+    }
+
     pub fn count(&self) -> usize {
         self.doors.lock().unwrap().len()
     }

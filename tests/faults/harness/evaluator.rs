@@ -11,8 +11,8 @@ use super::doors::Doors;
 use crate::evidence::Answer;
 
 const PAUSE: Duration = Duration::from_millis(20);
-/// Far more than a reading of memory takes, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Far more than a reading of memory takes, on a machine that does other things too: that there is an answer is promised, not when.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whoever asks one replica about one environment.
 pub struct Evaluator {

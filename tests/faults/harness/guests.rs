@@ -40,6 +40,13 @@ impl World {
         recorders.map(super::recorder::Recorder::so_far).collect()
     }
 
+    /// A replica that a recorder is at, by the seed: one that nobody is at can be broken without anybody's notice.
+    pub fn visited(&mut self) -> usize {
+        let recordings = self.recordings();
+        let visited: Vec<_> = recordings.iter().filter_map(Recording::replica).collect();
+        *self.rng.choice(&visited).expect("a stream at a replica")
+    }
+
     /// How often recorders saw such a thing.
     pub fn saw(&self, is_it: impl Fn(&Seen) -> bool) -> usize {
         let recordings = self.recordings();

@@ -19,8 +19,11 @@ use crate::support::within;
 const MORE_MEMORY_KIB: u64 = 150 * 1024;
 /// What a replica has of connections to PostgreSQL at most: its pool and four with which it follows.
 const CONNECTIONS: i64 = 8 + 4;
-/// How long replicas may take to notice that clients are gone, and to tell each other.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long replicas may take to notice that clients are gone, and to tell each other. What one told as it was killed may be written
+/// after its death, and then counts for half a minute.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long connections may take to go that are too many.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// What came of it.
 pub struct Healed {
@@ -86,6 +89,7 @@ impl World {
             eras: std::mem::take(&mut self.load.eras),
             writes,
             outages: self.outages(),
+            stalls: self.load.stalls.so_far(),
             cuts: self.cuts(),
             unfinished,
             ..Evidence::default()
@@ -123,9 +127,9 @@ impl World {
         }
     }
 
-    /// How long after `from` the last client held what the history held.
+    /// How long after `from` the last client held what the history held, without the time during which everything stood still.
     async fn converge(&mut self, era: &Era, from: Instant, unfinished: &mut Vec<String>) -> Option<Duration> {
-        let (generation, patience) = (*era.generations.end(), self.patience);
+        let (generation, patience, stalls) = (*era.generations.end(), self.patience, &self.load.stalls);
         let holding = self
             .load
             .recorders
@@ -135,7 +139,8 @@ impl World {
                 let environment = recorder.environment.clone();
                 let head = era.logs[&environment].head.0;
                 if let Ok(standing) = timeout(patience, recorder.holds(generation, head)).await {
-                    return Ok(standing.since.saturating_duration_since(from));
+                    let time = standing.since.saturating_duration_since(from);
+                    return Ok(time.saturating_sub(stalls.between(from, standing.since)));
                 }
                 let standing = *recorder.standing.borrow();
                 Err(format!(
@@ -174,10 +179,8 @@ impl World {
     /// What should have gone back to where it was.
     async fn remains(&self) -> Vec<String> {
         let mut remains = Vec::new();
-        let sql = "select count(*) from pg_stat_activity where application_name like 'halyard%'";
-        let connections: i64 = self.sql().await.query_one(sql, &[]).await.unwrap().get(0);
         let most = CONNECTIONS * i64::try_from(self.replicas.len()).unwrap();
-        if connections > most {
+        if let Err(connections) = self.connections_settle(most).await {
             remains.push(format!("{connections} connections to PostgreSQL, {most} at most"));
         }
         for (replica, (process, before)) in self.replicas.iter().zip(&self.load.resident) {
@@ -190,6 +193,23 @@ impl World {
             }
         }
         remains
+    }
+
+    /// Returns once replicas have so many connections to PostgreSQL at most, or how many they keep. The processes that served those which
+    /// were broken take a moment to go.
+    async fn connections_settle(&self, most: i64) -> Result<(), i64> {
+        let (client, deadline) = (self.sql().await, Instant::now() + SETTLED);
+        let sql = "select count(*) from pg_stat_activity where application_name like 'halyard%'";
+        loop {
+            let connections: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+            if connections <= most {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(connections);
+            }
+            self.go_on(Duration::from_millis(100)).await;
+        }
     }
 
     /// Once no client is left no stream may be, at any replica.

@@ -12,6 +12,7 @@ use super::recorder::Recorder;
 use super::road::Road;
 use super::sidecar::Sidecar;
 use super::spans::Spans;
+use super::stalls::Stalls;
 use super::writer::Ledger;
 use crate::evidence::{Answer, Era, Recording};
 
@@ -24,6 +25,8 @@ pub struct Load {
     pub evaluators: Vec<JoinHandle<()>>,
     /// Over each replica, by its metrics.
     pub ages: Vec<Ages>,
+    /// Over the test itself.
+    pub stalls: Stalls,
     /// That clients use to the end.
     pub roads: Vec<Road>,
     /// Sidecars, and the roads between them, to the end.
@@ -57,6 +60,7 @@ impl Load {
             writers: Vec::new(),
             evaluators: Vec::new(),
             ages: Vec::new(),
+            stalls: Stalls::watch(),
             roads: Vec::new(),
             sidecars: Vec::new(),
             sidecar_roads: Vec::new(),

@@ -25,6 +25,7 @@ pub mod rounds;
 mod setup;
 pub mod sidecar;
 pub mod spans;
+pub mod stalls;
 pub mod template;
 pub mod wire;
 pub mod world;

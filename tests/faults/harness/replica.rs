@@ -132,6 +132,7 @@ impl Replica {
     /// Kills it with signal 9.
     pub fn kill(&mut self) {
         self.absences.open();
+        self.doors.close(self.number);
         *self.metrics.lock().unwrap() = None;
         if let Some(mut process) = self.process.take() {
             let _gone = process.kill();
@@ -146,6 +147,7 @@ impl Replica {
         let (asked, mut process) = (Instant::now(), self.process.take().expect("it was not launched"));
         signal(process.id(), Signal::TERM);
         let status = eventually("the end of a replica", async || process.try_wait().unwrap()).await;
+        self.doors.close(self.number);
         (status, asked.elapsed())
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use crate::support::eventually::PATIENCE;
+
 /// Ticks until the fault's time is over. The waiting is the fault: the load goes on meanwhile.
 pub struct Rounds {
     ticks: Interval,
@@ -21,5 +23,10 @@ impl Rounds {
     pub async fn next(&mut self) -> bool {
         self.ticks.tick().await;
         Instant::now() < self.end
+    }
+
+    /// The same, and for longer while nothing is shown yet: where everything is slow a fault's time may be over first.
+    pub async fn next_until(&mut self, is_shown: bool) -> bool {
+        self.next().await || (!is_shown && Instant::now() < self.end + PATIENCE)
     }
 }

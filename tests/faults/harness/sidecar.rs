@@ -102,6 +102,7 @@ impl Sidecar {
     /// Kills it with signal 9.
     pub fn kill(&mut self) {
         self.absences.open();
+        self.doors.close(self.number);
         if let Some(mut process) = self.process.take() {
             let _gone = process.kill();
             process.wait().unwrap();

@@ -26,6 +26,12 @@ impl Spans {
         }
     }
 
+    /// It was away for this long, as is known only now.
+    pub fn add(&self, from: Instant, to: Instant) {
+        let to = Some(to);
+        self.0.lock().unwrap().push(Span { from, to });
+    }
+
     pub fn all(&self) -> Vec<Span> {
         self.0.lock().unwrap().clone()
     }

@@ -139,6 +139,8 @@ impl Wire {
     /// Changes how it is, for what is connected too.
     pub fn set(&self, change: impl FnOnce(&mut Way)) {
         let mut is_silent = false;
+        // From the change on something may pass, whenever whoever made it goes on.
+        let before = Instant::now();
         self.way.send_modify(|way| {
             change(way);
             is_silent = way.to_server == Flow::Hold || way.to_replica == Flow::Hold;
@@ -146,7 +148,7 @@ impl Wire {
         if is_silent {
             self.silences.open();
         } else {
-            self.silences.close(Instant::now());
+            self.silences.close(before);
         }
     }
 

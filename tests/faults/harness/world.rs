@@ -16,11 +16,12 @@ use super::replica::Replica;
 use super::rounds::Rounds;
 pub use super::setup::Setup;
 use super::spans::Spans;
-use super::template::{ENVIRONMENTS, FLAGS, Furniture, TEMPLATE};
+use super::template::{ENVIRONMENTS, Environment, FLAGS, Furniture, TEMPLATE};
 use super::wire::Wire;
 use super::writer::{DEADLINE, Writer};
 use crate::evidence::{Loses, Notices, What};
 use crate::support::cluster::Folder;
+use crate::support::eventually::PATIENCE;
 use crate::support::{eventually, within};
 use crate::table::Entry;
 
@@ -39,7 +40,7 @@ pub struct World {
     pub(super) fault: &'static str,
     /// What the fault noted.
     pub(super) cuts: Vec<(usize, Loses, Notices, Spans)>,
-    /// How long clients may take until they hold what the history holds.
+    /// How long is waited until clients hold what the history holds. How long it took is held against the promise.
     pub(super) patience: Duration,
     /// How long the fault goes on.
     pub(super) time: Duration,
@@ -82,7 +83,7 @@ impl World {
             load: Load::none(),
             fault: entry.name,
             cuts: Vec::new(),
-            patience: entry.promise.bound(),
+            patience: entry.promise.bound().max(PATIENCE),
             time,
             end: tokio::time::Instant::now(),
             folder,
@@ -174,6 +175,12 @@ impl World {
     /// Returns once so many more writes were acknowledged.
     pub async fn writes(&self, count: usize) {
         within("acknowledged writes", self.load.ledger.more(count)).await;
+    }
+
+    /// Returns once a write to an environment was acknowledged that began after this was called.
+    pub async fn written_from_now(&self, environment: &Environment) {
+        let written = self.load.ledger.acknowledged_after(&environment.key, Instant::now());
+        within("a write that begins now", written).await;
     }
 
     /// Nobody writes until [`World::resume_writers`]; returns once what was on its way has ended, whatever became of it.

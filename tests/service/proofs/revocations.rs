@@ -339,7 +339,7 @@ async fn idle_streams_of_a_key_end_everywhere_with_what_it_opens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_streams_of_a_key_end_when_it_expires() {
-    const LIFE: Duration = Duration::from_secs(3);
+    const LIFE: Duration = Duration::from_secs(8);
     let pair = Pair::new().await;
     let app = &pair.app;
     app.shop().await;

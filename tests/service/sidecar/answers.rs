@@ -112,7 +112,7 @@ async fn a_stream_says_when_flags_have_become_too_old_and_when_they_no_longer_ar
     let relay = Relay::to(app.server.address()).await;
     let limits = Limits {
         all_ms: None,
-        flags_ms: [(key::Flag::new("plain").unwrap(), 4_000)].into(),
+        flags_ms: [(key::Flag::new("plain").unwrap(), 10_000)].into(),
     };
     let side = beside(&relay.url(), &keys, limits).await;
     let asked = question(Some(context("xx")));

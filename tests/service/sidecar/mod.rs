@@ -18,6 +18,7 @@ use halyard::domain::access::AcceptedKey;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::server::{Address, Sidecar, SidecarOptions};
 use halyard::upstream::{Callers, Options, Timing};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::app::evaluation;
@@ -106,16 +107,24 @@ pub async fn everything(
     targeting_key: &str,
     min_revision: u64,
 ) -> pb::EvaluateAllResponse {
+    let answer = try_everything(channel, key, targeting_key, min_revision).await;
+    answer.unwrap()
+}
+
+/// The same, if it is answered.
+pub async fn try_everything(
+    channel: &Channel,
+    key: &str,
+    targeting_key: &str,
+    min_revision: u64,
+) -> Result<pb::EvaluateAllResponse, Status> {
     let request = pb::EvaluateAllRequest {
         context: Some(context(targeting_key)),
         flags: Vec::new(),
         min_revision,
     };
-    evaluation(channel, key)
-        .evaluate_all(request)
-        .await
-        .unwrap()
-        .into_inner()
+    let answer = evaluation(channel, key).evaluate_all(request).await?;
+    Ok(answer.into_inner())
 }
 
 pub fn context(targeting_key: &str) -> pb::Context {

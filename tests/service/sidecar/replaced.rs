@@ -5,8 +5,8 @@ use halyard::watch::Quality;
 use tonic::Code;
 
 use super::stock::stocked;
-use super::{Side, context, everything, until_quality};
-use crate::app::{App, Keys, evaluation};
+use super::{Side, everything, try_everything, until_quality};
+use crate::app::{App, Keys};
 use crate::follower::Follower;
 use crate::support::relay::{Relay, Way};
 use crate::support::{database, eventually, within};
@@ -52,13 +52,9 @@ async fn follows_another_store(environments_before: usize) {
 
     relay.set(Way::To(other.server.address()));
     eventually("the other's answers", async || {
-        // Whoever asks at the moment of the change may be told to come again.
-        let request = pb::EvaluateAllRequest {
-            context: Some(context("x")),
-            ..pb::EvaluateAllRequest::default()
-        };
-        let here = match evaluation(&side.channel, &keys.server).evaluate_all(request).await {
-            Ok(here) => here.into_inner(),
+        // Between the two it has nothing to answer with: whoever asks then is told to come again.
+        let here = match try_everything(&side.channel, &keys.server, "x", 0).await {
+            Ok(here) => here,
             Err(status) if status.code() == Code::Unavailable => return None,
             Err(status) => panic!("{status}"),
         };

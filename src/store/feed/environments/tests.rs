@@ -229,20 +229,36 @@ fn another_history_is_read_whole_and_without_recent_revisions_once() {
 }
 
 #[test]
-fn the_revision_that_follows_is_read_alone_if_nothing_newer_is_known_of() {
-    let single = |environments: &mut Environments| environments.start(1).unwrap().single;
+fn a_few_revisions_that_follow_may_be_read_together() {
+    let together = |environments: &mut Environments| environments.start(1).unwrap().together;
     let mut environments = sent(5);
     environments.hint(ONE, 6);
-    assert!(single(&mut environments));
+    assert!(together(&mut environments));
     environments.finish(ONE, Finished::Advanced { to: at(6), more: true });
-    assert!(!single(&mut environments));
+    assert!(!together(&mut environments), "nobody knows what there is");
     environments.finish(ONE, Finished::Current);
     environments.hint(ONE, 7);
-    environments.hint(ONE, 8);
-    assert!(!single(&mut environments));
+    environments.hint(ONE, 6 + u64::from(together::REVISIONS));
+    assert!(together(&mut environments));
+    environments.finish(ONE, Finished::Current);
+    environments.hint(ONE, 7 + u64::from(together::REVISIONS));
+    assert!(!together(&mut environments), "there are too many");
     let mut unread = Environments::default();
     unread.hint(ONE, 1);
-    assert!(!single(&mut unread));
+    assert!(!together(&mut unread));
+}
+
+#[test]
+fn what_others_must_not_wait_for_is_read_alone_once() {
+    let mut environments = sent(5);
+    environments.hint(ONE, 6);
+    assert!(environments.start(1).unwrap().together);
+    environments.finish(ONE, Finished::Alone);
+    assert!(!environments.start(1).unwrap().together);
+    environments.finish(ONE, Finished::Advanced { to: at(6), more: false });
+    assert_eq!(environments.start(1), None);
+    environments.hint(ONE, 7);
+    assert!(environments.start(1).unwrap().together);
 }
 
 #[test]
@@ -269,7 +285,7 @@ fn what_follows_is_read_together_unless_it_failed_or_more_is_known_of() {
     for environment in [ONE, OTHERS[2], further, OTHERS[3]] {
         environments.hint(environment, 6);
     }
-    environments.hint(further, 7);
+    environments.hint(further, 6 + u64::from(together::REVISIONS));
     environments.unpark(true, Instant::now());
     let mut read = || {
         let wishes = environments.start_several(1);
