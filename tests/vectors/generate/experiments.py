@@ -145,11 +145,11 @@ def audience():
 def units():
     thirds = [("a", 1), ("b", 1), ("c", 1)]
     by = {"x": experiment(*thirds, attribute="company")}
-    for value, text in [("acme", "acme"), ("", ""), (42, "42"), (0.1, "0.1"), (-0.0, "0"), (1e21, "1e+21"), (True, "true"), (False, "false")]:
+    for value, text in [("acme", "acme"), (" ", " "), (42, "42"), (0.1, "0.1"), (-0.0, "0"), (1e21, "1e+21"), (True, "true"), (False, "false")]:
         expected = given(arm_of(thirds, text))
         yield takes_part(f"the unit is the company {value!r}", "u", expected, asks=context("u", company=value), defined=STRING, **by)
     nobody = {"variant": "off", "reason": "DEFAULT"}
-    for name, value in [("a list", ["acme"]), ("an object", {"acme": 1}), ("null", None)]:
+    for name, value in [("an empty text", ""), ("a list", ["acme"]), ("an object", {"acme": 1}), ("null", None)]:
         yield takes_part(f"{name} is no unit", "u", nobody, asks=context("u", company=value), defined=STRING, **by)
     yield takes_part("without the unit's attribute", "u", nobody, defined=STRING, **by)
     path = {"x": experiment(*thirds, attribute="company.id")}

@@ -227,7 +227,7 @@ def check_experiment(form, flag, keys):
 def take_part(key, form, context, world):
     """The arm that a context has in an experiment, and its part. None: it does not take part."""
     unit = find(context, form.get("attribute", "targeting_key"))
-    if type_of(unit) not in ("string", "number", "bool"):
+    if type_of(unit) not in ("string", "number", "bool") or unit == "":
         return None
     if not all(holds(condition, context, world) for condition in form.get("audience", [])):
         return None
