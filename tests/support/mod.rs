@@ -12,5 +12,5 @@ pub mod scrape;
 pub mod server;
 
 pub use cluster::{Database, database};
-pub use eventually::{eventually, within};
+pub use eventually::{eventually, eventually_within, within};
 pub use scrape::Scrape;

@@ -1,16 +1,20 @@
 //! PostgreSQL as faults break it: killed, stopped, without room, with older files, or behind a standby; and when it was away.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::spans::Spans;
 use crate::support::cluster::Folder;
-use crate::support::eventually;
+use crate::support::eventually_within;
 use crate::support::server::Server;
 pub use crate::support::server::signal;
+
+/// How long PostgreSQL may take to start anew by itself: it waits for its processes to be gone, and one that waits for a busy disk was
+/// seen to take a minute to die.
+const RESTART: Duration = Duration::from_mins(3);
 
 /// A cluster on a unix socket; gone with the value.
 pub struct Postgres {
@@ -80,7 +84,8 @@ impl Postgres {
 
     /// Returns once it answers, of a server that starts anew by itself.
     pub async fn answers(&self) {
-        eventually("PostgreSQL", async || self.config().connect(NoTls).await.ok().map(drop)).await;
+        let answers = async || self.config().connect(NoTls).await.ok().map(drop);
+        eventually_within(RESTART, "PostgreSQL", answers).await;
     }
 
     /// Kills every process of it at once, with signal 9.

@@ -62,7 +62,9 @@ async fn answers_from_a_sidecar_are_those_of_its_server() {
         moved.until(missed).await.unwrap();
         let mut back = moved.reconnect(&side.channel, key).await.unwrap();
         assert_eq!(back.batch().await.unwrap().intent, pb::Intent::None);
-        app.toggle("plain", false).await;
+        // Whoever comes next begins with it.
+        let last = app.toggle("plain", false).await;
+        back.until(last).await.unwrap();
     }
     side.stop().await;
 }
