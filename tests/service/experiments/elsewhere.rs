@@ -69,7 +69,13 @@ async fn a_stream_of_answers_stores_what_it_sends() {
     let mut stream = stream.unwrap().into_inner();
     assert_eq!(batch(&mut stream).await[0].experiment, None);
     run(&app, experiment("x")).await;
-    let answer = batch(&mut stream).await.remove(0);
+    // That the flag was turned on may come as a batch of its own.
+    let answer = loop {
+        let answer = batch(&mut stream).await.remove(0);
+        if answer.experiment.is_some() {
+            break answer;
+        }
+    };
     let part = answer.experiment.clone().unwrap();
     assert!(part.assignment_stored, "{answer:?}");
     assert_eq!(rows(&app, "x").await["u"], (part.arm.clone(), 1));

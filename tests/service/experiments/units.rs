@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::{create, experiment, rows, run, shop};
 use crate::app::{self, App};
+use crate::metrics::{measured, scrape};
 use crate::refusals::refused;
+use crate::support::database;
 
 /// A context with nothing but this company.
 fn company(value: Kind) -> evaluation::Context {
@@ -215,4 +217,30 @@ async fn an_attribute_that_cannot_be_stored_is_malformed_and_keeps_no_other_even
     run(&app, of("")).await;
     let events = vec![bought(""), bought("com\0pany"), bought("company")];
     assert_eq!(track(&app, &key, events, "ada").await, [Accepted, Malformed, Accepted]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_outside_of_the_audience_is_not_looked_up() {
+    let app = App::start_with(database().await, measured).await;
+    let key = shop(&app).await;
+    let large = evaluation::Condition {
+        attribute: "company".into(),
+        operator: evaluation::Operator::StartsWith.into(),
+        values: vec![prost_types::Value {
+            kind: Some(Kind::StringValue("large".into())),
+        }],
+        ..Default::default()
+    };
+    let of_large = pb::Experiment {
+        audience: vec![large],
+        ..of("company")
+    };
+    let revision = run(&app, of_large).await;
+    for (unit, looked_up) in [("small", 0), ("large", 1), ("tiny", 1)] {
+        let asked = company(Kind::StringValue(unit.into()));
+        let answer = ask(&app, &key, asked, revision).await;
+        assert_eq!(answer.experiment.is_some(), unit == "large");
+        let counted = scrape(&app).await.count("halyard_assignment_units_total");
+        assert_eq!(counted, looked_up, "{unit}");
+    }
 }
