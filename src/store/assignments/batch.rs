@@ -191,10 +191,10 @@ async fn store(client: &Object, lot: &[&Wanted], found: &mut Found) -> Result<()
         .collect();
     let parameters: [&(dyn ToSql + Sync); 4] = [&experiments, &units, &arms, &iterations];
     found.take(&pipeline::one(client, (STORE, &parameters)).await?)?;
-    let lost = lot
+    let absent = lot
         .iter()
         .filter(|it| it.arm.is_some() && !found.arms.contains_key(&it.key()));
-    let (experiments, units): (Vec<_>, Vec<&str>) = lost.map(|it| (it.experiment, &*it.unit)).unzip();
+    let (experiments, units): (Vec<_>, Vec<&str>) = absent.map(|it| (it.experiment, &*it.unit)).unzip();
     if !units.is_empty() {
         found.take(&pipeline::one(client, (LOST, &[&experiments, &units])).await?)?;
     }
