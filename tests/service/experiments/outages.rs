@@ -129,7 +129,8 @@ async fn what_was_said_to_be_stored_is_there_after_postgresql_was_killed() {
     })
     .await;
     let key = shop(&app).await;
-    run(&app, experiment("x")).await;
+    let revision = run(&app, experiment("x")).await;
+    ask(&app.channel, &key, "f", "first", revision).await;
     let mut acknowledged = Stored::new();
     for round in 0..3 {
         // Each has one question open whenever the kill comes.
@@ -178,7 +179,8 @@ async fn what_postgresql_stored_but_could_not_say_is_the_arm_when_it_is_back() {
     })
     .await;
     let key = shop(&app).await;
-    run(&app, experiment("x")).await;
+    let revision = run(&app, experiment("x")).await;
+    ask(&app.channel, &key, "f", "first", revision).await;
     revived(&app, &key, "first").await;
     proxy.set(Mode::Hold);
     let answer = ask(&app.channel, &key, "f", "u", 0).await;
