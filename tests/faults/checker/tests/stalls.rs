@@ -34,6 +34,17 @@ fn say(evidence: &mut Evidence, at: Instant, revision: u64, staleness: u64) {
     seen(evidence).push(Seen { at, connection, what });
 }
 
+/// Lets the stream be one of replica 0. Returns a moment after all that it saw.
+fn opened(evidence: &mut Evidence) -> Instant {
+    let opened = Seen {
+        at: seen(evidence)[0].at,
+        connection: 1,
+        what: What::Opened { replica: 0 },
+    };
+    seen(evidence).insert(0, opened);
+    after(seen(evidence).last().unwrap().at, 100)
+}
+
 /// A heartbeat that is younger than it can be, while everything stood still between these moments after the death of PostgreSQL.
 fn heartbeat(stalls: &[(u64, u64)]) -> Vec<Kind> {
     told(|evidence| {
@@ -73,13 +84,7 @@ fn nothing_is_later_by_a_stall_than_since_it_began() {
 fn a_stall_and_a_replica_that_stood_still_excuse_the_same_time() {
     let told = |stood: u64, stalled: u64| {
         told(|evidence| {
-            let opened = Seen {
-                at: seen(evidence)[0].at,
-                connection: 1,
-                what: What::Opened { replica: 0 },
-            };
-            seen(evidence).insert(0, opened);
-            let from = after(seen(evidence).last().unwrap().at, 100);
+            let from = opened(evidence);
             evidence.outages.push(Span { from, to: None });
             let to = Some(after(from, CAME));
             let from_stood = after(from, stood);
@@ -113,13 +118,7 @@ fn a_revision_that_is_missing_is_excused_by_a_stall_alone_in_which_it_was_writte
 fn a_listener_that_ended_is_live_for_a_stall_longer() {
     let told = |stalled: (u64, u64)| {
         told(|evidence| {
-            let opened = Seen {
-                at: seen(evidence)[0].at,
-                connection: 1,
-                what: What::Opened { replica: 0 },
-            };
-            seen(evidence).insert(0, opened);
-            let from = after(seen(evidence).last().unwrap().at, 100);
+            let from = opened(evidence);
             evidence.cuts.push(Cut {
                 replica: 0,
                 span: Span { from, to: None },
