@@ -71,7 +71,7 @@ pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> (Box<Pa
             Err(needs) => {
                 settled
                     .settle(&part.question.context, part.state.head.revision, needs)
-                    .await
+                    .await;
             }
         }
     }

@@ -64,15 +64,21 @@ const LOST: &str = "
 /// How many statements are tried to find those of a lot that PostgreSQL refuses: a few among thousands.
 const ATTEMPTS: usize = 64;
 
-/// What was found out: by experiment and unit as it is stored.
+/// An experiment's salt, and a unit as it is stored.
+type Key = (Uuid, Arc<str>);
+
+/// An arm, and the iteration that it was given in.
+type Stored = (key::Variant, u32);
+
+/// What was found out.
 #[derive(Default)]
 pub(super) struct Found {
     /// `None`: it is stored, and cannot be read.
-    arms: HashMap<(Uuid, Arc<str>), Option<(key::Variant, u32)>, RandomState>,
+    arms: HashMap<Key, Option<Stored>, RandomState>,
     /// What PostgreSQL refuses, or refused together with others.
-    unanswered: HashSet<(Uuid, Arc<str>), RandomState>,
+    unanswered: HashSet<Key, RandomState>,
     /// What PostgreSQL refuses even alone.
-    pub(super) refused: Vec<(Uuid, Arc<str>)>,
+    pub(super) refused: Vec<Key>,
 }
 
 impl Found {
@@ -103,7 +109,7 @@ impl Found {
     }
 }
 
-fn read(row: &Row) -> Result<(key::Variant, u32), Error> {
+fn read(row: &Row) -> Result<Stored, Error> {
     let arm = rows::parsed(row, "arm", key::Variant::new)?;
     let iteration = u32::try_from(rows::get::<i32>(row, "iteration")?);
     Ok((arm, iteration.map_err(|_| rows::corrupt("iteration", Flaw::Range))?))
