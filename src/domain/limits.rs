@@ -63,7 +63,7 @@ pub const SEGMENT_UPLOADS: usize = 20;
 pub const ENVIRONMENT_LISTED_KEYS: usize = 4_000_000;
 /// Segments of a project.
 pub const SEGMENTS: usize = 1_000;
-/// Experiments of an environment, stopped ones included.
+/// Experiments of an environment that are not stopped.
 pub const EXPERIMENTS: usize = 1_000;
 /// Experiments on one flag in an environment that are not stopped: what one evaluation may cost.
 pub const FLAG_EXPERIMENTS: usize = 20;

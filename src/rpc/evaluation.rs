@@ -67,7 +67,7 @@ impl EvaluationService for Evaluation {
             return Err(Refusal::ExplanationDenied.into());
         }
         let context = question(("flag", &flag), context)?;
-        let mut settled = Settled::new(&self.assignments);
+        let mut settled = Settled::new(&self.assignments, deadline);
         loop {
             let asked = self.with_state(&application, deadline, min_revision, |state, age| {
                 let asked = state
@@ -106,7 +106,7 @@ impl EvaluationService for Evaluation {
             min_revision,
         } = request.into_inner();
         let context = read_question(context, &flags)?;
-        let mut settled = Settled::new(&self.assignments);
+        let mut settled = Settled::new(&self.assignments, deadline);
         loop {
             let asked = self.with_state(&application, deadline, min_revision, |state, age| {
                 let revision = state.head.revision;
@@ -148,7 +148,7 @@ impl EvaluationService for Evaluation {
             min_revision,
         } = request.into_inner();
         let context = question(("experiment", &experiment), context)?;
-        let mut settled = Settled::new(&self.assignments);
+        let mut settled = Settled::new(&self.assignments, deadline);
         loop {
             let asked = self.with_state(&application, deadline, min_revision, |state, _| {
                 let asked = state.snapshot.experiment(&experiment);

@@ -421,7 +421,7 @@ fn routes(
     let flags = admin::Flags::new(store.clone(), hub.clone());
     let audit = admin::Audit::new(store.clone());
     let segments = admin::Segments::new(store.clone());
-    let experiments = admin::Experiments::new(store.clone());
+    let experiments = admin::Experiments::new(store.clone(), assignments.clone());
     let assignments = Assignments::Stored(assignments.clone(), hub.clone());
     let evaluation = Evaluation::new(hub.clone(), assignments.clone(), Destination::Stored(intake.clone()));
     let watch = Watch::new(hub.clone(), assignments);

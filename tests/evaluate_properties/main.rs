@@ -48,8 +48,9 @@ fn damaged(form: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn any_form() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
+/// Boxed: six of them in one test would not fit on the stack of its thread.
+fn any_form() -> BoxedStrategy<Vec<u8>> {
+    let any = prop_oneof![
         any::<Vec<u8>>(),
         generate::definition("f").prop_flat_map(|definition| damaged(form::write_definition(&definition))),
         generate::configuration(vec!["g"])
@@ -60,7 +61,8 @@ fn any_form() -> impl Strategy<Value = Vec<u8>> {
             damaged(form::write_keys(&keys))
         }),
         Just(experiments::form()).prop_flat_map(damaged),
-    ]
+    ];
+    any.boxed()
 }
 
 fn any_context() -> impl Strategy<Value = Context> {

@@ -20,6 +20,8 @@ pub enum Mode {
     SwallowNotifications,
     /// Nothing passes, and nobody is told.
     Hold,
+    /// On connections from before nothing passes, ever, and nobody is told; on new ones everything.
+    Strand,
     /// Connections are cut and none is accepted.
     Cut,
 }
@@ -88,11 +90,12 @@ async fn carry(client: TcpStream, socket: PathBuf, mut mode: watch::Receiver<Mod
     let Ok(server) = UnixStream::connect(Path::new(&socket)).await else {
         return;
     };
+    let is_new = *mode.borrow() == Mode::Strand;
     let (mut from_client, mut to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
     let modes = mode.clone();
     let forth = async move { copy(&mut from_client, &mut to_server).await.map(drop) };
-    let back = async move { answers(from_server, &mut to_client, &modes, &swallowed).await };
+    let back = async move { answers(from_server, &mut to_client, (&modes, is_new), &swallowed).await };
     tokio::select! {
         _ = forth => {}
         _ = back => {}
@@ -100,11 +103,13 @@ async fn carry(client: TcpStream, socket: PathBuf, mut mode: watch::Receiver<Mod
     }
 }
 
+/// Passes what PostgreSQL sends on a connection, which is new if it was made while others were stranded.
+///
 /// Each message is a type, a length that counts itself, and a body.
 async fn answers(
     mut from: impl AsyncRead + Unpin,
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
-    mode: &watch::Receiver<Mode>,
+    (mode, is_new): (&watch::Receiver<Mode>, bool),
     swallowed: &AtomicUsize,
 ) -> std::io::Result<()> {
     loop {
@@ -117,7 +122,11 @@ async fn answers(
             continue;
         }
         let mut held = mode.clone();
-        drop(held.wait_for(|mode| *mode != Mode::Hold).await);
+        let passes = |mode: &Mode| !matches!((mode, is_new), (Mode::Hold, _) | (Mode::Strand, false));
+        drop(held.wait_for(passes).await);
+        if *mode.borrow() == Mode::Cut {
+            return Ok(());
+        }
         let mut message = vec![kind];
         message.extend(length.to_be_bytes());
         message.extend(body);

@@ -1,7 +1,7 @@
 //! Assignments, as one question needs them: what is known, and what has to be found out before the question can be answered.
 //!
-//! Evaluation says what it needs; here it is found out, within 50 ms for all of it, and the question is asked again. Whatever is not
-//! known by then counts as unreachable: the unit gets the arm that the hash says.
+//! Evaluation says what it needs; here it is found out, within 50 ms for all of it and before the caller's deadline, and the question is
+//! asked again. Whatever is not known by then counts as unreachable: the unit gets the arm that the hash says.
 
 mod forward;
 
@@ -12,14 +12,16 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::domain::context::Context;
+use crate::domain::limits;
 use crate::evaluate::{Assigned, Experiment, Need};
+use crate::rpc::front::Deadline;
 use crate::store::assignments::{self, Known, PATIENCE};
 use crate::watch::Hub;
 
 pub use forward::Forwarding;
 
-/// How often one question may need more: an answer may lead to another experiment, or another flag.
-const ROUNDS: usize = 8;
+/// How often one question may need more: an answer may lead to another experiment of the flag. There may be time for fewer.
+const ROUNDS: usize = limits::FLAG_EXPERIMENTS + 1;
 
 /// Where assignments are found out; and the hub, which says of what history they are.
 #[derive(Clone)]
@@ -68,6 +70,8 @@ pub struct Settled<'a> {
     assignments: &'a Assignments,
     known: Option<&'a Known>,
     found: Vec<(Uuid, String, Assigned)>,
+    /// The question's own deadline.
+    asked_until: Deadline,
     /// By when everything must be found out. `None`: nothing had to be so far.
     deadline: Option<Instant>,
     rounds: usize,
@@ -76,12 +80,13 @@ pub struct Settled<'a> {
 }
 
 impl<'a> Settled<'a> {
-    /// Nothing so far.
-    pub fn new(assignments: &'a Assignments) -> Self {
+    /// Nothing so far, of a question that is to be answered by a deadline.
+    pub fn new(assignments: &'a Assignments, asked_until: Deadline) -> Self {
         Self {
             assignments,
             known: assignments.known(),
             found: Vec::new(),
+            asked_until,
             deadline: None,
             rounds: 0,
             over: false,
@@ -104,7 +109,10 @@ impl<'a> Settled<'a> {
     /// Finds out what is needed for an answer of a revision, as far as there is time.
     pub async fn settle(&mut self, context: &Context, revision: u64, needs: Vec<Need>) {
         let patience = self.assignments.patience();
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + patience);
+        let asked_until = self.asked_until;
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| asked_until.patience(patience).into());
         // Rare: it must not make the future of every answer larger.
         let found = Box::pin(self.assignments.settle(context, revision, &needs, deadline)).await;
         let found = needs.into_iter().zip(found);

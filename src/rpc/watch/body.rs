@@ -23,6 +23,7 @@ use tower_service::Service;
 use super::encode::{self, Items};
 use super::evaluations::{self, Answered};
 use crate::rpc::assignments::{Assignments, Settled};
+use crate::rpc::front::Deadline;
 use crate::rpc::{Refusal, status};
 use crate::watch::{self, Message, Part};
 
@@ -93,7 +94,7 @@ impl Messages {
                     let is_step = matches!(message, Message::Step(_));
                     if let Some(part) = encode::write(message, self.items, out) {
                         // Nearly always everything is known, and nothing is put aside.
-                        match evaluations::write(&part, &Settled::new(&self.assignments)) {
+                        match evaluations::write(&part, &Settled::new(&self.assignments, Deadline::default())) {
                             Ok(answered) => append(stream, &part, answered, out),
                             Err(_) => {
                                 self.settling = Some(Box::pin(evaluations::settle(part, self.assignments.clone())));

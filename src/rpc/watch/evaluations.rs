@@ -15,6 +15,7 @@ use crate::rpc::assignments::{Assignments, Settled};
 use crate::rpc::convert::common::timestamp;
 use crate::rpc::convert::evaluation;
 use crate::rpc::evaluation::read_question;
+use crate::rpc::front::Deadline;
 use crate::watch::{Fingerprint, Part, Question};
 
 /// Reads a question.
@@ -64,7 +65,7 @@ pub(super) struct Answered {
 
 /// A part of a batch, once all assignments that its answers need are found out, as far as there is time.
 pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> (Box<Part>, Answered) {
-    let mut settled = Settled::new(&assignments);
+    let mut settled = Settled::new(&assignments, Deadline::default());
     loop {
         match write(&part, &settled) {
             Ok(answered) => return (part, answered),

@@ -3,8 +3,10 @@
 //! What is here is believed for a while, and asked for again then: rows go when people delete them, or with a database that was
 //! brought back from a backup, and nobody tells the replicas.
 
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -18,9 +20,16 @@ use crate::evaluate::{Assigned, Experiment};
 
 /// What an entry takes beside the unit's text.
 const ENTRY_BYTES: u64 = 160;
-/// For how long it is believed that nothing is stored of a unit. Not long: a replica that has not heard of the present iteration may
-/// still store something, and until it is found the two answer differently.
+/// For how long it is believed that nothing is stored of a unit while an iteration is new. Not long: a replica that has not heard of it
+/// may still store something, and until it is found the two answer differently.
 pub(super) const NOTHING_FOR: Duration = Duration::from_secs(3);
+/// For how long an iteration is new, from when a unit of it was first found to have nothing.
+const NEW_FOR: Duration = Duration::from_mins(1);
+/// For how long it is believed later. A narrowed experiment has many such units, for as long as it runs, and each that is not believed
+/// to have nothing makes an evaluation wait for PostgreSQL.
+pub(super) const SETTLED_NOTHING_FOR: Duration = Duration::from_mins(10);
+/// How many experiments' iterations are remembered as no longer new.
+const ITERATIONS: usize = 10_000;
 /// For how long a unit that PostgreSQL refuses is not brought to it again.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
@@ -33,6 +42,8 @@ pub struct Known {
     began: Instant,
     /// The history that the assignments are of. 0: none was followed yet.
     generation: AtomicU64,
+    /// By experiment, the newest iteration of which a unit was found to have nothing, and when the first was.
+    met: Mutex<HashMap<Uuid, (u32, u32), RandomState>>,
 }
 
 /// A unit of an experiment. By the salt: another experiment may have the key one day.
@@ -66,6 +77,8 @@ enum What {
     /// Nothing is stored, as of the iteration.
     Nothing {
         iteration: u32,
+        /// The iteration was no longer new.
+        settled: bool,
     },
     /// PostgreSQL refuses to store it.
     Refused,
@@ -90,6 +103,7 @@ impl Known {
             believed_for,
             began: Instant::now(),
             generation: AtomicU64::new(0),
+            met: Mutex::default(),
         }
     }
 
@@ -110,7 +124,9 @@ impl Known {
         match what {
             What::Arm { arm, iteration } if age < self.believed_for => Assigned::Arm { arm, iteration },
             // In another iteration the unit may be assigned by now.
-            What::Nothing { iteration } if iteration == asked_in && age < NOTHING_FOR => Assigned::Nothing,
+            What::Nothing { iteration, settled } if iteration == asked_in && age < self.nothing_for(settled) => {
+                Assigned::Nothing
+            }
             What::Refused if age < REFUSED_FOR => Assigned::Unreachable,
             What::Arm { .. } | What::Nothing { .. } | What::Refused => Assigned::Unknown,
         }
@@ -144,7 +160,10 @@ impl Known {
                 arm: arm.clone(),
                 iteration: *iteration,
             },
-            Assigned::Nothing => What::Nothing { iteration: asked_in },
+            Assigned::Nothing => What::Nothing {
+                iteration: asked_in,
+                settled: self.is_settled(now, experiment, asked_in),
+            },
             Assigned::Unreachable | Assigned::Unknown => return,
         };
         self.put(now, experiment, unit, what);
@@ -155,6 +174,33 @@ impl Known {
         if self.arm(experiment, unit).is_none() {
             self.put(self.now(), experiment, unit, What::Refused);
         }
+    }
+
+    fn nothing_for(&self, settled: bool) -> Duration {
+        if settled {
+            SETTLED_NOTHING_FOR.min(self.believed_for)
+        } else {
+            NOTHING_FOR
+        }
+    }
+
+    /// Whether every replica has heard of the iteration, since it was met here long enough ago.
+    fn is_settled(&self, now: u32, experiment: Uuid, iteration: u32) -> bool {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if met.len() >= ITERATIONS && !met.contains_key(&experiment) {
+            met.clear();
+        }
+        let (newest, since) = met.entry(experiment).or_insert((iteration, now));
+        if iteration > *newest {
+            (*newest, *since) = (iteration, now);
+        }
+        iteration == *newest && u64::from(now.saturating_sub(*since)) >= NEW_FOR.as_secs()
+    }
+
+    /// Forgets a unit of an experiment: what was stored of it is no longer there.
+    pub fn forget(&self, experiment: Uuid, unit: &str) {
+        let unit = &*stored_unit(unit);
+        self.cache.remove(&Asked { experiment, unit });
     }
 
     fn put(&self, found_at: u32, experiment: Uuid, unit: &str, what: What) {
@@ -170,6 +216,7 @@ impl Known {
         let followed = self.generation.swap(generation, Ordering::Relaxed);
         if followed != 0 && followed != generation {
             self.cache.clear();
+            self.met.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
 
@@ -271,6 +318,33 @@ mod tests {
             Some(arm()),
             "for when nobody can be asked"
         );
+    }
+
+    #[test]
+    fn that_there_is_none_is_believed_for_longer_once_an_iteration_is_no_longer_new() {
+        let known = Known::new(1 << 20, HOUR);
+        let of = |unit| Asked {
+            experiment: Uuid::nil(),
+            unit,
+        };
+        known.note_at(10, Uuid::nil(), 2, "early", &Assigned::Nothing);
+        known.note_at(69, Uuid::nil(), 2, "u", &Assigned::Nothing);
+        assert_eq!(known.get_at(72, &ASKED, 2), Assigned::Unknown, "a minute is not over");
+        known.note_at(70, Uuid::nil(), 2, "u", &Assigned::Nothing);
+        assert_eq!(known.get_at(70 + 599, &ASKED, 2), Assigned::Nothing);
+        assert_eq!(known.get_at(70 + 600, &ASKED, 2), Assigned::Unknown);
+        assert_eq!(known.get_at(73, &of("early"), 2), Assigned::Unknown);
+        known.note_at(80, Uuid::nil(), 3, "u", &Assigned::Nothing);
+        assert_eq!(known.get_at(83, &ASKED, 3), Assigned::Unknown, "the next one is new");
+        known.note_at(200, Uuid::nil(), 2, "u", &Assigned::Nothing);
+        assert_eq!(
+            known.get_at(203, &ASKED, 2),
+            Assigned::Unknown,
+            "of a state that is old"
+        );
+        known.note_at(200, Uuid::nil(), 3, "u", &Assigned::Nothing);
+        known.forget(Uuid::nil(), "u");
+        assert_eq!(known.get_at(200, &ASKED, 3), Assigned::Unknown);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::Settings;
 use super::connect;
 use super::error::Error;
+use super::lease::Lease;
 use crate::domain::experiment::stored_unit;
 use crate::domain::key;
 use crate::evaluate::{Assigned, Need};
@@ -327,17 +328,24 @@ impl Writer {
 
     /// `None`: PostgreSQL did not answer.
     async fn settle(&self, wanted: &[&Wanted]) -> Option<batch::Found> {
-        let settling = async {
-            let client = self.pool.get().await?;
-            batch::settle(&client, wanted).await
+        // A connection whose statement is given up is not used again: the next one would wait behind it.
+        let mut lease = Lease::default();
+        let settled = {
+            let settling = async {
+                let client = lease.hold(self.pool.get().await?);
+                batch::settle(client, wanted).await
+            };
+            let mut settling = std::pin::pin!(timeout(GIVEN_UP, settling));
+            if let Ok(settled) = timeout(self.late, &mut settling).await {
+                settled
+            } else {
+                self.report_away(true, None);
+                settling.await
+            }
         };
-        let mut settling = std::pin::pin!(timeout(GIVEN_UP, settling));
-        let settled = if let Ok(settled) = timeout(self.late, &mut settling).await {
-            settled
-        } else {
-            self.report_away(true, None);
-            settling.await
-        };
+        if settled.is_ok() {
+            lease.give_back();
+        }
         match settled {
             Ok(Ok(found)) => {
                 self.report_away(false, None);

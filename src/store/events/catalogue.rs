@@ -41,7 +41,12 @@ const LOOK_FOR: &str = "
         from unnest($3::bigint[], $4::text[]) as named (environment_id, metric)
         join experiments x on x.environment_id = named.environment_id
         where x.primary_metric ->> 'key' = named.metric
-            or exists (select from json_array_elements(x.guardrail_metrics) m where m ->> 'key' = named.metric)
+            or exists (
+                select from json_array_elements(
+                    case json_typeof(x.guardrail_metrics) when 'array' then x.guardrail_metrics else '[]' end
+                ) m
+                where m ->> 'key' = named.metric
+            )
     )";
 
 /// What is known of the environments that events came for lately.
@@ -214,7 +219,12 @@ impl Known {
             arms: rows::get(row, "arms")?,
         };
         self.experiments.insert(rows::get(row, "key")?, experiment);
-        for Metric { key, kind, goal: _ } in metrics(row)? {
+        let metrics = metrics(row).unwrap_or_else(|error| {
+            // Somebody edited them by hand. Whoever else's events are written with these must not suffer for it.
+            tracing::error!(error = error.summary(), "the metrics of an experiment make no sense");
+            Vec::new()
+        });
+        for Metric { key, kind, goal: _ } in metrics {
             let kinds = self.metrics.entry(key.to_string()).or_default();
             if !kinds.contains(&kind) {
                 kinds.push(kind);

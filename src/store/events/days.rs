@@ -27,6 +27,8 @@ const METRIC_EVENTS: &str = "metric_events";
 /// How long a table that is to be dropped waits for those who read or write it, and lets others wait behind it. Not long: there is
 /// a next time.
 const DROP_PATIENCE: &str = "set local lock_timeout = '200ms'";
+/// The same, once it should have been dropped a day ago.
+const DROP_PATIENCE_OVERDUE: &str = "set local lock_timeout = '1s'";
 /// How many days ahead of today there are partitions.
 const AHEAD: i64 = 1;
 /// By how many days the database's clock may be ahead of ours.
@@ -81,7 +83,19 @@ impl Store {
             };
             let oldest = days.map(|days| shifted(today, -days)).transpose()?;
             if oldest.is_some_and(|oldest| partition.day < oldest) {
-                dropped += u64::from(drop_partition(&mut client, partition).await?);
+                let name = partition.name();
+                // One that is overdue was in somebody's hands each time: it is worth a longer wait.
+                let overdue =
+                    shifted(today, -days.unwrap_or_default() - 1).is_ok_and(|overdue| partition.day < overdue);
+                let patience = if overdue { DROP_PATIENCE_OVERDUE } else { DROP_PATIENCE };
+                if drop_partition(&mut client, partition, patience).await? {
+                    dropped += 1;
+                } else if overdue {
+                    tracing::warn!(
+                        partition = name,
+                        "events beyond the retention are in use, and could not be dropped for a day"
+                    );
+                }
             }
         }
         Ok(dropped)
@@ -237,10 +251,14 @@ async fn make(transaction: &Transaction<'_>, today: Date) -> Result<(), Error> {
 }
 
 /// Drops one. False: somebody holds it, and it stays for now.
-async fn drop_partition(client: &mut deadpool_postgres::Object, partition: Partition) -> Result<bool, Error> {
+async fn drop_partition(
+    client: &mut deadpool_postgres::Object,
+    partition: Partition,
+    patience: &'static str,
+) -> Result<bool, Error> {
     let name = partition.name();
     let transaction = begin(client).await?;
-    pipeline::one(&transaction, (DROP_PATIENCE, &[])).await?;
+    pipeline::one(&transaction, (patience, &[])).await?;
     let dropped = async {
         if partition.parent == IDS {
             // Whoever writes has read which ids there are.

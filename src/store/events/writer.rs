@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use futures_util::future::join_all;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::Catalogue;
@@ -17,9 +19,12 @@ use super::intake::{Batch, Intake, Refused, Waiting};
 use super::write;
 use crate::domain::event::Outcome;
 use crate::store::error::Error;
+use crate::store::lease::Lease;
 
 /// Connections that write events.
 pub(super) const CONNECTIONS: usize = 2;
+/// After so long a group is given up: no statement of it may take longer than ten seconds, unless nobody answers.
+const GIVEN_UP: Duration = Duration::from_secs(30);
 /// Events of a group at most, and one batch more.
 const GROUP: usize = 10_000;
 
@@ -88,11 +93,18 @@ impl Writer {
 
     /// One transaction.
     async fn write(&self, catalogue: &mut Catalogue, batches: &[&Batch]) -> Result<Vec<Vec<Outcome>>, Refused> {
-        let written = async {
-            let mut client = self.pool.get().await?;
-            write::write(&mut client, catalogue, self.intake.window(), batches).await
+        let mut lease = Lease::default();
+        let written = timeout(GIVEN_UP, async {
+            let client = lease.hold(self.pool.get().await?);
+            write::write(client, catalogue, self.intake.window(), batches).await
+        });
+        let Ok(written) = written.await else {
+            // The connection is closed with its lease: the next group would wait behind the statement.
+            tracing::warn!("PostgreSQL did not answer; the senders of events are told to try again");
+            return Err(Refused::Away);
         };
-        match written.await {
+        lease.give_back();
+        match written {
             Ok(outcomes) => {
                 self.intake.counts().groups.fetch_add(1, Ordering::Relaxed);
                 self.intake.counts().note(outcomes.iter().flatten().copied());

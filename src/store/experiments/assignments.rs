@@ -6,6 +6,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::rows::small;
 use crate::domain::access::Permission;
@@ -21,21 +22,25 @@ use crate::store::{Store, pipeline, rows};
 
 /// A unit's in every experiment of an environment.
 const OF_UNIT: &str = "
-    select e.key as experiment, a.unit, a.arm, a.iteration, a.assigned_at
+    select e.key as experiment, e.salt, a.unit, a.arm, a.iteration, a.assigned_at
     from projects p
     join environments v on v.project_id = p.id
     join experiments e on e.environment_id = v.id
     join experiment_assignments a on a.experiment_id = e.id and a.unit = $3
     where p.key = $1 and v.key = $2
     order by e.key";
-/// An experiment's, by the units' texts.
+/// An experiment's, by the units' texts. The experiment is not joined: the index has one experiment's units in order, and only who asks
+/// for one experiment reads no more of it than a page.
 const OF_EXPERIMENT: &str = "
-    select e.key as experiment, a.unit, a.arm, a.iteration, a.assigned_at
-    from projects p
-    join environments v on v.project_id = p.id
-    join experiments e on e.environment_id = v.id
-    join experiment_assignments a on a.experiment_id = e.id
-    where p.key = $1 and v.key = $2 and e.key = $3 and a.unit > $4
+    select $3::text as experiment, a.unit, a.arm, a.iteration, a.assigned_at
+    from experiment_assignments a
+    where a.experiment_id = (
+        select e.id
+        from projects p
+        join environments v on v.project_id = p.id
+        join experiments e on e.environment_id = v.id
+        where p.key = $1 and v.key = $2 and e.key = $3::text
+    ) and a.unit > $4
     order by a.unit limit $5";
 const DELETE: &str = "
     delete from experiment_assignments a using experiments e
@@ -56,9 +61,9 @@ pub struct StoredAssignment {
     pub assigned_at: Timestamp,
 }
 
-/// How many assignments were deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deleted(pub u64);
+/// The experiments whose assignments of a unit were deleted, by their salts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deleted(pub Vec<Uuid>);
 
 impl Versioned for Deleted {}
 
@@ -125,11 +130,15 @@ async fn delete(
     locked.require(Permission::Delete)?;
     let environment = locked.environment(at.environment)?;
     if found.is_empty() {
-        return Ok(Written::unchanged(Deleted(0)));
+        return Ok(Written::unchanged(Deleted::default()));
     }
     let experiments: Vec<_> = found
         .iter()
         .map(|row| rows::get::<&str>(row, "experiment"))
+        .collect::<Result<_, _>>()?;
+    let salts = found
+        .iter()
+        .map(|row| rows::get(row, "salt"))
         .collect::<Result<_, _>>()?;
     let mut journal = Journal::new(mutation, &locked);
     journal.record(Record {
@@ -143,7 +152,7 @@ async fn delete(
         after: None,
     });
     let delete: pipeline::Query<'_> = (DELETE, &[&environment.environment.id.0, &stored.as_ref()]);
-    journal.write(transaction, &[delete], Deleted(found.len() as u64)).await
+    journal.write(transaction, &[delete], Deleted(salts)).await
 }
 
 fn assignment(row: &Row) -> Result<StoredAssignment, Error> {

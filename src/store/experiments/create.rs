@@ -23,12 +23,12 @@ use crate::store::page::etag;
 use crate::store::{pipeline, rows};
 
 const COUNTS: &str = "
-    select count(*) as experiments, count(*) filter (where f.key = $3 and e.state <> 'stopped') as of_flag
+    select count(*) as experiments, count(*) filter (where f.key = $3) as of_flag
     from projects p
     join environments v on v.project_id = p.id
     join experiments e on e.environment_id = v.id
     join flags f on f.id = e.flag_id
-    where p.key = $1 and v.key = $2";
+    where p.key = $1 and v.key = $2 and e.state <> 'stopped'";
 const INSERT: &str = "
     insert into experiments (
         project_id, environment_id, flag_id, key, name, description, hypothesis, owner, state, audience, allocation, attribute, sticky,

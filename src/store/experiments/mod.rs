@@ -19,6 +19,8 @@ mod transition;
 mod update;
 mod write;
 
+pub(in crate::store) use write::deletions;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

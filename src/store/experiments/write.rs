@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::{Json, ToSql};
 
 use super::around::{self, Around};
-use super::rows::{self as stored, ExperimentRow, FIND, to_sql};
+use super::rows::{self as stored, ExperimentRow, FIND, columns, from_row, to_sql};
 use super::{Experiment, Iteration, unknown};
 use crate::domain::experiment::{Design, State};
 use crate::domain::key;
@@ -18,6 +18,8 @@ use crate::store::mutation::{Mutation, Written};
 use crate::store::page::{check_etag, etag};
 use crate::store::{pipeline, rows};
 
+/// All on a flag, whatever their state.
+const OF_FLAG: &str = concat!(columns!(), "where p.key = $1 and f.key = $2 order by v.key, e.key");
 const UPDATE: &str = "
     update experiments set name = $2, description = $3, hypothesis = $4, owner = $5, state = $6, audience = $7, allocation = $8,
         largest_allocation = $9, attribute = $10, sticky = $11, layer_id = coalesce($12, case when $13::integer is null then null else layer_id end),
@@ -247,6 +249,17 @@ impl Arms {
             controls: design.arms.iter().map(|arm| arm.control).collect(),
         }
     }
+}
+
+/// What the audit log keeps of the experiments that go with a flag.
+pub(in crate::store) async fn deletions(
+    transaction: &Transaction<'_>,
+    project: &key::Project,
+    flag: &key::Flag,
+) -> Result<Vec<Record>, Error> {
+    let found = pipeline::one(transaction, (OF_FLAG, &[&project.as_str(), &flag.as_str()])).await?;
+    let record = |row| record("experiment.delete", Some(&from_row(row)?.experiment), None);
+    found.iter().map(record).collect()
 }
 
 pub(super) fn record(

@@ -13,6 +13,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::{check, draft, key, limits};
 use crate::store::audit::{self, Record};
 use crate::store::error::{Entity, Error};
+use crate::store::experiments;
 use crate::store::journal::{Item, Journal};
 use crate::store::lock::{self, Scope};
 use crate::store::mutation::{Mutation, Written, set};
@@ -193,6 +194,9 @@ pub(super) async fn delete(
     let mut journal = Journal::new(mutation, &held.locked);
     if before.archived_at.is_none() {
         held.leave_every_environment(&mut journal);
+    }
+    for deleted in experiments::deletions(transaction, project, flag).await? {
+        journal.record(deleted);
     }
     journal.record(record("flag.delete", project, Some(&before), None)?);
     // With the assignments of its experiments, of which there may be many.

@@ -43,11 +43,22 @@ pub(super) fn records(project: &ProjectRow, parts: &[Part<'_>]) -> Result<Vec<Re
                     continue;
                 }
             };
+            // Of an experiment, its own key: it stands behind its flag's.
+            let key = match found.id.kind {
+                Kind::Experiment => found
+                    .id
+                    .key
+                    .split_once('/')
+                    .map_or(&*found.id.key, |(_, experiment)| experiment),
+                Kind::FlagDefinition | Kind::FlagConfiguration | Kind::SegmentConfiguration | Kind::SegmentKeys => {
+                    &found.id.key
+                }
+            };
             let before = found.logged.as_ref().map(|logged| audited(&found.id, &logged.form));
             records.push(Record {
                 action,
                 entity,
-                key: found.id.key.to_string(),
+                key: key.to_owned(),
                 project: project.project.key.to_string(),
                 environment: environment.to_owned(),
                 before: before.transpose()?,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{World, at, conversion, count, experiment, exposed, exposure, value, within_a_day};
 use crate::refusals::refused;
+use crate::support::within;
 
 const HOUR: i64 = 60 * 60;
 
@@ -423,4 +424,34 @@ async fn results_are_those_of_sql_written_apart() {
         ..exposure("u1")
     };
     assert_eq!(world.track(vec![twin]).await, [Accepted]);
+}
+
+/// An experiment on its first day, when PostgreSQL's statistics know others alone: it expects one unit and one event of it, and must not
+/// compare all with all, which would take minutes here.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_a_new_experiment_with_many_units_are_counted() {
+    let world = World::new().await;
+    let other = experiment(&world.sql, "older", "running").await;
+    let exposures = "
+        insert into exposures
+        select (now() at time zone 'utc')::date, $1, 2, true, now(), now() - interval '1 hour', 'on', 'u' || n
+        from generate_series(1, $2) n";
+    let bought = "
+        insert into metric_events
+        select (now() at time zone 'utc')::date, x.environment_id, 1, now(), now() - interval '1 minute', 1, $2, null, 'u' || n
+        from experiments x, generate_series(1, $3) n where x.id = $1";
+    let (some, many) = (20_000_i32, 60_000_i32);
+    world.sql.execute(exposures, &[&other, &some]).await.unwrap();
+    world.sql.execute(bought, &[&other, &"sold", &some]).await.unwrap();
+    let analyse = "analyze exposures; analyze metric_events";
+    world.sql.batch_execute(analyse).await.unwrap();
+    world.sql.execute(exposures, &[&world.experiment, &many]).await.unwrap();
+    world
+        .sql
+        .execute(bought, &[&world.experiment, &"bought", &many])
+        .await
+        .unwrap();
+    let results = within("the results", results(&world, "checkout")).await;
+    let on = arm(&results.iterations[1], "on");
+    assert_eq!((on.exposed, metric(on, "bought").converted), (60_000, 60_000));
 }

@@ -15,34 +15,54 @@ use crate::support::eventually;
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// Whoever reads an experiment that makes no sense fails: so only what is named is read.
+/// Somebody edited them by hand: their experiment has no metrics then, and nobody else is harmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_that_make_no_sense_harm_no_other_experiment() {
+    let world = World::new().await;
+    experiment(&world.sql, "broken", "running").await;
+    let damage =
+        "update experiments set guardrail_metrics = '{\"key\": 7}', primary_metric = '[]' where key = 'broken'";
+    world.sql.batch_execute(damage).await.unwrap();
+    let events = vec![
+        exposure("ada"),
+        conversion("ada", "bought"),
+        exposed("ada", "broken", 2, "on", true),
+        conversion("ada", "unheard-of"),
+    ];
+    assert_eq!(world.track(events).await, [Accepted, Accepted, Accepted, UnknownMetric]);
+}
+
+/// Whoever read the other experiment again would know that it stores nothing now: so only what is named is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_name_has_nothing_else_read_again() {
     let world = World::new().await;
     experiment(&world.sql, "other", "running").await;
     let (channel, key) = (&world.app.channel, &world.keys.server);
-    let set = async |metrics: &str| {
-        let set = format!("update experiments set guardrail_metrics = '{metrics}' where key = 'other'");
+    let set = async |sticky: bool| {
+        let set = format!("update experiments set sticky = {sticky} where key = 'other'");
         world.sql.batch_execute(&set).await.unwrap();
     };
     // What was read is believed for a second, by each of those who write.
     eventually(
         "an unknown name to be looked for while the rest is believed",
         async || {
-            set("[]").await;
+            set(true).await;
             let known = (0..4).map(|n| track(channel, key, vec![exposure(&format!("u{n}"))]));
             for answered in join_all(known).await {
                 assert_eq!(answered.unwrap(), [Accepted]);
             }
-            set(r#"[{"key": "nonsense"}]"#).await;
-            let unknown = vec![exposed("u", "unheard-of", 1, "on", true), conversion("u", "unheard-of")];
-            let answered = track(channel, key, unknown).await.ok()?;
-            assert_eq!(answered, [UnknownExperiment, UnknownMetric]);
-            Some(())
+            set(false).await;
+            let unknown = vec![
+                exposed("u", "unheard-of", 1, "on", true),
+                conversion("u", "unheard-of"),
+                exposed("u", "other", 2, "on", false),
+            ];
+            let answered = track(channel, key, unknown).await.unwrap();
+            assert_eq!(answered[..2], [UnknownExperiment, UnknownMetric]);
+            (answered[2] == Excluded).then_some(())
         },
     )
     .await;
-    set("[]").await;
     experiment(&world.sql, "begun", "running").await;
     let begun = world.track(vec![exposed("u", "begun", 1, "on", true)]).await;
     assert_eq!(begun, [Accepted], "it is found at once");

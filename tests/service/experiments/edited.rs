@@ -106,7 +106,7 @@ async fn an_experiments_form_is_adopted_and_reaches_every_stream_and_answer() {
             entry.entity_key.as_str(),
             entry.environment.as_str()
         ),
-        ("database", "experiment.hand_edit", "f/x", "dev")
+        ("database", "experiment.hand_edit", "x", "dev")
     );
     assert!(
         entry.before().contains(r#""allocation":1000000"#) && entry.after().contains(r#""allocation":0"#),

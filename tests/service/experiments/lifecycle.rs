@@ -7,6 +7,7 @@ use tonic_types::StatusExt as _;
 
 use super::{arms, ask, changing, create, experiment, run, shop, start, stop, update};
 use crate::app::App;
+use crate::audit::{found, of};
 use crate::refusals::refused;
 use crate::words::{configuration, configure, configured, for_segment, including, only, segment};
 
@@ -316,6 +317,12 @@ async fn what_an_experiment_needs_stays_until_it_is_stopped() {
     app.flags().update_flag_configuration(ruleless()).await.unwrap();
     app.segments().delete_segment(forget()).await.unwrap();
     app.flags().archive_flag(archive()).await.unwrap();
+    app.flags().delete_flag(delete()).await.unwrap();
+    let entries = found(&app, &of("shop")).await;
+    let actions = entries.iter().map(|it| (it.action.as_str(), it.entity_key.as_str()));
+    let told: Vec<_> = actions.take(2).collect();
+    assert_eq!(told, [("flag.delete", "f"), ("experiment.delete", "x")]);
+    assert!(entries[1].before().contains("stopped") && entries[1].after().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

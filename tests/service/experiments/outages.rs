@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use halyard::embedded::Cluster;
-use halyard::pb::evaluation::v1 as evaluation;
+use halyard::pb::evaluation::v1 as pb;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use super::{Stored, ask, experiment, rows, run, shop, stored, units};
-use crate::app::App;
+use super::{Stored, ask, experiment, rows, run, shop, stored, units, who};
+use crate::app::{App, evaluation};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Database, cluster, database, eventually, within};
 
@@ -54,7 +54,7 @@ async fn who_is_known_keeps_the_arm_and_others_get_the_hashed_one_while_postgres
     let part = answer.experiment.clone().unwrap();
     assert_eq!(
         (answer.reason(), part.assignment_stored),
-        (evaluation::Reason::Experiment, false)
+        (pb::Reason::Experiment, false)
     );
     proxy.set(Mode::Pass);
     let later = eventually("it to be stored", async || {
@@ -63,6 +63,51 @@ async fn who_is_known_keeps_the_arm_and_others_get_the_hashed_one_while_postgres
     })
     .await;
     assert_eq!(later.arm, part.arm, "what the hash said");
+    app.server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_less_time_than_postgresql_takes_is_answered_in_time() {
+    let database = database().await;
+    let proxy = Proxy::before(&database.config).await;
+    let through = proxy.config.clone();
+    let app = App::start_with(database, |options| {
+        options.store.config = through;
+        options.store.assignments.patience = Duration::from_mins(1);
+    })
+    .await;
+    let key = shop(&app).await;
+    let revision = run(&app, experiment("x")).await;
+    ask(&app.channel, &key, "f", "known", revision).await;
+    proxy.set(Mode::Hold);
+    let mut request = tonic::Request::new(pb::EvaluateRequest {
+        flag: "f".into(),
+        context: who("newcomer"),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_secs(3));
+    let answer = evaluation(&app.channel, &key).evaluate(request).await.unwrap();
+    let answer = answer.into_inner().evaluation.unwrap();
+    assert_eq!(answer.reason(), pb::Reason::Experiment);
+    assert!(!answer.experiment.unwrap().assignment_stored);
+    proxy.set(Mode::Pass);
+    app.server.stop().await.unwrap();
+}
+
+/// As when the service's address moves to another server, and the old one is never heard of again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_never_answered_again_is_left() {
+    let database = database().await;
+    let proxy = Proxy::before(&database.config).await;
+    let through = proxy.config.clone();
+    let app = App::start_with(database, |options| options.store.config = through).await;
+    let key = shop(&app).await;
+    let revision = run(&app, experiment("x")).await;
+    ask(&app.channel, &key, "f", "first", revision).await;
+    proxy.set(Mode::Strand);
+    ask(&app.channel, &key, "f", "second", 0).await;
+    revived(&app, &key, "third").await;
+    proxy.set(Mode::Cut);
     app.server.stop().await.unwrap();
 }
 

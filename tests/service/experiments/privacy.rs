@@ -90,9 +90,16 @@ async fn what_is_stored_of_a_unit_can_be_seen_exported_and_deleted() {
         .into_inner()
         .deleted;
     assert_eq!(again, 0);
+    // The server that deleted it knows nothing of it any more.
+    stored(&app.channel, &key, &["user-7".to_owned()], 0).await;
+    assert!(rows(&app, "x").await.contains_key("user-7"));
+    let deleted_again = app.experiments().delete_unit_assignments(delete()).await.unwrap();
+    assert_eq!(deleted_again.into_inner().deleted, 1);
     let sql = app.database.client().await;
     let entry = "select entity_key, coalesce(before, '') from audit_entries where action = 'assignment.delete'";
-    let entry = sql.query_one(entry, &[]).await.unwrap();
+    let entries = sql.query(entry, &[]).await.unwrap();
+    assert_eq!(entries.len(), 2);
+    let entry = &entries[0];
     let (named, said): (String, String) = (entry.get(0), entry.get(1));
     assert!(
         named.starts_with("sha256:") && !said.contains("user-7"),

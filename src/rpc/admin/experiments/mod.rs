@@ -7,6 +7,7 @@ mod write;
 
 use std::mem::take;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::Stream;
 use tokio::sync::Semaphore;
@@ -21,6 +22,7 @@ use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::experiment_service_server::ExperimentService;
 use crate::rpc::convert::common::{Mask, finish, optional_key, place, required};
 use crate::rpc::{Answer, Refusal};
+use crate::store::assignments::Assignments;
 use crate::store::experiments::assignments::Deleted;
 use crate::store::experiments::layers::Layer;
 use crate::store::experiments::{Experiment, ExperimentFilter, Step};
@@ -50,15 +52,21 @@ const COUNTS: usize = 2;
 /// The service.
 pub struct Experiments {
     store: Store,
+    /// What this replica gives to units, of which deleted ones are forgotten at once.
+    assignments: Arc<Assignments>,
     /// Turns at counting results.
     counts: Semaphore,
 }
 
 impl Experiments {
-    /// Keeps experiments in this store.
-    pub fn new(store: Store) -> Self {
+    /// Keeps experiments in this store, with these assignments.
+    pub fn new(store: Store, assignments: Arc<Assignments>) -> Self {
         let counts = Semaphore::new(COUNTS);
-        Self { store, counts }
+        Self {
+            store,
+            assignments,
+            counts,
+        }
     }
 
     /// Takes a step with an experiment; what is answered is the same for all of them.
@@ -442,12 +450,19 @@ impl ExperimentService for Experiments {
         let (project, environment) =
             assignments::place_of_unit(&call, violations, (&project, &environment), &unit).await?;
         let response = |written: &Written<Deleted>| pb::DeleteUnitAssignmentsResponse {
-            deleted: written.entity.0,
+            deleted: written.entity.0.len() as u64,
         };
         let outcome = self
             .store
             .delete_unit_assignments(&mutation, at(&project, &environment), &unit, recorded(response))
             .await;
+        if let Ok(Outcome::Done(written)) = &outcome
+            && !mutation.validate_only
+        {
+            for experiment in &written.entity.0 {
+                self.assignments.known().forget(*experiment, &unit);
+            }
+        }
         answer(outcome.map_err(Refusal::Store)?, response)
     }
 
