@@ -154,7 +154,7 @@ pub fn feed_pool(settings: &Settings, longest: Duration) -> Result<Pool, Error> 
     queued_pool(&settings, QueueMode::Lifo)
 }
 
-/// A connection for first answers of experiments alone, so that no request of administrators' keeps them waiting for one. What they
+/// Connections for first answers of experiments alone, so that no request of administrators' keeps them waiting for one. What they
 /// ask has an index, and a plan that was made while the tables were small must not read them whole when they have grown.
 pub(super) fn assignment_pool(settings: &Settings) -> Result<Pool, Error> {
     const PLANS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
@@ -166,7 +166,7 @@ pub(super) fn assignment_pool(settings: &Settings) -> Result<Pool, Error> {
     settings.config.options(options.trim_start());
     settings.config.application_name("halyard assignments");
     settings.statement_timeout = Duration::from_secs(5);
-    settings.pool_size = 1;
+    settings.pool_size = assignments::CONNECTIONS;
     pool(&settings)
 }
 

@@ -1,5 +1,7 @@
-//! One lot of assignments: one statement that writes what is new and reads what is there, and a second for what somebody else wrote
-//! in between.
+//! One lot of assignments: one statement that writes what is new, and one that reads what is there.
+//!
+//! Mostly units are new, and are written without looking first; what was there already is read then. Of units that are mostly there, as
+//! after a restart, it is the other way round: nothing is locked and nothing committed for them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,42 +21,32 @@ use crate::store::{pipeline, rows};
 /// Sorted, so that two replicas with the same units wait for each other and do not lock each other out. An arm that the experiment
 /// does not have is passed over: it must not fail what others wait for. So is one that somebody is deleting, with its environment
 /// perhaps, which can take minutes: the reference to it would wait for that.
-///
-/// What is there is asked for unit by unit, with a limit that keeps it from being planned as a join: one that was planned while the
-/// table was nearly empty looks at all units of an experiment for each.
 const STORE: &str = "
     with wanted as (
-        select e.id, w.salt, w.unit, w.arm, w.iteration, k.arm as known_arm, k.iteration as known_iteration
+        select e.id, w.arm, array_agg(w.unit) as units, array_agg(w.iteration) as iterations
         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w (salt, unit, arm, iteration)
         join experiments e on e.salt = w.salt
-        left join lateral (
-            select k.arm, k.iteration from experiment_assignments k where k.experiment_id = e.id and k.unit = w.unit limit 1
-        ) k on true
-    ), new as (
-        select id, arm, array_agg(unit) as units, array_agg(iteration) as iterations
-        from wanted
-        where known_arm is null and arm is not null
-        group by id, arm
+        group by e.id, w.arm
     ), allowed as (
-        select n.id, n.arm, n.units, n.iterations
-        from new n
+        select w.id, w.arm, w.units, w.iterations
+        from wanted w
         cross join lateral (
-            select true from experiment_arms a where a.experiment_id = n.id and a.variant = n.arm for key share skip locked
+            select true from experiment_arms a where a.experiment_id = w.id and a.variant = w.arm for key share skip locked
         ) as a
     ), stored as (
         insert into experiment_assignments (experiment_id, unit, arm, iteration, assigned_at)
-        select n.id, w.unit, n.arm, w.iteration, clock_timestamp()
-        from allowed n
-        cross join lateral unnest(n.units, n.iterations) as w (unit, iteration)
-        order by n.id, w.unit
+        select a.id, w.unit, a.arm, w.iteration, clock_timestamp()
+        from allowed a
+        cross join lateral unnest(a.units, a.iterations) as w (unit, iteration)
+        order by a.id, w.unit
         on conflict (experiment_id, unit) do nothing
         returning experiment_id, unit, arm, iteration
     )
-    select salt, unit, known_arm as arm, known_iteration as iteration from wanted where known_arm is not null
-    union all
     select e.salt, s.unit, s.arm, s.iteration from stored s join experiments e on e.id = s.experiment_id";
-/// What another replica stored while the statement above waited for it: that one cannot see it.
-const LOST: &str = "
+/// What is there, also what another replica stored while the statement above waited for it, which cannot see that. Unit by unit, with a
+/// limit that keeps it from being planned as a join: one that was planned while the table was nearly empty looks at all units of an
+/// experiment for each.
+const READ: &str = "
     select w.salt, w.unit, k.arm, k.iteration
     from unnest($1::uuid[], $2::text[]) as w (salt, unit)
     join experiments e on e.salt = w.salt
@@ -79,6 +71,8 @@ pub(super) struct Found {
     unanswered: HashSet<Key, RandomState>,
     /// What PostgreSQL refuses even alone.
     pub(super) refused: Vec<Key>,
+    /// How many were stored now.
+    new: usize,
 }
 
 impl Found {
@@ -96,10 +90,15 @@ impl Found {
         }
     }
 
+    /// Whether most of it was there before.
+    pub(super) fn was_there(&self) -> bool {
+        self.new < self.arms.len().div_ceil(2)
+    }
+
     fn take(&mut self, found: &[Row]) -> Result<(), Error> {
         for row in found {
             let key = (rows::get(row, "salt")?, rows::get::<&str>(row, "unit")?.into());
-            let assigned = read(row).inspect_err(|error| {
+            let assigned = assignment(row).inspect_err(|error| {
                 // Somebody edited it by hand. Whoever else is in the lot must not suffer for it.
                 tracing::error!(error = error.summary(), "a stored assignment makes no sense");
             });
@@ -109,7 +108,7 @@ impl Found {
     }
 }
 
-fn read(row: &Row) -> Result<Stored, Error> {
+fn assignment(row: &Row) -> Result<Stored, Error> {
     let arm = rows::parsed(row, "arm", key::Variant::new)?;
     let iteration = u32::try_from(rows::get::<i32>(row, "iteration")?);
     Ok((arm, iteration.map_err(|_| rows::corrupt("iteration", Flaw::Range))?))
@@ -117,7 +116,7 @@ fn read(row: &Row) -> Result<Stored, Error> {
 
 /// Has PostgreSQL prepare the statements of this connection.
 pub(super) async fn prepare(client: &Object) -> Result<(), Error> {
-    for statement in [STORE, LOST] {
+    for statement in [STORE, READ] {
         client.prepare_cached(statement).await?;
     }
     Ok(())
@@ -125,7 +124,9 @@ pub(super) async fn prepare(client: &Object) -> Result<(), Error> {
 
 /// Stores what is wanted and not there yet, and answers with what is there then. What PostgreSQL refuses for a reason of its own is
 /// looked for by halves, so that the others need not suffer for it. An error: PostgreSQL cannot be asked, or refuses all.
-pub(super) async fn settle(client: &Object, wanted: &[&Wanted]) -> Result<Found, Error> {
+///
+/// `read_first`: most of it is expected to be there.
+pub(super) async fn settle(client: &Object, wanted: &[&Wanted], read_first: bool) -> Result<Found, Error> {
     let mut sorted = wanted.to_vec();
     // Of two that want the same, one that may store comes first.
     sorted.sort_unstable_by(|a, b| {
@@ -138,7 +139,7 @@ pub(super) async fn settle(client: &Object, wanted: &[&Wanted]) -> Result<Found,
     let (mut lots, mut attempts, mut refusal) = (vec![sorted.as_slice()], 0, None);
     while let Some(lot) = lots.pop() {
         attempts += 1;
-        match store(client, lot, &mut found).await {
+        match store(client, lot, read_first, &mut found).await {
             Ok(()) => {}
             Err(error) if !is_of_the_lot(&error) => return Err(error),
             Err(_) if lot.len() > 1 && attempts < ATTEMPTS => {
@@ -187,22 +188,41 @@ fn is_of_the_lot(error: &Error) -> bool {
 }
 
 /// One lot, sorted, in which nothing is wanted twice.
-async fn store(client: &Object, lot: &[&Wanted], found: &mut Found) -> Result<(), Error> {
-    let experiments: Vec<_> = lot.iter().map(|it| it.experiment).collect();
-    let units: Vec<&str> = lot.iter().map(|it| &*it.unit).collect();
-    let arms: Vec<_> = lot.iter().map(|it| it.arm.as_ref().map(key::Variant::as_str)).collect();
-    let iterations: Vec<_> = lot
+async fn store(client: &Object, lot: &[&Wanted], read_first: bool, found: &mut Found) -> Result<(), Error> {
+    if read_first {
+        read(client, lot, found).await?;
+    }
+    let new = lot.iter().filter(|it| !found.arms.contains_key(&it.key()));
+    let new = new.filter_map(|it| it.arm.as_ref().map(|arm| (*it, arm.as_str())));
+    let (new, arms): (Vec<_>, Vec<&str>) = new.unzip();
+    let iterations: Vec<_> = new
         .iter()
         .map(|it| i32::try_from(it.iteration).unwrap_or(i32::MAX))
         .collect();
-    let parameters: [&(dyn ToSql + Sync); 4] = [&experiments, &units, &arms, &iterations];
-    found.take(&pipeline::one(client, (STORE, &parameters)).await?)?;
-    let absent = lot
-        .iter()
-        .filter(|it| it.arm.is_some() && !found.arms.contains_key(&it.key()));
-    let (experiments, units): (Vec<_>, Vec<&str>) = absent.map(|it| (it.experiment, &*it.unit)).unzip();
-    if !units.is_empty() {
-        found.take(&pipeline::one(client, (LOST, &[&experiments, &units])).await?)?;
+    let (experiments, units) = columns(&new);
+    if !new.is_empty() {
+        let parameters: [&(dyn ToSql + Sync); 4] = [&experiments, &units, &arms, &iterations];
+        let stored = pipeline::one(client, (STORE, &parameters)).await?;
+        found.new += stored.len();
+        found.take(&stored)?;
     }
-    Ok(())
+    if read_first && new.iter().all(|it| found.arms.contains_key(&it.key())) {
+        return Ok(());
+    }
+    read(client, lot, found).await
+}
+
+/// What is there of those of which nothing was found yet.
+async fn read(client: &Object, lot: &[&Wanted], found: &mut Found) -> Result<(), Error> {
+    let absent = lot.iter().filter(|it| !found.arms.contains_key(&it.key()));
+    let absent: Vec<_> = absent.copied().collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let (experiments, units) = columns(&absent);
+    found.take(&pipeline::one(client, (READ, &[&experiments, &units])).await?)
+}
+
+fn columns<'a>(wanted: &[&'a Wanted]) -> (Vec<Uuid>, Vec<&'a str>) {
+    wanted.iter().map(|it| (it.experiment, &*it.unit)).unzip()
 }

@@ -1,8 +1,9 @@
 //! First answers of experiments: durable before they are given, many at a time.
 //!
 //! Whoever meets a unit that is not known puts it into a bounded queue and waits, for 50 ms at most. One task takes all that wait
-//! and writes them with one statement and one commit; while that is on its way the next lot gathers. What others had written before
-//! stays: the first answer of a unit is the one that all replicas give.
+//! and writes them with one statement and one commit; while that is on its way the next lot gathers, and a second connection takes it,
+//! so that one is written while the other waits for the disk. What others had written before stays: the first answer of a unit is the
+//! one that all replicas give.
 //!
 //! PostgreSQL away, or late: nobody waits for it longer than that, and once it is known to be away nobody waits at all; units go on
 //! being put into the queue, so that it is noticed when it is back.
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -34,6 +36,8 @@ pub use known::Known;
 pub const PATIENCE: Duration = Duration::from_millis(50);
 /// Requests that wait to be written; more are answered without.
 const WAITING: usize = 10_000;
+/// Connections that write and read assignments.
+pub(super) const CONNECTIONS: usize = 2;
 /// Units of one statement. One request may bring more.
 const BATCH: usize = 2_000;
 /// After so many times what anyone waits PostgreSQL counts as away for whoever comes, though the statement may still succeed.
@@ -140,7 +144,7 @@ impl Assignments {
         let state = Arc::new(State::default());
         let writer = Writer {
             pool: connect::assignment_pool(settings)?,
-            requests,
+            requests: Mutex::new(requests),
             late: patience.saturating_mul(LATE),
             known: known.clone(),
             state: state.clone(),
@@ -254,7 +258,7 @@ impl Wanted {
 /// Writes assignments.
 pub struct Writer {
     pool: Pool,
-    requests: mpsc::Receiver<Request>,
+    requests: Mutex<mpsc::Receiver<Request>>,
     /// After so long without an answer PostgreSQL counts as away.
     late: Duration,
     known: Arc<Known>,
@@ -263,13 +267,10 @@ pub struct Writer {
 
 impl Writer {
     /// Writes until it is stopped. Whoever waits then gets no answer.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let write = async {
             self.prepare().await;
-            while let Some(first) = self.requests.recv().await {
-                let requests = self.gather(first);
-                self.answer(requests).await;
-            }
+            join_all((0..CONNECTIONS).map(|_| self.write_lots())).await;
             // Nobody can ask any more, so the server is about to stop.
             stop.cancelled().await;
         };
@@ -278,34 +279,45 @@ impl Writer {
 
     /// Connects, so that the first who asks need not wait for that. If it fails, they will.
     async fn prepare(&self) {
-        let prepared = timeout(GIVEN_UP, async { batch::prepare(&self.pool.get().await?).await });
+        let prepared = timeout(GIVEN_UP, try_join_all((0..CONNECTIONS).map(|_| self.prepare_one())));
         if let Ok(Err(error)) = prepared.await {
             self.report_away(true, Some(&error));
         }
     }
 
-    /// All that wait, up to a bound.
-    fn gather(&mut self, first: Request) -> Vec<Request> {
+    async fn prepare_one(&self) -> Result<(), Error> {
+        batch::prepare(&self.pool.get().await?).await
+    }
+
+    async fn write_lots(&self) {
+        let mut read_first = false;
+        while let Some(lot) = self.next_lot().await {
+            match self.answer(lot, read_first).await {
+                Some(was_there) => read_first = was_there,
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// All that wait, up to a bound. `None`: nobody is left who could ask.
+    async fn next_lot(&self) -> Option<Vec<Request>> {
+        let mut queue = self.requests.lock().await;
+        let first = queue.recv().await?;
         let (mut units, mut requests) = (first.wanted.len(), vec![first]);
         while units < BATCH {
-            let Ok(request) = self.requests.try_recv() else {
+            let Ok(request) = queue.try_recv() else {
                 break;
             };
             units += request.wanted.len();
             requests.push(request);
         }
-        requests
+        Some(requests)
     }
 
-    async fn answer(&self, requests: Vec<Request>) {
+    /// Returns whether most of it was there before. `None`: PostgreSQL did not answer, and dropping what they wait for tells them.
+    async fn answer(&self, requests: Vec<Request>, read_first: bool) -> Option<bool> {
         let wanted: Vec<&Wanted> = requests.iter().flat_map(|request| &request.wanted).collect();
-        let found = self.settle(&wanted).await;
-        let Some(found) = found else {
-            // Dropping what they wait for tells them.
-            drop(requests);
-            tokio::time::sleep(PAUSE).await;
-            return;
-        };
+        let found = self.settle(&wanted, read_first).await?;
         for (experiment, unit) in &found.refused {
             self.known.note_refused(*experiment, unit);
         }
@@ -324,16 +336,17 @@ impl Writer {
             let _ = asked.send(answers);
             drop(room);
         }
+        Some(found.was_there())
     }
 
     /// `None`: PostgreSQL did not answer.
-    async fn settle(&self, wanted: &[&Wanted]) -> Option<batch::Found> {
+    async fn settle(&self, wanted: &[&Wanted], read_first: bool) -> Option<batch::Found> {
         // A connection whose statement is given up is not used again: the next one would wait behind it.
         let mut lease = Lease::default();
         let settled = {
             let settling = async {
                 let client = lease.hold(self.pool.get().await?);
-                batch::settle(client, wanted).await
+                batch::settle(client, wanted, read_first).await
             };
             let mut settling = std::pin::pin!(timeout(GIVEN_UP, settling));
             if let Ok(settled) = timeout(self.late, &mut settling).await {
