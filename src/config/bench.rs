@@ -239,9 +239,10 @@ pub(super) fn evaluate(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
 pub(super) fn write(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
     let load = load(reader, 10.0);
     let words = reader.all(BENCH_FLAGS);
-    let flags = match words.is_empty() {
-        true => Err(reader.refuse("<flag>", "is missing; name what may be turned on and off")),
-        false => flags(reader, &words),
+    let flags = if words.is_empty() {
+        Err(reader.refuse("<flag>", "is missing; name what may be turned on and off"))
+    } else {
+        flags(reader, &words)
     };
     let write = writes(reader, flags, load);
     let compare = compare(reader);
@@ -257,9 +258,10 @@ pub(super) fn write(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
 pub(super) fn watch(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
     let watch = streams(reader);
     let words = reader.all(WRITE_FLAG.name);
-    let write = match words.is_empty() {
-        true => Ok(None),
-        false => writes_beside(reader, &words).map(Some),
+    let write = if words.is_empty() {
+        Ok(None)
+    } else {
+        writes_beside(reader, &words).map(Some)
     };
     let common = common(reader, "watch");
     let bench = Bench {
@@ -275,12 +277,11 @@ pub(super) fn mixed(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
     let evaluate = evaluations(reader, load);
     let watch = streams(reader);
     let words = reader.all(WRITE_FLAG.name);
-    let write = match words.is_empty() {
-        true => Err(reader.refuse(
-            WRITE_FLAG.argument(),
-            "is missing; name a flag that may be turned on and off",
-        )),
-        false => writes_beside(reader, &words),
+    let write = if words.is_empty() {
+        let description = "is missing; name a flag that may be turned on and off";
+        Err(reader.refuse(WRITE_FLAG.argument(), description))
+    } else {
+        writes_beside(reader, &words)
     };
     let common = common(reader, "mixed");
     let bench = Bench {

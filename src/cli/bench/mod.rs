@@ -43,9 +43,9 @@ use crate::config::{Bench, Load, Server, Window};
 pub(super) async fn run(config: Bench, stop: &CancellationToken, out: &mut (dyn Write + Send)) -> Result<(), Error> {
     let output = config.output;
     let report = if config.compare.is_some() {
-        turns::take(config, stop).await?
+        Box::pin(turns::take(config, stop)).await?
     } else {
-        alone(config, stop).await?
+        Box::pin(alone(config, stop)).await?
     };
     report.conclude(output, out)
 }
@@ -143,8 +143,8 @@ async fn alone(config: Bench, stop: &CancellationToken) -> Result<Report, Error>
         seconds,
         interrupted: stop.is_cancelled(),
         max_error_rate,
-        evaluate: evaluate.map(requests),
-        write: write.map(requests),
+        evaluate: evaluate.as_ref().map(requests),
+        write: write.as_ref().map(requests),
         restored,
         watch,
         comparison: None,
@@ -160,7 +160,7 @@ fn drive<W>(work: W, load: Load, server: &Server) -> Drive<W> {
     }
 }
 
-fn requests<W>(drive: Drive<W>) -> Requests {
+fn requests<W>(drive: &Drive<W>) -> Requests {
     Requests {
         load: drive.load,
         recorded: drive.tally.total(),

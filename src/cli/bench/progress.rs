@@ -1,5 +1,6 @@
 //! A line a second while load is put on: always where somebody sits at a terminal, otherwise only for seconds worth a line.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,8 @@ fn is_trouble(lately: &Lately) -> bool {
 fn sentence(lately: &Lately) -> String {
     let mut text = format!("{} answered", lately.latency.count());
     if let Some(latency) = lately.latency.percentiles() {
-        text.push_str(&format!(" (p50 {:.1} ms, p99 {:.1} ms)", latency.p50, latency.p99));
+        // Writing to a String cannot fail.
+        let _ = write!(text, " (p50 {:.1} ms, p99 {:.1} ms)", latency.p50, latency.p99);
     }
     for (count, what) in [
         (lately.failed, "failed"),
@@ -71,7 +73,7 @@ fn sentence(lately: &Lately) -> String {
         (lately.in_flight as u64, "in flight"),
     ] {
         if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
+            let _ = write!(text, ", {count} {what}");
         }
     }
     text

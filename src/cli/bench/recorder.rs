@@ -230,7 +230,7 @@ mod tests {
         for n in 0..1_000 {
             let due = schedule.due(n);
             recorder.record(Outcome {
-                latency: server(due) - due,
+                latency: server(due).saturating_sub(due),
                 ..answered(0)
             });
         }
@@ -247,7 +247,7 @@ mod tests {
         while now < Duration::from_secs(10) {
             let answer = server(now);
             recorder.record(Outcome {
-                latency: answer - now,
+                latency: answer.saturating_sub(now),
                 ..answered(0)
             });
             // As often as the open loop, when it may.

@@ -21,7 +21,7 @@ impl Schedule {
         clippy::cast_precision_loss,
         reason = "so many requests that doubles do not count them take thousands of years"
     )]
-    pub fn due(&self, n: u64) -> Duration {
+    pub fn due(self, n: u64) -> Duration {
         Duration::try_from_secs_f64(n as f64 / self.per_second).unwrap_or(Duration::MAX)
     }
 }

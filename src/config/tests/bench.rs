@@ -83,7 +83,7 @@ fn mixed_load_is_of_all_three_kinds() {
 #[test]
 fn wrong_load_is_refused_whole() {
     refused(
-        "bench evaluate --rate 0 --concurrency 0 --connections x --duration 1ms --warm-up -1s --units 0 --max-error-rate 2 \
+        "bench evaluate --rate 0 --concurrency 0 --connections x --duration 1ms --warm-up soon --units 0 --max-error-rate 2 \
          --max-in-flight 0 --compare https://h --rounds 0",
         &[],
         &[
@@ -103,7 +103,7 @@ fn wrong_load_is_refused_whole() {
     );
     for rate in ["NaN", "inf", "-1", "1e9"] {
         refused(
-            &format!("bench evaluate a --rate {rate}"),
+            &format!("bench evaluate a --rate={rate}"),
             &[KEY],
             &["--rate is not a number"],
         );

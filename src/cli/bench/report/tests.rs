@@ -19,7 +19,7 @@ fn recorded(answered: u64, failed: u64) -> Recorder {
             latency: Duration::from_millis(2),
             delay: Duration::from_micros(100),
             result: if n < answered {
-                Ok("STATIC")
+                Ok("SPLIT")
             } else {
                 Err((Code::Unavailable, "the server is shutting down".to_owned()))
             },
@@ -112,7 +112,7 @@ fn a_result_is_an_object_with_a_unit_in_every_name() {
             "latency_ms": spread,
             "failed_latency_ms": spread,
             "send_delay_ms": delay,
-            "answers": { "STATIC": 99 },
+            "answers": { "SPLIT": 99 },
             "errors": {
                 "UNAVAILABLE": { "code": 14, "count": 1, "first_message": "the server is shutting down" },
             },
@@ -238,7 +238,7 @@ fn people_are_told_what_latency_means() {
         "{open}"
     );
     assert!(open.contains("100 answered (50.0/s), 0 failed"), "{open}");
-    assert!(open.contains("p99 2.00") && open.contains("STATIC 100"), "{open}");
+    assert!(open.contains("p99 2.00") && open.contains("SPLIT 100"), "{open}");
     let closed = told(Pace::Concurrency(NonZeroUsize::MIN));
     assert!(closed.contains("service time"), "{closed}");
 }
@@ -250,7 +250,7 @@ fn people_are_told_what_latency_does_not_tell() {
     late.record(Outcome {
         latency: Duration::from_millis(60),
         delay: Duration::from_millis(50),
-        result: Ok("STATIC"),
+        result: Ok("SPLIT"),
     });
     late.missed = 3;
     report.evaluate = Some(requests(Pace::Rate(50.0), late));

@@ -113,9 +113,9 @@ impl Arrivals {
         let since = |moment: &Instant| moment.saturating_duration_since(*acknowledged);
         counted.acknowledged_to_first.record(since(first));
         counted.acknowledged_to_last.record(since(last));
-        arrivals
-            .iter()
-            .for_each(|arrival| counted.acknowledged_to_each.record(since(arrival)));
+        for arrival in arrivals {
+            counted.acknowledged_to_each.record(since(arrival));
+        }
         counted.first_to_last.record(last.saturating_duration_since(*first));
         self.pending.remove(&revision);
     }

@@ -9,7 +9,7 @@ use super::super::recorder::{Failures, Latencies};
 use super::End;
 use super::arrivals::{Arrivals, Propagation};
 use super::order::Disorder;
-use crate::pb::evaluation::v1::{Heartbeat, Intent};
+use crate::pb::evaluation::v1::{Intent, SourceState};
 
 /// What all streams saw.
 #[derive(Debug)]
@@ -120,12 +120,9 @@ impl Board {
         }
     }
 
-    pub(super) fn heartbeat(&self, heartbeat: &Heartbeat, longest_silence: Duration) {
-        let source = heartbeat.source().as_str_name();
+    pub(super) fn heartbeat(&self, source: SourceState, staleness: Option<Duration>, longest_silence: Duration) {
+        let source = source.as_str_name();
         let source = source.strip_prefix("SOURCE_STATE_").unwrap_or(source);
-        let staleness = heartbeat
-            .staleness
-            .and_then(|staleness| Duration::try_from(staleness).ok());
         let seen = &mut self.noted().seen;
         seen.heartbeats += 1;
         *seen.sources.entry(source).or_default() += 1;

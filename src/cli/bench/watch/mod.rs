@@ -23,9 +23,8 @@ use super::super::Error;
 use super::super::call::{ANSWER_BYTES, Caller};
 use super::evaluate::in_turn;
 use crate::config::{Server, WatchLoad};
-use crate::pb::evaluation::v1::watch_response::Message;
 use crate::pb::evaluation::v1::watch_service_client::WatchServiceClient;
-use crate::pb::evaluation::v1::{ClientInfo, Heartbeat, WatchRequest, WatchResponse};
+use crate::pb::evaluation::v1::{ClientInfo, WatchRequest, WatchResponse};
 use crate::upstream::Backoff;
 pub(super) use arrivals::Propagation;
 pub(super) use board::{Board, Seen};
@@ -211,25 +210,12 @@ impl Opener {
                         self.board.is_ready(now - opened);
                     }
                 }
-                Ok(Received::Heartbeat) => self.board.heartbeat(&heartbeat(message), longest_silence),
-                Ok(Received::Goodbye) => return End::Goodbye(come_back(message)),
+                Ok(Received::Heartbeat { source, staleness }) => {
+                    self.board.heartbeat(source, staleness, longest_silence);
+                }
+                Ok(Received::Goodbye { come_back }) => return End::Goodbye(come_back),
                 Err(disorder) => return End::Disorder(disorder),
             }
         }
     }
-}
-
-fn heartbeat(message: Message) -> Heartbeat {
-    match message {
-        Message::Heartbeat(heartbeat) => heartbeat,
-        Message::Begin(_) | Message::Item(_) | Message::Commit(_) | Message::Goodbye(_) => Heartbeat::default(),
-    }
-}
-
-fn come_back(message: Message) -> Duration {
-    match message {
-        Message::Goodbye(goodbye) => goodbye.reconnect_after.and_then(|after| Duration::try_from(after).ok()),
-        Message::Begin(_) | Message::Item(_) | Message::Commit(_) | Message::Heartbeat(_) => None,
-    }
-    .unwrap_or_default()
 }

@@ -4,8 +4,10 @@
 //! Hashes of what is held are not checked here, since thousands of streams would each have to hold everything; `halyard watch` checks
 //! them.
 
+use std::time::Duration;
+
 use crate::pb::evaluation::v1::watch_response::Message;
-use crate::pb::evaluation::v1::{Begin, Commit, Goodbye, Heartbeat, Intent, Item, SnapshotReason};
+use crate::pb::evaluation::v1::{Begin, Commit, Goodbye, Heartbeat, Intent, Item, SnapshotReason, SourceState};
 
 /// What a client knows of where it stands, across its streams.
 #[derive(Debug, Default)]
@@ -32,9 +34,17 @@ pub(in crate::cli::bench) enum Received {
         to: u64,
     },
     /// A heartbeat.
-    Heartbeat,
+    Heartbeat {
+        /// How the server learns of changes.
+        source: SourceState,
+        /// How old its own state is. `None`: it does not say.
+        staleness: Option<Duration>,
+    },
     /// The end of the stream is announced.
-    Goodbye,
+    Goodbye {
+        /// After which time to come back.
+        come_back: Duration,
+    },
 }
 
 /// How a stream broke its contract.
@@ -83,8 +93,10 @@ impl Order {
             Message::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
             Message::Goodbye(Goodbye {
                 reason: _,
-                reconnect_after: _,
-            }) => Ok(Received::Goodbye),
+                reconnect_after,
+            }) => Ok(Received::Goodbye {
+                come_back: duration(reconnect_after.as_ref()).unwrap_or_default(),
+            }),
         };
         if received.is_err() {
             *self = Self::default();
@@ -148,8 +160,15 @@ impl Order {
         if self.step.is_none() && !heartbeat.resume_token.is_empty() {
             self.token.clone_from(&heartbeat.resume_token);
         }
-        Ok(Received::Heartbeat)
+        Ok(Received::Heartbeat {
+            source: heartbeat.source(),
+            staleness: duration(heartbeat.staleness.as_ref()),
+        })
     }
+}
+
+fn duration(said: Option<&prost_types::Duration>) -> Option<Duration> {
+    Duration::try_from(*said?).ok()
 }
 
 #[cfg(test)]
@@ -181,7 +200,11 @@ mod tests {
             generation: 1,
             head_revision,
             resume_token: vec![2],
-            ..Heartbeat::default()
+            source: SourceState::Live.into(),
+            staleness: Some(prost_types::Duration {
+                seconds: 1,
+                nanos: 5_000_000,
+            }),
         })
     }
 
@@ -216,7 +239,11 @@ mod tests {
             to: 7,
         };
         assert_eq!(order.receive(&commit(7)), Ok(step));
-        assert_eq!(order.receive(&heartbeat(7)), Ok(Received::Heartbeat));
+        let beat = Received::Heartbeat {
+            source: SourceState::Live,
+            staleness: Some(Duration::from_millis(1_005)),
+        };
+        assert_eq!(order.receive(&heartbeat(7)), Ok(beat));
         assert_eq!(order.token(), [2]);
     }
 
