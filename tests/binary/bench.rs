@@ -14,17 +14,14 @@ use crate::support::relay::{Relay, Way};
 /// A server with the demo project, and where it is.
 struct Served {
     folder: Folder,
-    _server: Program,
+    program: Program,
 }
 
 impl Served {
     fn new() -> Self {
         let folder = Folder::new();
-        let server = dev(&folder.path.join("data"));
-        Self {
-            folder,
-            _server: server,
-        }
+        let program = dev(&folder.path.join("data"));
+        Self { folder, program }
     }
 
     fn data(&self) -> std::path::PathBuf {
@@ -275,13 +272,10 @@ fn errors_are_told_by_name() {
     let line = "bench mixed new-checkout --rate 50 --streams 1 --write-flag new-checkout --duration 10m --warm-up 0s --json 2>&1";
     let mut bench = served.start(line);
     watch.says("new-checkout: on → off");
-    let Served {
-        folder,
-        _server: mut server,
-    } = served;
+    let Served { folder, mut program } = served;
     // What is killed says no goodbye.
-    server.signal(Signal::KILL);
-    server.ends();
+    program.signal(Signal::KILL);
+    program.ends();
     bench.says("failed");
     bench.signal(Signal::INT);
     let result = json(&bench.says("\"command\""));
