@@ -1,5 +1,7 @@
 //! What `halyard bench` is configured with: which load to put on which server, for how long, and what is still good enough.
 
+pub(super) mod settings;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -9,9 +11,12 @@ use serde_json::{Map, Value};
 use super::client::{self, Credential, Output, Server};
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
-use super::setting::Setting;
 use super::{values, who};
 use crate::domain::{key, limits};
+use settings::{
+    ALL, BENCH_FLAGS, COMPARE, COMPARE_KEY, CONCURRENCY, CONNECTIONS, DURATION, HEARTBEAT, MAX_ERROR_RATE,
+    MAX_IN_FLIGHT, RATE, ROUNDS, STREAMS, UNITS, WARM_UP, WRITE_FLAG, WRITE_RATE,
+};
 
 /// `halyard bench`: load of up to three kinds at once, at least one.
 #[derive(Debug)]
@@ -123,106 +128,6 @@ pub struct Compare {
 const FLAGS: usize = limits::TOGGLES;
 /// For how long an access token surely works, and a request after it.
 const LOGIN: Duration = Duration::from_secs(limits::ACCESS_TOKEN_SECONDS as u64 - 60);
-
-const RATE: Setting = Setting::value(
-    "rate",
-    "NUMBER",
-    "Requests a second, sent when they are due whatever becomes of those before (an open loop); by default 100, of writes 10",
-)
-.argument_only();
-const CONCURRENCY: Setting = Setting::value(
-    "concurrency",
-    "NUMBER",
-    "Requests at a time instead, each sent when one is answered (a closed loop)",
-)
-.argument_only();
-const CONNECTIONS: Setting = Setting::value("connections", "NUMBER", "Over how many connections")
-    .default("4")
-    .argument_only();
-const MAX_IN_FLIGHT: Setting = Setting::value(
-    "max-in-flight",
-    "NUMBER",
-    "The most requests without an answer at a time; those due beyond them are missed, and counted",
-)
-.default("10000")
-.argument_only();
-const DURATION: Setting = Setting::value(
-    "duration",
-    "DURATION",
-    "How long it counts; with --compare, for each server",
-)
-.default("10s")
-.argument_only();
-const WARM_UP: Setting = Setting::value("warm-up", "DURATION", "How long before anything counts")
-    .default("1s")
-    .argument_only();
-const MAX_ERROR_RATE: Setting = Setting::value(
-    "max-error-rate",
-    "SHARE",
-    "The largest share of errors, from 0 to 1, that still exits with 0",
-)
-.default("0")
-.argument_only();
-const ALL: Setting = Setting::switch("all", "Ask for every flag at once, with every request").argument_only();
-const UNITS: Setting = Setting::value(
-    "units",
-    "NUMBER",
-    "How many targeting keys ask in turn: bench-0, bench-1 …",
-)
-.default("1000")
-.argument_only();
-const COMPARE: Setting = Setting::value(
-    "compare",
-    "URL",
-    "Another server, which takes turns with that of --endpoint",
-)
-.argument_only();
-const COMPARE_KEY: Setting = Setting::secret("compare-key", "KEY", "Its environment key, if it is another");
-const ROUNDS: Setting = Setting::value("rounds", "NUMBER", "How many turns each server has")
-    .default("5")
-    .argument_only();
-const STREAMS: Setting = Setting::value("streams", "NUMBER", "How many streams are open")
-    .default("100")
-    .argument_only();
-const HEARTBEAT: Setting = Setting::value("heartbeat", "DURATION", "How often each stream asks for a heartbeat")
-    .default("2s")
-    .argument_only();
-const WRITE_FLAG: Setting = Setting::values(
-    "write-flag",
-    "FLAG",
-    "A flag to turn on and off meanwhile, for the time that changes take; may be repeated",
-);
-const WRITE_RATE: Setting = Setting::value("write-rate", "NUMBER", "How many changes a second")
-    .default("1")
-    .argument_only();
-
-/// The positional argument.
-pub(super) const BENCH_FLAGS: &str = "flags";
-
-/// Settings of every command of the group.
-pub(super) const COMMON: &[Setting] = &[
-    CONNECTIONS,
-    DURATION,
-    WARM_UP,
-    MAX_ERROR_RATE,
-    client::JSON,
-    client::ENDPOINT,
-    client::TIMEOUT,
-];
-pub(super) const EVALUATE: &[Setting] = &[ALL, UNITS, who::ATTRIBUTE, client::KEY];
-pub(super) const PACE: &[Setting] = &[RATE, CONCURRENCY, MAX_IN_FLIGHT];
-pub(super) const TURNS: &[Setting] = &[COMPARE, ROUNDS];
-pub(super) const TURNS_KEY: &[Setting] = &[COMPARE_KEY];
-pub(super) const WATCH: &[Setting] = &[STREAMS, HEARTBEAT];
-pub(super) const WATCH_KEY: &[Setting] = &[client::KEY];
-pub(super) const WRITE: &[Setting] = &[
-    client::PROJECT,
-    client::ENVIRONMENT,
-    client::TOKEN,
-    client::EMAIL,
-    client::PASSWORD,
-];
-pub(super) const BESIDE: &[Setting] = &[WRITE_FLAG, WRITE_RATE];
 
 pub(super) fn evaluate(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
     let load = load(reader, 100.0);

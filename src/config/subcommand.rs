@@ -3,6 +3,7 @@
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches};
 
+use super::bench::settings;
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
 use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, service, sidecar, tuning};
@@ -129,11 +130,11 @@ const ALL: [Subcommand; 15] = [
         name: "bench evaluate",
         about: "Evaluate flags at a rate, or so many at a time",
         settings: &[
-            bench::PACE,
-            bench::COMMON,
-            bench::EVALUATE,
-            bench::TURNS,
-            bench::TURNS_KEY,
+            settings::PACE,
+            settings::COMMON,
+            settings::EVALUATE,
+            settings::TURNS,
+            settings::TURNS_KEY,
         ],
         positional: || Some(bench_flags().help("The flags to ask for in turn; left out with --all")),
         log: CLIENT_LOG,
@@ -143,11 +144,11 @@ const ALL: [Subcommand; 15] = [
         name: "bench watch",
         about: "Open streams of changes, and measure how long changes take to reach them all",
         settings: &[
-            bench::WATCH,
-            bench::COMMON,
-            bench::WATCH_KEY,
-            bench::BESIDE,
-            bench::WRITE,
+            settings::WATCH,
+            settings::COMMON,
+            settings::WATCH_KEY,
+            settings::BESIDE,
+            settings::WRITE,
         ],
         positional: || None,
         log: CLIENT_LOG,
@@ -156,7 +157,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "bench write",
         about: "Turn flags on and off at a rate, or so many at a time, and leave them as they were",
-        settings: &[bench::PACE, bench::COMMON, bench::WRITE, bench::TURNS],
+        settings: &[settings::PACE, settings::COMMON, settings::WRITE, settings::TURNS],
         positional: || Some(bench_flags().help("The flags to turn on and off in turn")),
         log: CLIENT_LOG,
         read: |reader| bench::write(reader).map(benched),
@@ -165,12 +166,12 @@ const ALL: [Subcommand; 15] = [
         name: "bench mixed",
         about: "Evaluate, watch and write at the same time",
         settings: &[
-            bench::PACE,
-            bench::COMMON,
-            bench::EVALUATE,
-            bench::WATCH,
-            bench::BESIDE,
-            bench::WRITE,
+            settings::PACE,
+            settings::COMMON,
+            settings::EVALUATE,
+            settings::WATCH,
+            settings::BESIDE,
+            settings::WRITE,
         ],
         positional: || Some(bench_flags().help("The flags to ask for in turn; left out with --all")),
         log: CLIENT_LOG,
@@ -179,7 +180,7 @@ const ALL: [Subcommand; 15] = [
 ];
 
 fn bench_flags() -> Arg {
-    Arg::new(bench::BENCH_FLAGS)
+    Arg::new(settings::BENCH_FLAGS)
         .value_parser(ValueParser::string())
         .num_args(0..)
         .value_name("FLAG")
