@@ -51,6 +51,20 @@ impl Caller {
         })
     }
 
+    /// The same over a connection of its own.
+    pub fn again(&self) -> Result<Self, Error> {
+        self.towards(self.server.clone())
+    }
+
+    /// The same credential, shown to another server.
+    pub fn towards(&self, server: Server) -> Result<Self, Error> {
+        Ok(Self {
+            bearer: self.bearer.clone(),
+            credential: self.credential,
+            ..Self::new(server)?
+        })
+    }
+
     /// The same, whose failures blame these settings.
     pub fn naming(self, credential: &'static str) -> Self {
         Self { credential, ..self }

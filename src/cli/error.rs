@@ -38,6 +38,9 @@ pub enum Error {
     /// What was received was not always what the server held.
     #[error("what was received was not always what the server held, see above")]
     Mismatched,
+    /// Load was put on a server, and it did not do well enough.
+    #[error("not good enough: {0}")]
+    NotGoodEnough(String),
     /// It was asked to stop before it was done.
     #[error("interrupted")]
     Interrupted,
@@ -49,7 +52,12 @@ impl Error {
         match self {
             // Whoever read the output has seen enough: `halyard watch | head -1`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::Output(_) | Self::Prompt(_) | Self::Answer(_) | Self::Mismatched | Self::Interrupted => Exit::Failed,
+            Self::Output(_)
+            | Self::Prompt(_)
+            | Self::Answer(_)
+            | Self::Mismatched
+            | Self::NotGoodEnough(_)
+            | Self::Interrupted => Exit::Failed,
             Self::NotServing => Exit::Unavailable,
             Self::Call { status, .. } => match status.code() {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Exit::Unavailable,

@@ -10,6 +10,7 @@
 //! | 77 | the credential is not accepted, or not sufficient |
 
 pub mod audit;
+mod bench;
 mod call;
 pub mod create_admin;
 mod database;
@@ -18,6 +19,7 @@ mod error;
 mod evaluate;
 mod explanation;
 mod health;
+mod identify;
 mod json;
 pub mod migrate;
 pub mod prompt;
@@ -72,6 +74,8 @@ pub async fn run(client: Client, stop: &CancellationToken) -> Exit {
         Client::Health(health) => unless_stopped(stop, health::run(health, &mut out)).await,
         Client::Evaluate(evaluate) => unless_stopped(stop, evaluate::run(evaluate, &mut out)).await,
         Client::Toggle(toggle) => unless_stopped(stop, toggle::run(toggle, &mut out)).await,
+        // It ends with what it has measured.
+        Client::Bench(bench) => bench::run(*bench, stop, &mut out).await,
     };
     let Err(error) = outcome else {
         return Exit::Done;
@@ -83,10 +87,10 @@ pub async fn run(client: Client, stop: &CancellationToken) -> Exit {
     exit
 }
 
-async fn unless_stopped(
+async fn unless_stopped<T>(
     stop: &CancellationToken,
-    command: impl Future<Output = Result<(), Error>>,
-) -> Result<(), Error> {
+    command: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(Error::Interrupted),

@@ -7,6 +7,7 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::admin::{self, Password};
+use super::bench::Bench;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
@@ -25,6 +26,8 @@ pub enum Client {
     Watch(Watch),
     /// To turn flags on or off.
     Toggle(ToggleFlags),
+    /// How it does under load.
+    Bench(Box<Bench>),
 }
 
 /// Which server, and how long to wait for it.
@@ -148,27 +151,28 @@ pub enum Credential {
     },
 }
 
-const ENDPOINT: Setting = Setting::value("endpoint", "URL", "Where Halyard is").default("http://127.0.0.1:50051");
-const TIMEOUT: Setting = Setting::value("timeout", "DURATION", "How long an answer may take").default("10s");
-const JSON: Setting = Setting::switch("json", "Print one JSON object a line").argument_only();
+pub(super) const ENDPOINT: Setting =
+    Setting::value("endpoint", "URL", "Where Halyard is").default("http://127.0.0.1:50051");
+pub(super) const TIMEOUT: Setting = Setting::value("timeout", "DURATION", "How long an answer may take").default("10s");
+pub(super) const JSON: Setting = Setting::switch("json", "Print one JSON object a line").argument_only();
 const SERVICE: Setting = Setting::value(
     "service",
     "NAME",
     "Which gRPC service; by default the server as a whole",
 )
 .argument_only();
-const KEY: Setting = Setting::secret("key", "KEY", "The environment key");
+pub(super) const KEY: Setting = Setting::secret("key", "KEY", "The environment key");
 const MIN_REVISION: Setting =
     Setting::value("min-revision", "NUMBER", "Wait until the server has this revision").argument_only();
 const ALL: Setting = Setting::switch("all", "Evaluate every flag that the key may see").argument_only();
 const EXPLAIN: Setting =
     Setting::switch("explain", "Print how the answer came about; for server keys only").argument_only();
 const VERBOSE: Setting = Setting::switch("verbose", "Print heartbeats too").argument_only();
-const PROJECT: Setting = Setting::value("project", "KEY", "Whose flags");
-const ENVIRONMENT: Setting = Setting::value("environment", "KEY", "Where to turn them on or off");
-const TOKEN: Setting = Setting::secret("token", "TOKEN", "An access token");
-const EMAIL: Setting = Setting::value("email", "ADDRESS", "The account to log in with instead of a token");
-const PASSWORD: Setting = Setting::hidden("password", "the account's password");
+pub(super) const PROJECT: Setting = Setting::value("project", "KEY", "Whose flags");
+pub(super) const ENVIRONMENT: Setting = Setting::value("environment", "KEY", "Where to turn them on or off");
+pub(super) const TOKEN: Setting = Setting::secret("token", "TOKEN", "An access token");
+pub(super) const EMAIL: Setting = Setting::value("email", "ADDRESS", "The account to log in with instead of a token");
+pub(super) const PASSWORD: Setting = Setting::hidden("password", "the account's password");
 
 /// The positional argument of `evaluate`.
 pub(super) const FLAG: &str = "flag";
@@ -244,8 +248,8 @@ pub(super) fn watch(reader: &mut Reader<'_>) -> Result<Watch, Noted> {
 pub(super) fn toggle(reader: &mut Reader<'_>) -> Result<ToggleFlags, Noted> {
     let server = server(reader);
     let credential = credential(reader);
-    let project = reader.required(PROJECT, |text| key::Project::new(text).map_err(|v| first(&v)));
-    let environment = reader.required(ENVIRONMENT, |text| key::Environment::new(text).map_err(|v| first(&v)));
+    let project = project(reader);
+    let environment = environment(reader);
     let toggles = toggles(reader);
     let output = output(reader);
     Ok(ToggleFlags {
@@ -258,7 +262,7 @@ pub(super) fn toggle(reader: &mut Reader<'_>) -> Result<ToggleFlags, Noted> {
     })
 }
 
-fn server(reader: &mut Reader<'_>) -> Result<Server, Noted> {
+pub(super) fn server(reader: &mut Reader<'_>) -> Result<Server, Noted> {
     let endpoint = reader.required(ENDPOINT, values::endpoint);
     let bounds = Duration::from_millis(1)..=Duration::from_hours(1);
     let timeout = reader.required(TIMEOUT, values::duration(bounds));
@@ -268,7 +272,7 @@ fn server(reader: &mut Reader<'_>) -> Result<Server, Noted> {
     })
 }
 
-fn output(reader: &mut Reader<'_>) -> Result<Output, Noted> {
+pub(super) fn output(reader: &mut Reader<'_>) -> Result<Output, Noted> {
     Ok(if reader.switch(JSON)? {
         Output::Json
     } else {
@@ -276,7 +280,15 @@ fn output(reader: &mut Reader<'_>) -> Result<Output, Noted> {
     })
 }
 
-fn environment_key(reader: &mut Reader<'_>) -> Result<Secret, Noted> {
+pub(super) fn project(reader: &mut Reader<'_>) -> Result<key::Project, Noted> {
+    reader.required(PROJECT, |text| key::Project::new(text).map_err(|v| first(&v)))
+}
+
+pub(super) fn environment(reader: &mut Reader<'_>) -> Result<key::Environment, Noted> {
+    reader.required(ENVIRONMENT, |text| key::Environment::new(text).map_err(|v| first(&v)))
+}
+
+pub(super) fn environment_key(reader: &mut Reader<'_>) -> Result<Secret, Noted> {
     match bearer(reader, KEY)? {
         Some(key) => Ok(key),
         None => Err(reader.missing(KEY)),
@@ -284,7 +296,7 @@ fn environment_key(reader: &mut Reader<'_>) -> Result<Secret, Noted> {
 }
 
 /// A secret that is sent as metadata, which holds printable ASCII only.
-fn bearer(reader: &mut Reader<'_>, setting: Setting) -> Result<Option<Secret>, Noted> {
+pub(super) fn bearer(reader: &mut Reader<'_>, setting: Setting) -> Result<Option<Secret>, Noted> {
     let Some(secret) = reader.secret(setting)? else {
         return Ok(None);
     };
@@ -297,7 +309,7 @@ fn bearer(reader: &mut Reader<'_>, setting: Setting) -> Result<Option<Secret>, N
     ))
 }
 
-fn credential(reader: &mut Reader<'_>) -> Result<Credential, Noted> {
+pub(super) fn credential(reader: &mut Reader<'_>) -> Result<Credential, Noted> {
     let token = bearer(reader, TOKEN);
     let email = reader.optional(EMAIL, admin::email);
     match (token?, email?) {
@@ -364,7 +376,7 @@ fn toggle_of(reader: &mut Reader<'_>, pair: &[String]) -> Result<Toggle, Noted> 
     })
 }
 
-fn read_flag(reader: &mut Reader<'_>, text: &str) -> Result<key::Flag, Noted> {
+pub(super) fn read_flag(reader: &mut Reader<'_>, text: &str) -> Result<key::Flag, Noted> {
     key::Flag::new(text).map_err(|violations| reader.refuse("<flag>", format!("{}: {text:?}", first(&violations))))
 }
 

@@ -13,6 +13,7 @@
 
 mod admin;
 mod audit;
+mod bench;
 mod client;
 mod environment;
 mod events;
@@ -34,6 +35,7 @@ use std::process::ExitCode;
 
 pub use admin::{CreateAdmin, Migrate, Password};
 pub use audit::{Audit, Chain, Chains};
+pub use bench::{Bench, Compare, EvaluateLoad, Load, Pace, WatchLoad, Window, WriteLoad};
 pub use client::{
     Client, Credential, Evaluate, Health, Output, Server, Subject, Toggle, ToggleFlags, Watch, WatchDetail,
 };

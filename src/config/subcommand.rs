@@ -3,9 +3,10 @@
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches};
 
+use super::bench::settings;
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
-use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, client, service, sidecar, tuning};
+use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, service, sidecar, tuning};
 
 /// One subcommand.
 pub(super) struct Subcommand {
@@ -25,7 +26,7 @@ const CLIENT_LOG: Setting = LOG.default("warn");
 /// What is worth reading while trying things out: not one line per request, the making of the demo project among them.
 const DEV_LOG: Setting = LOG.default("warn,halyard=info,halyard::rpc::front=warn");
 
-const ALL: [Subcommand; 11] = [
+const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
@@ -125,10 +126,75 @@ const ALL: [Subcommand; 11] = [
         log: CLIENT_LOG,
         read: |reader| client::toggle(reader).map(|toggle| Command::Client(Client::Toggle(toggle))),
     },
+    Subcommand {
+        name: "bench evaluate",
+        about: "Evaluate flags at a rate, or so many at a time",
+        settings: &[
+            settings::PACE,
+            settings::COMMON,
+            settings::EVALUATE,
+            settings::TURNS,
+            settings::TURNS_KEY,
+        ],
+        positional: || Some(bench_flags().help("The flags to ask for in turn; left out with --all")),
+        log: CLIENT_LOG,
+        read: |reader| bench::evaluate(reader).map(benched),
+    },
+    Subcommand {
+        name: "bench watch",
+        about: "Open streams of changes, and measure how long changes take to reach them all",
+        settings: &[
+            settings::WATCH,
+            settings::COMMON,
+            settings::WATCH_KEY,
+            settings::BESIDE,
+            settings::WRITE,
+        ],
+        positional: || None,
+        log: CLIENT_LOG,
+        read: |reader| bench::watch(reader).map(benched),
+    },
+    Subcommand {
+        name: "bench write",
+        about: "Turn flags on and off at a rate, or so many at a time, and leave them as they were",
+        settings: &[settings::PACE, settings::COMMON, settings::WRITE, settings::TURNS],
+        positional: || Some(bench_flags().help("The flags to turn on and off in turn")),
+        log: CLIENT_LOG,
+        read: |reader| bench::write(reader).map(benched),
+    },
+    Subcommand {
+        name: "bench mixed",
+        about: "Evaluate, watch and write at the same time",
+        settings: &[
+            settings::PACE,
+            settings::COMMON,
+            settings::EVALUATE,
+            settings::WATCH,
+            settings::BESIDE,
+            settings::WRITE,
+        ],
+        positional: || Some(bench_flags().help("The flags to ask for in turn; left out with --all")),
+        log: CLIENT_LOG,
+        read: |reader| bench::mixed(reader).map(benched),
+    },
 ];
 
+fn bench_flags() -> Arg {
+    Arg::new(settings::BENCH_FLAGS)
+        .value_parser(ValueParser::string())
+        .num_args(0..)
+        .value_name("FLAG")
+}
+
+fn benched(bench: super::Bench) -> Command {
+    Command::Client(Client::Bench(Box::new(bench)))
+}
+
 /// Subcommands that belong together, and what they are about.
-const GROUPS: [(&str, &str); 1] = [("audit", "Verify and export the audit log")];
+const GROUPS: [(&str, &str); 2] = [
+    ("audit", "Verify and export the audit log"),
+    ("bench", "Put load on a server, and measure how it does"),
+];
 
 impl Subcommand {
     /// The subcommand that was given, with its arguments.

@@ -9,6 +9,7 @@ use crate::auth::openid::{ClaimPath, RoleMap};
 use crate::domain::limits;
 
 mod audit;
+mod bench;
 mod client;
 mod tuning;
 

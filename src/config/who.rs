@@ -38,7 +38,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<(String, Map<String, Value
     Ok((targeting_key?.or(in_context).unwrap_or_default(), attributes))
 }
 
-fn attributes(reader: &mut Reader<'_>) -> Result<Map<String, Value>, Noted> {
+pub(super) fn attributes(reader: &mut Reader<'_>) -> Result<Map<String, Value>, Noted> {
     let mut attributes = Map::new();
     let mut outcome = Ok(());
     for given in reader.all(ATTRIBUTE.name) {

@@ -13,6 +13,7 @@ mod support;
 
 mod administration;
 mod audit;
+mod bench;
 mod dev;
 mod secrets;
 mod serve;
