@@ -1,6 +1,6 @@
 //! First answers of experiments: durable before they are given, many at a time.
 //!
-//! Whoever meets a unit that is not known puts it into a bounded queue and waits, for 50 ms at most. One task takes all that wait
+//! Whoever meets a unit that is not known puts it into a bounded queue and waits, for 50 ms at most. A task takes all that wait
 //! and writes them with one statement and one commit; while that is on its way the next lot gathers, and a second connection takes it,
 //! so that one is written while the other waits for the disk. What others had written before stays: the first answer of a unit is the
 //! one that all replicas give.
