@@ -51,7 +51,7 @@ proto: $(BUF) ## Lints the proto files, and compares them with the last release
 clients: ## Prepares the clients in other languages that the tests run
 	@.ci/setup test
 
-bench: ## Measures evaluation, propagation, guesses and the start beside their floors (docs/performance.md)
+bench: ## Measures evaluation, propagation, experiments, events, guesses and the start (docs/performance.md)
 	$(CARGO) bench --locked
 
 bench-peers: ## Measures evaluation beside other engines of the registry (docs/performance.md)

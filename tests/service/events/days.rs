@@ -147,7 +147,8 @@ async fn days_beyond_what_is_kept_are_dropped_whole() {
     within_a_day(async || {
         let world = World::new().await;
         world.track(vec![exposure("u"), conversion("u", "bought")]).await;
-        for days in [4, 5, 10, 11] {
+        // The last is overdue for more than a day.
+        for days in [4, 5, 10, 11, 12] {
             past_day(&world, days).await;
         }
         let kept = Kept {
@@ -159,10 +160,10 @@ async fn days_beyond_what_is_kept_are_dropped_whole() {
         let mut reader = world.app.database.client().await;
         let reading = reader.transaction().await.unwrap();
         reading.query("select from exposures", &[]).await.unwrap();
-        assert_eq!(store.keep_event_days(&kept).await.unwrap(), 4);
-        assert_eq!(partitions(&world, "exposures").await, [-11, -10, -5, -4, 0, 1]);
+        assert_eq!(store.keep_event_days(&kept).await.unwrap(), 6);
+        assert_eq!(partitions(&world, "exposures").await, [-12, -11, -10, -5, -4, 0, 1]);
         reading.commit().await.unwrap();
-        assert_eq!(store.keep_event_days(&kept).await.unwrap(), 1);
+        assert_eq!(store.keep_event_days(&kept).await.unwrap(), 2);
         assert_eq!(partitions(&world, "exposures").await, [-10, -5, -4, 0, 1]);
         assert_eq!(partitions(&world, "metric_events").await, [-10, -5, -4, 0, 1]);
         assert_eq!(partitions(&world, "event_ids").await, [-4, 0, 1]);

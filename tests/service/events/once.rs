@@ -1,16 +1,19 @@
 //! Each event counts once, however often and to whomever it is sent.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::EventOutcome::{Accepted, Duplicate, Malformed};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::{World, conversion, exposure, rows, track, value};
 use crate::app::App;
 use crate::refusals::refused;
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::{Database, cluster, eventually, within};
+use crate::support::{Database, cluster, eventually, eventually_within, within};
 
 fn batch(size: usize) -> Vec<pb::Event> {
     let event = |n: usize| match n % 3 {
@@ -214,4 +217,36 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_and_counts_once() {
             expected
         );
     }
+}
+
+/// As when the service's address moves to another server, and the old one is never heard of again: whoever waits is told to try again, and
+/// then it is written over another connection, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_never_answered_again_is_left() {
+    let database = crate::support::database().await;
+    let direct = database.config.clone();
+    let proxy = Proxy::before(&database.config).await;
+    let database = Database {
+        config: proxy.config.clone(),
+        ..database
+    };
+    let world = World::on(App::start_on(database).await).await;
+    let (channel, key) = (&world.app.channel, &world.keys.server);
+    let sql = cluster::client(&direct).await;
+    assert_eq!(track(channel, key, batch(10)).await.unwrap(), [Accepted; 10]);
+    proxy.set(Mode::Strand);
+    let (events, patience) = (batch(30), Duration::from_mins(3));
+    let first = timeout(patience, track(channel, key, events.clone())).await.unwrap();
+    refused(first, Code::Unavailable);
+    // What was on its way is committed, or not.
+    let later = eventually_within(patience, "an answer", async || {
+        track(channel, key, events.clone()).await.ok()
+    });
+    let outcomes = later.await;
+    assert!(
+        outcomes == [Accepted; 30] || outcomes == [Duplicate; 30],
+        "{outcomes:?}"
+    );
+    assert_eq!(rows(&sql, "event_ids").await, 40);
+    proxy.set(Mode::Cut);
 }
