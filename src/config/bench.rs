@@ -338,15 +338,21 @@ fn flags(reader: &mut Reader<'_>, words: &[String]) -> Result<Vec<key::Flag>, No
 /// Whoever logs in has an access token for a while only, and must be able to put the flags back at the end.
 fn outlasts_login(reader: &mut Reader<'_>, bench: Bench) -> Result<Bench, Noted> {
     let Window { warm_up, duration } = bench.window;
-    let turns = 1 + u32::from(bench.compare.is_some());
-    let lasts = (warm_up + duration) * turns;
+    let rounds = bench.compare.as_ref().map(|compare| compare.rounds.get());
+    let rounds = rounds.map_or(1, |rounds| u32::try_from(rounds).unwrap_or(u32::MAX));
+    let servers = 1 + u32::from(bench.compare.is_some());
+    // Each turn of a comparison warms up for up to a tenth of it, and after each what is in flight may take as long as it may.
+    let turns = rounds.saturating_mul(servers);
+    let between = bench.server.timeout.saturating_mul(turns.saturating_add(2));
+    let lasts = ((warm_up + duration + duration / 10) * servers).saturating_add(between);
     match &bench.write {
         Some(WriteLoad {
             credential: Credential::Login { .. },
             ..
         }) if lasts > LOGIN => {
             let description = format!(
-                "and --warm-up take {} together, and a login works for {}; give a service token with --token instead",
+                "and --warm-up may take {} with what may be waited for (--timeout), and a login works for {}; give a service token \
+                 with --token instead",
                 values::plain(lasts),
                 values::plain(LOGIN)
             );

@@ -4,9 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
+use halyard::pb::admin::v1::service_token_service_client::ServiceTokenServiceClient;
+use halyard::pb::admin::v1::{CreateServiceTokenRequest, LoginRequest, ProjectRole};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tonic::transport::Endpoint;
 
+use crate::storm::{bearer, setting};
 use crate::support::cluster::Folder;
 use crate::support::program::{Ended, Program, dev, run, run_halyard, with_dev_settings};
 use crate::support::relay::{Relay, Way};
@@ -42,6 +47,32 @@ impl Served {
         Program::start(with_dev_settings(&self.data(), format!("exec halyard {line}")))
     }
 
+    fn setting(&self, name: &str) -> String {
+        setting(&self.data(), name)
+    }
+
+    /// A token of somebody who may look, and change nothing.
+    async fn viewer(&self) -> String {
+        let endpoint = Endpoint::from_shared(self.setting("HALYARD_ENDPOINT")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let login = LoginRequest {
+            email: self.setting("HALYARD_EMAIL"),
+            password: self.setting("HALYARD_PASSWORD"),
+            access_only: true,
+        };
+        let login = AuthServiceClient::new(channel.clone()).login(login).await.unwrap();
+        let create = CreateServiceTokenRequest {
+            project: self.setting("HALYARD_PROJECT"),
+            role: ProjectRole::Viewer.into(),
+            ..Default::default()
+        };
+        let create = bearer(create, &login.into_inner().access_token);
+        let created = ServiceTokenServiceClient::new(channel)
+            .create_service_token(create)
+            .await;
+        created.unwrap().into_inner().secret
+    }
+
     /// Whether the flag is on.
     fn is_on(&self) -> bool {
         let answer = json(&self.run("halyard evaluate new-checkout --json").done());
@@ -49,9 +80,7 @@ impl Served {
     }
 
     fn address(&self) -> SocketAddr {
-        let settings = fs::read_to_string(self.data().join("dev.env")).unwrap();
-        let line = settings.lines().find(|line| line.contains("HALYARD_ENDPOINT")).unwrap();
-        let url = line.split('\'').nth(1).unwrap();
+        let url = self.setting("HALYARD_ENDPOINT");
         url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap()
     }
 }
@@ -359,6 +388,12 @@ fn what_cannot_work_is_said_before_anything_is_measured() {
     refused(&format!("evaluate new-checkout {away}"), 69, "cannot answer now");
     refused(&format!("watch {away}"), 69, "cannot answer now");
     refused(&format!("write new-checkout {away}"), 69, "cannot answer now");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let viewer = runtime.block_on(served.viewer());
+    let nobody = "env -u HALYARD_EMAIL -u HALYARD_PASSWORD";
+    let looking = served.run(&format!("{nobody} halyard bench write new-checkout --token {viewer}"));
+    let said = looking.refused(77);
+    assert!(said.contains("may not do that"), "{said}");
     assert!(served.is_on());
 }
 

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Measured: 6.5 MB, and 146 MB without a limit, when each stream fills its buffers in the server.
 const MEMORY_BYTES: u64 = 40_000_000;
 
-fn setting(data: &Path, name: &str) -> String {
+pub fn setting(data: &Path, name: &str) -> String {
     run(with_dev_settings(data, format!("printf %s \"${name}\""))).done()
 }
 
@@ -60,7 +60,7 @@ fn start(data: &Path, metrics: &str) -> Program {
     program
 }
 
-fn bearer<T>(message: T, credential: &str) -> Request<T> {
+pub fn bearer<T>(message: T, credential: &str) -> Request<T> {
     let mut request = Request::new(message);
     let bearer = format!("Bearer {credential}").parse().unwrap();
     request.metadata_mut().insert("authorization", bearer);

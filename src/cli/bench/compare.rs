@@ -8,17 +8,19 @@ use super::recorder::{Recorder, share};
 /// What is compared of a turn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Turn {
+    /// In the time that counted.
     pub answered_per_second: f64,
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
+    /// In milliseconds; `None`: nothing was answered. So below.
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
     pub error_rate: f64,
 }
 
 /// A turn of the first server, and one of the second.
 pub(super) type Round = [Turn; 2];
 
-/// What rounds say, number by number; each as in [`Turn`].
+/// What rounds say, number by number; each as in [`Turn`], and `None` if it is in any round.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
     pub medians: [Turn; 2],
@@ -26,7 +28,7 @@ pub(super) struct Verdict {
     pub ratio: Ratio,
 }
 
-/// The second server's numbers to the first one's. `None`: nothing to divide by in some round.
+/// The second server's numbers to the first one's. `None`: nothing to divide, or to divide by, in some round.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ratio {
     pub answered_per_second: Option<f64>,
@@ -38,12 +40,12 @@ pub(super) struct Ratio {
 impl Turn {
     /// What was recorded in so many seconds.
     pub fn new(recorded: &Recorder, seconds: f64) -> Self {
-        let latency = &recorded.latency;
+        let latency = recorded.latency.percentiles();
         Self {
-            answered_per_second: per_second(recorded.answered(), seconds),
-            p50: latency.quantile(0.5),
-            p90: latency.quantile(0.9),
-            p99: latency.quantile(0.99),
+            answered_per_second: per_second(recorded.in_time, seconds),
+            p50: latency.map(|latency| latency.p50),
+            p90: latency.map(|latency| latency.p90),
+            p99: latency.map(|latency| latency.p99),
             error_rate: recorded.error_rate(),
         }
     }
@@ -60,23 +62,28 @@ pub(super) fn verdict(rounds: &[Round]) -> Option<Verdict> {
         return None;
     }
     let of = |server: fn(&Round) -> &Turn| {
-        let middle = |number: fn(&Turn) -> f64| median(rounds.iter().map(|round| number(server(round))));
+        let middle = |number: fn(&Turn) -> f64| median(rounds.iter().map(|round| number(server(round))).collect());
+        let middle_if_any = |number: fn(&Turn) -> Option<f64>| {
+            let numbers: Option<_> = rounds.iter().map(|round| number(server(round))).collect();
+            numbers.map(median)
+        };
         Turn {
             answered_per_second: middle(|turn| turn.answered_per_second),
-            p50: middle(|turn| turn.p50),
-            p90: middle(|turn| turn.p90),
-            p99: middle(|turn| turn.p99),
+            p50: middle_if_any(|turn| turn.p50),
+            p90: middle_if_any(|turn| turn.p90),
+            p99: middle_if_any(|turn| turn.p99),
             error_rate: middle(|turn| turn.error_rate),
         }
     };
-    let ratio = |number: fn(&Turn) -> f64| {
-        let ratios = rounds.iter().map(|[first, second]| number(second) / number(first));
-        Some(median(ratios)).filter(|ratio| ratio.is_finite())
+    let ratio = |number: fn(&Turn) -> Option<f64>| {
+        let of = |[first, second]: &Round| Some(number(second)? / number(first).filter(|first| *first > 0.0)?);
+        let ratios: Option<_> = rounds.iter().map(of).collect();
+        ratios.map(median)
     };
     Some(Verdict {
         medians: [of(|[first, _]| first), of(|[_, second]| second)],
         ratio: Ratio {
-            answered_per_second: ratio(|turn| turn.answered_per_second),
+            answered_per_second: ratio(|turn| Some(turn.answered_per_second)),
             p50: ratio(|turn| turn.p50),
             p90: ratio(|turn| turn.p90),
             p99: ratio(|turn| turn.p99),
@@ -85,8 +92,7 @@ pub(super) fn verdict(rounds: &[Round]) -> Option<Verdict> {
 }
 
 /// The one in the middle, or between the two there.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let upper = values.get(values.len() / 2).copied().unwrap_or_default();
     let lower = values
@@ -103,15 +109,15 @@ mod tests {
     fn turn(p50: f64) -> Turn {
         Turn {
             answered_per_second: 100.0,
-            p50,
-            p90: 2.0 * p50,
-            p99: 3.0 * p50,
+            p50: Some(p50),
+            p90: Some(2.0 * p50),
+            p99: Some(3.0 * p50),
             error_rate: 0.0,
         }
     }
 
     fn check(values: &[f64], expected: f64) {
-        let median = median(values.iter().copied());
+        let median = median(values.to_vec());
         assert!((median - expected).abs() < 1e-9, "{median} is not {expected}");
     }
 
@@ -142,6 +148,15 @@ mod tests {
             (None, Some(1.0))
         );
         let silent = Turn::new(&Recorder::default(), 0.0);
-        assert!(silent.answered_per_second.abs() < 1e-9 && silent.p99.abs() < 1e-9);
+        assert!(silent.answered_per_second.abs() < 1e-9 && silent.p99.is_none());
+        // One that answers nothing in a single round is no faster for it.
+        for rounds in [
+            [[turn(1.0), silent], [turn(1.0), turn(2.0)], [turn(1.0), turn(2.0)]],
+            [[silent, turn(1.0)], [turn(1.0), turn(2.0)], [turn(1.0), turn(2.0)]],
+        ] {
+            let verdict = super::verdict(&rounds).unwrap();
+            assert_eq!(verdict.ratio.p50, None);
+            assert!(verdict.medians.iter().any(|medians| medians.p50.is_none()));
+        }
     }
 }

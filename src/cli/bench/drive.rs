@@ -4,6 +4,9 @@
 //! than many an answer takes. Latency counts from the moment at which a request was due, so that neither a server that stalls nor a
 //! machine that sends late hides what a caller would have waited.
 //!
+//! In an open loop a request counts if it was due while it counts; in a closed one if it ended then or later: a server that stalls while
+//! nothing counts yet is asked nothing else.
+//!
 //! What is in flight is bounded, so that a server that is stuck does not fill this machine's memory.
 
 use std::future::Future;
@@ -21,8 +24,8 @@ use super::schedule::Schedule;
 use super::tally::Tally;
 use crate::config::{Load, Pace, Window};
 
-/// How long answers are waited for after an interrupt.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long answers are waited for after an interrupt, and what else is on its way.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long the pacing thread sleeps at most before it looks whether it is to stop.
 const NAP: Duration = Duration::from_millis(50);
 /// How long one of a closed loop waits after a failure: who is refused at once would else do nothing but be refused.
@@ -62,33 +65,29 @@ impl<W: Work> Drive<W> {
         let flight = Flight {
             tracker: TaskTracker::new(),
             give_up: CancellationToken::new(),
+            stop: stop.clone(),
+            ends: begun + window.end(),
         };
         match self.load.pace {
-            Pace::Rate(per_second) => self.open(Schedule::new(per_second), begun, window, stop, &flight).await,
-            Pace::Concurrency(count) => self.closed(count.get(), begun, window, stop, &flight),
+            Pace::Rate(per_second) => self.open(Schedule::new(per_second), begun, window, &flight).await,
+            Pace::Concurrency(count) => self.closed(count.get(), begun, window, &flight),
         }
-        flight.land(stop).await;
+        flight.land().await;
     }
 
     /// Until the last has been sent.
-    async fn open(
-        &self,
-        schedule: Schedule,
-        begun: Instant,
-        window: Window,
-        stop: &CancellationToken,
-        flight: &Flight,
-    ) {
-        let (drive, stop, flight, runtime) = (self.clone(), stop.clone(), flight.clone(), Handle::current());
+    async fn open(&self, schedule: Schedule, begun: Instant, window: Window, flight: &Flight) {
+        let (drive, flight, runtime) = (self.clone(), flight.clone(), Handle::current());
         let pacing = tokio::task::spawn_blocking(move || {
             for n in 0.. {
                 let due = schedule.due(n);
-                if due >= window.end() || !sleep_until(begun + due, &stop) {
+                if due >= window.end() || !sleep_until(begun + due, &flight.stop) {
                     return;
                 }
                 let counts = window.counts(due);
                 if drive.tally.begin(drive.load.max_in_flight.get()) {
-                    let asked = drive.clone().ask(n, counts, begun + due, flight.give_up.clone());
+                    let counts = if counts { Counts::Yes } else { Counts::No };
+                    let asked = drive.clone().ask(n, counts, begun + due, flight.clone());
                     flight.tracker.spawn_on(asked, &runtime);
                 } else {
                     drive.tally.miss(n, counts);
@@ -100,19 +99,20 @@ impl<W: Work> Drive<W> {
     }
 
     /// Starts as many tasks as ask at a time.
-    fn closed(&self, count: usize, begun: Instant, window: Window, stop: &CancellationToken, flight: &Flight) {
+    fn closed(&self, count: usize, begun: Instant, window: Window, flight: &Flight) {
         for first in 0..count as u64 {
-            let (drive, stop, give_up) = (self.clone(), stop.clone(), flight.give_up.clone());
+            let (drive, asking) = (self.clone(), flight.clone());
             flight.tracker.spawn(async move {
+                let flight = asking;
                 for n in (first..).step_by(count) {
                     let now = Instant::now();
-                    if stop.is_cancelled() || now - begun >= window.end() || !drive.tally.begin(count) {
+                    if flight.stop.is_cancelled() || now >= flight.ends || !drive.tally.begin(count) {
                         return;
                     }
-                    let counts = window.counts(now - begun);
-                    if !drive.clone().ask(n, counts, now, give_up.clone()).await {
+                    let counts = Counts::IfItEndsFrom(begun + window.warm_up);
+                    if !drive.clone().ask(n, counts, now, flight.clone()).await {
                         tokio::select! {
-                            () = stop.cancelled() => return,
+                            () = flight.stop.cancelled() => return,
                             () = tokio::time::sleep(AFTER_FAILURE) => {}
                         }
                     }
@@ -122,13 +122,13 @@ impl<W: Work> Drive<W> {
     }
 
     /// Asks once. Gives whether there was a good answer.
-    async fn ask(self, n: u64, counts: bool, due: Instant, give_up: CancellationToken) -> bool {
+    async fn ask(self, n: u64, counts: Counts, due: Instant, flight: Flight) -> bool {
         let sent = Instant::now();
         let answered = tokio::select! {
             biased;
-            answer = tokio::time::timeout(self.timeout, self.work.ask(n, counts)) => answer.ok(),
-            () = give_up.cancelled() => {
-                self.tally.give_up(n, counts);
+            answer = tokio::time::timeout(self.timeout, self.work.ask(n, counts.is_due())) => answer.ok(),
+            () = flight.give_up.cancelled() => {
+                self.tally.give_up(n, counts.at(Instant::now()));
                 return false;
             }
         };
@@ -139,13 +139,14 @@ impl<W: Work> Drive<W> {
             Some(Err(status)) => Err((status.code(), status.message().to_owned())),
             None => Err(late()),
         };
-        let good = result.is_ok();
+        let (good, now) = (result.is_ok(), Instant::now());
         let outcome = Outcome {
-            latency: due.elapsed(),
+            latency: now.saturating_duration_since(due),
             delay: sent.saturating_duration_since(due),
+            in_time: now < flight.ends && !flight.stop.is_cancelled(),
             result,
         };
-        self.tally.end(n, counts, outcome);
+        self.tally.end(n, counts.at(now), outcome);
         good
     }
 }
@@ -154,25 +155,58 @@ fn late() -> (Code, String) {
     (Code::DeadlineExceeded, "no answer in time".to_owned())
 }
 
+/// Whether a request counts.
+#[derive(Debug, Clone, Copy)]
+enum Counts {
+    Yes,
+    No,
+    IfItEndsFrom(Instant),
+}
+
+impl Counts {
+    /// Whether it does as it is sent.
+    fn is_due(self) -> bool {
+        self.at(Instant::now())
+    }
+
+    /// Whether it does if it ends now.
+    fn at(self, now: Instant) -> bool {
+        match self {
+            Self::Yes => true,
+            Self::No => false,
+            Self::IfItEndsFrom(from) => now >= from,
+        }
+    }
+}
+
 /// The requests in flight.
 #[derive(Clone)]
 struct Flight {
     tracker: TaskTracker,
     give_up: CancellationToken,
+    stop: CancellationToken,
+    /// When the last is sent, if it is not stopped before.
+    ends: Instant,
 }
 
 impl Flight {
     /// Waits until none is left. Each ends by itself in time; after a stop they are soon given up.
-    async fn land(&self, stop: &CancellationToken) {
+    async fn land(&self) {
         self.tracker.close();
         tokio::select! {
             biased;
             () = self.tracker.wait() => return,
-            () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+            () = after(&self.stop, GRACE) => {}
         }
         self.give_up.cancel();
         self.tracker.wait().await;
     }
+}
+
+/// So long after it was stopped.
+pub(super) async fn after(stop: &CancellationToken, grace: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 /// Sleeps until then, as exactly as the system does. Gives whether it may go on.
@@ -291,6 +325,37 @@ mod tests {
             (work.tally.total().due(), work.tally.lately().latency.count()),
             (20, 30)
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stands_still_since_the_warming_up_counts_in_a_closed_loop() {
+        let (_never, told) = watch::channel(false);
+        let mut work = drive(Stuck(told), Pace::Concurrency(NonZeroUsize::new(7).unwrap()), 1);
+        work.timeout = Duration::from_millis(500);
+        let window = Window {
+            warm_up: Duration::from_millis(200),
+            duration: Duration::from_millis(100),
+        };
+        work.run(window, &CancellationToken::new()).await;
+        assert_eq!((work.tally.total().failed(), work.tally.total().due()), (7, 7));
+    }
+
+    #[tokio::test]
+    async fn answers_that_come_after_the_end_are_not_of_its_rate() {
+        let (tell, told) = watch::channel(false);
+        let work = drive(Stuck(told), Pace::Rate(100.0), 100);
+        let tally = work.tally.clone();
+        let told = async {
+            while tally.lately().in_flight < 30 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(WINDOW.duration).await;
+            tell.send_replace(true);
+        };
+        let stop = CancellationToken::new();
+        tokio::join!(work.run(WINDOW, &stop), told);
+        let total = work.tally.total();
+        assert_eq!((total.answered(), total.in_time), (30, 0));
     }
 
     #[tokio::test]

@@ -13,6 +13,8 @@ pub(super) struct Outcome {
     pub latency: Duration,
     /// From when it was due until it was sent: what this machine is to blame for.
     pub delay: Duration,
+    /// It ended before the time was over.
+    pub in_time: bool,
     /// The kind of answer, or the error.
     pub result: Result<&'static str, (Code, String)>,
 }
@@ -33,6 +35,8 @@ pub(super) struct Recorder {
     /// Of those that failed.
     pub failed_latency: Latencies,
     pub delay: Latencies,
+    /// How many were answered before the time was over.
+    pub in_time: u64,
     /// By kind.
     pub answers: BTreeMap<&'static str, u64>,
     /// By the number of the code.
@@ -45,11 +49,17 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub fn record(&mut self, outcome: Outcome) {
-        let Outcome { latency, delay, result } = outcome;
+        let Outcome {
+            latency,
+            delay,
+            in_time,
+            result,
+        } = outcome;
         self.delay.record(delay);
         match result {
             Ok(kind) => {
                 self.latency.record(latency);
+                self.in_time += u64::from(in_time);
                 *self.answers.entry(kind).or_default() += 1;
             }
             Err((code, said)) => {
@@ -66,6 +76,7 @@ impl Recorder {
             latency,
             failed_latency,
             delay,
+            in_time,
             answers,
             failures,
             missed,
@@ -84,6 +95,7 @@ impl Recorder {
             });
             ours.count += count;
         }
+        self.in_time += in_time;
         self.missed += missed;
         self.unanswered += unanswered;
     }
@@ -160,7 +172,7 @@ impl Latencies {
         self.histogram.len()
     }
 
-    /// In milliseconds, the value that this share of all is not above.
+    /// In milliseconds, the value that this share of all is not above. Zero of none.
     pub fn quantile(&self, share: f64) -> f64 {
         milliseconds(self.histogram.value_at_quantile(share).min(self.histogram.max()))
     }
@@ -198,6 +210,7 @@ mod tests {
         Outcome {
             latency: Duration::from_millis(milliseconds),
             delay: Duration::ZERO,
+            in_time: true,
             result: Ok("STATIC"),
         }
     }

@@ -126,6 +126,7 @@ mod tests {
         Outcome {
             latency: Duration::from_millis(1),
             delay: Duration::ZERO,
+            in_time: true,
             result: Ok("STATIC"),
         }
     }

@@ -75,7 +75,7 @@ impl Changes {
 }
 
 impl Writes {
-    /// Identifies itself, and looks how the flags are. Nothing is changed.
+    /// Identifies itself, and looks how the flags are and whether they may be changed. Nothing is.
     pub async fn begin(server: &Server, load: WriteLoad, board: Option<Arc<Board>>) -> Result<Self, Error> {
         let (credential, changes) = Changes::of(load);
         let caller = identify(Caller::new(server.clone())?, credential).await?;
@@ -111,6 +111,7 @@ impl Writes {
             writes.flags.push(Flag { key, was_on });
         }
         writes.connect().await?;
+        writes.may_change(&caller).await?;
         Ok(writes)
     }
 
@@ -122,6 +123,18 @@ impl Writes {
             }
         }
         Ok(())
+    }
+
+    /// Whether the flags may be changed. Nothing is.
+    async fn may_change(&self, caller: &Caller) -> Result<(), Error> {
+        let toggles = self.flags.iter().map(|flag| Toggle {
+            flag: flag.key.clone(),
+            enabled: next(flag.was_on, 0),
+        });
+        let mut request = self.request(caller, toggles.collect());
+        request.get_mut().validate_only = true;
+        let mut client = FlagServiceClient::new(caller.channel.clone());
+        caller.answer(client.toggle_flags(request)).await.map(drop)
     }
 
     fn caller(&self, n: u64) -> Result<&Caller, Error> {
@@ -191,8 +204,11 @@ impl Writes {
     pub fn by_hand(&self) -> String {
         let state = |flag: &Flag| format!("{} {}", flag.key, if flag.was_on { "on" } else { "off" });
         let states: Vec<_> = self.flags.iter().map(state).collect();
+        let caller = self.callers.first();
+        let endpoint = caller.map(|caller| format!(" --endpoint {}", caller.server.endpoint));
         format!(
-            "halyard toggle --project {} --environment {} {}",
+            "halyard toggle{} --project {} --environment {} {}",
+            endpoint.unwrap_or_default(),
             self.project,
             self.environment,
             states.join(" ")

@@ -68,6 +68,8 @@ enum Shortfall {
     WriteErrorRate,
     /// The same of the other server.
     ComparedErrorRate,
+    /// Of what was to be sent nothing counted.
+    NothingMeasured,
     /// Not every stream had its first state in time.
     StreamsNotReady,
     /// Too large a share of streams broke off.
@@ -86,6 +88,7 @@ impl Shortfall {
             Self::EvaluateErrorRate => "EVALUATE_ERROR_RATE",
             Self::WriteErrorRate => "WRITE_ERROR_RATE",
             Self::ComparedErrorRate => "COMPARED_ERROR_RATE",
+            Self::NothingMeasured => "NOTHING_MEASURED",
             Self::StreamsNotReady => "STREAMS_NOT_READY",
             Self::StreamErrorRate => "STREAM_ERROR_RATE",
             Self::OutOfOrder => "OUT_OF_ORDER",
@@ -99,6 +102,7 @@ impl Shortfall {
             Self::EvaluateErrorRate => "too many evaluations without a good answer",
             Self::WriteErrorRate => "too many changes without a good answer",
             Self::ComparedErrorRate => "too many requests to the other server without a good answer",
+            Self::NothingMeasured => "no request counted; measure for longer, or ask for more",
             Self::StreamsNotReady => "not every stream had its first state in time",
             Self::StreamErrorRate => "too many streams broke off",
             Self::OutOfOrder => "streams were not in order",
@@ -129,12 +133,15 @@ impl Report {
             requests.is_some_and(|requests| requests.recorded.error_rate() > self.max_error_rate)
         };
         let compared = self.comparison.as_ref().map(|comparison| &comparison.requests);
+        let kinds = [self.evaluate.as_ref(), self.write.as_ref(), compared];
+        let nothing = kinds.into_iter().flatten().any(|requests| requests.recorded.due() == 0);
         let watch = self.watch.as_ref();
         let is = |holds: fn(&Watched) -> bool| watch.is_some_and(holds);
         let found = [
             (Shortfall::EvaluateErrorRate, above(self.evaluate.as_ref())),
             (Shortfall::WriteErrorRate, above(self.write.as_ref())),
             (Shortfall::ComparedErrorRate, above(compared)),
+            (Shortfall::NothingMeasured, nothing),
             (Shortfall::StreamsNotReady, is(|watch| watch.ready < watch.streams)),
             (
                 Shortfall::StreamErrorRate,

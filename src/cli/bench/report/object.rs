@@ -63,6 +63,7 @@ fn requests(requests: &Requests, seconds: f64) -> Value {
         latency,
         failed_latency,
         delay,
+        in_time,
         answers,
         failures,
         missed,
@@ -81,7 +82,7 @@ fn requests(requests: &Requests, seconds: f64) -> Value {
         "missed": missed,
         "unanswered": unanswered,
         "error_rate": rounded(recorded.error_rate()),
-        "answered_per_second": rounded(per_second(recorded.answered(), seconds)),
+        "answered_per_second": rounded(per_second(*in_time, seconds)),
         "latency_ms": percentiles(latency),
         "failed_latency_ms": percentiles(failed_latency),
         "send_delay_ms": if is_open { percentiles(delay) } else { Value::Null },
@@ -199,9 +200,9 @@ fn turn(turn: Turn) -> Value {
     } = turn;
     json!({
         "answered_per_second": rounded(answered_per_second),
-        "p50_ms": rounded(p50),
-        "p90_ms": rounded(p90),
-        "p99_ms": rounded(p99),
+        "p50_ms": p50.map(rounded),
+        "p90_ms": p90.map(rounded),
+        "p99_ms": p99.map(rounded),
         "error_rate": rounded(error_rate),
     })
 }

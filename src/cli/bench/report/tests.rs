@@ -18,6 +18,7 @@ fn recorded(answered: u64, failed: u64) -> Recorder {
         recorder.record(Outcome {
             latency: Duration::from_millis(2),
             delay: Duration::from_micros(100),
+            in_time: true,
             result: if n < answered {
                 Ok("SPLIT")
             } else {
@@ -167,6 +168,7 @@ fn the_documentation_names_every_key() {
         Shortfall::EvaluateErrorRate,
         Shortfall::WriteErrorRate,
         Shortfall::ComparedErrorRate,
+        Shortfall::NothingMeasured,
         Shortfall::StreamsNotReady,
         Shortfall::StreamErrorRate,
         Shortfall::OutOfOrder,
@@ -194,6 +196,20 @@ fn errors_are_good_enough_up_to_what_is_asked_for() {
     missed.missed = 1;
     report.evaluate = Some(requests(Pace::Rate(50.0), missed));
     assert_eq!(shortfalls(&report), ["EVALUATE_ERROR_RATE"]);
+}
+
+#[test]
+fn nothing_is_not_good_enough_of_whatever_was_asked() {
+    let mut alone = report();
+    alone.max_error_rate = 1.0;
+    alone.evaluate = Some(requests(Pace::Rate(50.0), recorded(0, 0)));
+    assert_eq!(shortfalls(&alone), ["NOTHING_MEASURED"]);
+    let mut compared = everything();
+    compared.max_error_rate = 1.0;
+    if let Some(comparison) = &mut compared.comparison {
+        comparison.requests.recorded = recorded(0, 0);
+    }
+    assert_eq!(shortfalls(&compared), ["NOTHING_MEASURED", "UNDELIVERED"]);
 }
 
 #[test]
@@ -250,6 +266,7 @@ fn people_are_told_what_latency_does_not_tell() {
     late.record(Outcome {
         latency: Duration::from_millis(60),
         delay: Duration::from_millis(50),
+        in_time: true,
         result: Ok("SPLIT"),
     });
     late.missed = 3;

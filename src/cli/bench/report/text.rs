@@ -52,7 +52,7 @@ fn requests(what: &str, requests: &Requests, seconds: f64) -> Vec<String> {
     let answered = recorded.answered();
     let counts = format!(
         "  {answered} answered ({:.1}/s), {} failed, {} missed, {} unanswered: {:.3} % errors",
-        per_second(answered, seconds),
+        per_second(recorded.in_time, seconds),
         recorded.failed(),
         recorded.missed,
         recorded.unanswered,
@@ -158,15 +158,16 @@ fn compared(comparison: &Comparison) -> Vec<String> {
         "medians of {} rounds, and the median of their ratios:",
         rounds.len()
     ));
-    let row = |what: &str, number: fn(&Turn) -> f64, ratio: Option<f64>| {
+    let row = |what: &str, number: fn(&Turn) -> Option<f64>, ratio: Option<f64>| {
         let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3} ×"));
-        format!(
-            "  {what:<12} A {:>10.2}   B {:>10.2}   B to A {ratio}",
-            number(&a),
-            number(&b)
-        )
+        let [a, b] = [a, b].map(|turn| number(&turn).map_or_else(|| "–".to_owned(), |number| format!("{number:.2}")));
+        format!("  {what:<12} A {a:>10}   B {b:>10}   B to A {ratio}")
     };
-    lines.push(row("answered/s", |turn| turn.answered_per_second, answered_per_second));
+    lines.push(row(
+        "answered/s",
+        |turn| Some(turn.answered_per_second),
+        answered_per_second,
+    ));
     lines.push(row("p50 ms", |turn| turn.p50, p50));
     lines.push(row("p90 ms", |turn| turn.p90, p90));
     lines.push(row("p99 ms", |turn| turn.p99, p99));

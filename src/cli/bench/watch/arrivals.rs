@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use super::super::recorder::Latencies;
 
-/// Revisions that are remembered at a time.
+/// Revisions that are remembered at a time, and arrivals: with many streams fewer revisions.
 const REMEMBERED: usize = 4_096;
+const ARRIVALS: usize = 4_000_000;
 
 /// Revisions on their way.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Arrivals {
 
     /// A stream that held one revision now holds another, and so everything in between.
     pub fn arrived(&mut self, from: u64, to: u64, at: Instant) {
-        let oldest = to.saturating_sub(REMEMBERED as u64);
+        let oldest = to.saturating_sub(self.remembered() as u64);
         for revision in from.max(oldest) + 1..=to {
             self.pending.entry(revision).or_default().arrivals.push(at);
             self.look_at(revision);
@@ -100,12 +101,13 @@ impl Arrivals {
         else {
             return;
         };
-        let (Some(first), Some(last)) = (arrivals.iter().min(), arrivals.iter().max()) else {
-            return;
-        };
+        // First: this is looked at with every arrival.
         if arrivals.len() < self.streams {
             return;
         }
+        let (Some(first), Some(last)) = (arrivals.iter().min(), arrivals.iter().max()) else {
+            return;
+        };
         let counted = &mut self.propagation;
         counted.delivered += 1;
         counted.sent_to_first.record(first.saturating_duration_since(*sent));
@@ -120,8 +122,12 @@ impl Arrivals {
         self.pending.remove(&revision);
     }
 
+    fn remembered(&self) -> usize {
+        (ARRIVALS / self.streams.max(1)).clamp(64, REMEMBERED)
+    }
+
     fn make_room(&mut self) {
-        while self.pending.len() > REMEMBERED {
+        while self.pending.len() > self.remembered() {
             let forgotten = self.pending.pop_first();
             let is_ours = forgotten.is_some_and(|(_, pending)| pending.written.is_some());
             self.propagation.undelivered += u64::from(is_ours);
@@ -190,6 +196,13 @@ mod tests {
         assert_eq!(arrivals.pending.len(), REMEMBERED);
         let seen = arrivals.propagation();
         assert_eq!((seen.delivered, seen.undelivered), (0, 1));
+    }
+
+    #[test]
+    fn of_many_streams_fewer_revisions_are_remembered() {
+        let (mut arrivals, start) = (Arrivals::on(50_000), Instant::now());
+        arrivals.arrived(6, 1_000_000, start);
+        assert_eq!(arrivals.pending.len(), 80);
     }
 
     #[test]

@@ -21,11 +21,12 @@ use tonic_types::StatusExt as _;
 
 use super::super::Error;
 use super::super::call::{ANSWER_BYTES, Caller};
+use super::drive::{GRACE, after};
 use super::evaluate::in_turn;
 use crate::config::{Server, WatchLoad};
 use crate::pb::evaluation::v1::watch_service_client::WatchServiceClient;
 use crate::pb::evaluation::v1::{ClientInfo, WatchRequest, WatchResponse};
-use crate::upstream::Backoff;
+use crate::upstream::{Backoff, HEALTHY};
 pub(super) use arrivals::Propagation;
 pub(super) use board::{Board, Seen};
 pub(super) use order::Disorder;
@@ -41,6 +42,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Open streams.
 pub(super) struct Streams {
     pub board: Arc<Board>,
+    /// When they were opened.
+    since: Instant,
     tracker: TaskTracker,
     end: CancellationToken,
 }
@@ -68,7 +71,7 @@ enum End {
 }
 
 impl Streams {
-    /// Opens them all at once. First a single one, so that what cannot work is said.
+    /// Opens them all at once. First a single one over every connection, so that what cannot work is said.
     pub async fn open(server: &Server, load: &WatchLoad) -> Result<Self, Error> {
         let WatchLoad {
             key,
@@ -85,9 +88,10 @@ impl Streams {
                 board: board.clone(),
             });
         }
-        if let Some(opener) = openers.first() {
+        for opener in &openers {
             opener.try_out().await?;
         }
+        let since = Instant::now();
         let (tracker, end) = (TaskTracker::new(), CancellationToken::new());
         for n in 0..streams.get() as u64 {
             if let Some(opener) = in_turn(&openers, n) {
@@ -95,22 +99,32 @@ impl Streams {
                 tracker.spawn(async move { end.run_until_cancelled(opener.follow()).await });
             }
         }
-        Ok(Self { board, tracker, end })
+        Ok(Self {
+            board,
+            since,
+            tracker,
+            end,
+        })
     }
 
-    /// Waits until every stream has its first state, as long as that may take or it is stopped. From then on changes are expected on
+    /// Waits until every stream has its first state, as long as that may take since they were opened, or it is stopped. From then on changes are expected on
     /// those that have.
     pub async fn ready(&self, patience: Duration, stop: &CancellationToken) {
         let all_ready = until(|| self.board.ready() == self.board.streams());
-        let in_time = timeout(patience, all_ready);
+        let in_time = timeout(patience.saturating_sub(self.since.elapsed()), all_ready);
         let _ = stop.run_until_cancelled(in_time).await;
         self.board.expect_ready();
     }
 
-    /// Waits until every change that was acknowledged is on every stream, as long as that may take or it is stopped.
+    /// Waits until every change that was acknowledged is on every stream, as long as that may take, or for a short while after it was
+    /// stopped.
     pub async fn delivered(&self, patience: Duration, stop: &CancellationToken) {
-        let delivered = until(|| self.board.on_their_way() == 0);
-        let _ = stop.run_until_cancelled(timeout(patience, delivered)).await;
+        let delivered = timeout(patience, until(|| self.board.on_their_way() == 0));
+        tokio::select! {
+            biased;
+            _ = delivered => {}
+            () = after(stop, GRACE) => {}
+        }
     }
 
     /// Closes them all.
@@ -158,12 +172,17 @@ impl Opener {
 
     /// One client, from stream to stream, for ever.
     async fn follow(self) {
-        let (mut order, mut backoff, mut is_ready) = (Order::default(), Backoff::new(), false);
+        // Since when its first state is waited for, over all tries. `None`: it has it.
+        let (mut order, mut backoff, mut waiting_since) = (Order::default(), Backoff::new(), Some(Instant::now()));
         // The newest revision that it ever held: after disorder it begins anew, but has what it had.
         let mut newest = None;
         loop {
-            let end = self.one(&mut order, &mut is_ready, &mut newest).await;
+            let begun = Instant::now();
+            let end = self.one(&mut order, &mut waiting_since, &mut newest).await;
             order.disconnected();
+            if begun.elapsed() >= HEALTHY {
+                backoff.reset();
+            }
             let wait = match &end {
                 End::Goodbye(after) => {
                     backoff.reset();
@@ -181,8 +200,7 @@ impl Opener {
     }
 
     /// One stream, to its end.
-    async fn one(&self, order: &mut Order, is_ready: &mut bool, newest: &mut Option<u64>) -> End {
-        let opened = Instant::now();
+    async fn one(&self, order: &mut Order, waiting_since: &mut Option<Instant>, newest: &mut Option<u64>) -> End {
         let mut stream = match self.stream(order.token()).await {
             Ok(stream) => stream,
             Err(status) => return End::Failed(status),
@@ -206,8 +224,8 @@ impl Opener {
                 Ok(Received::Step { intent, from, to }) => {
                     self.board.step(intent, from.max(*newest), to, now);
                     *newest = (*newest).max(Some(to));
-                    if !std::mem::replace(is_ready, true) {
-                        self.board.is_ready(now - opened);
+                    if let Some(since) = waiting_since.take() {
+                        self.board.is_ready(now - since);
                     }
                 }
                 Ok(Received::Heartbeat { source, staleness }) => {
