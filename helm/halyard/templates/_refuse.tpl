@@ -1,0 +1,73 @@
+{{/* What a schema cannot say: values that do not fit together. All of it is told at once. */}}
+{{- define "halyard.refuse" -}}
+{{- $v := .Values }}
+{{- $wrong := list }}
+{{- if and (not $v.database.host) (not $v.database.url.existingSecret) }}
+{{- $wrong = append $wrong "database.url.existingSecret is missing: name the Secret with the URL of your PostgreSQL, or give database.host" }}
+{{- end }}
+{{- if and $v.database.host $v.database.url.existingSecret }}
+{{- $wrong = append $wrong "database.host and database.url.existingSecret are both given; leave one out" }}
+{{- end }}
+{{- if and $v.database.host (not $v.database.password.existingSecret) }}
+{{- $wrong = append $wrong "database.password.existingSecret is missing beside database.host: name the Secret with the password" }}
+{{- end }}
+{{- if and $v.database.sslMode (not $v.database.host) }}
+{{- $wrong = append $wrong "database.sslMode is for database.host; write sslmode=… into the URL" }}
+{{- end }}
+{{- if not $v.signingKey.existingSecret }}
+{{- $wrong = append $wrong "signingKey.existingSecret is missing: name the Secret with what access tokens are signed with (openssl rand -base64 48)" }}
+{{- end }}
+{{- if ne (empty $v.firstAdministrator.email) (empty $v.firstAdministrator.password.existingSecret) }}
+{{- $wrong = append $wrong "firstAdministrator.email and firstAdministrator.password.existingSecret belong together; give both or none" }}
+{{- end }}
+{{- if and $v.firstAdministrator.email (ne $v.migrations.mode "initContainer") }}
+{{- $wrong = append $wrong "firstAdministrator needs migrations.mode initContainer: the account is made before the server starts, and making it would migrate" }}
+{{- end }}
+{{- if ne (empty $v.openId.issuer) (empty $v.openId.audience) }}
+{{- $wrong = append $wrong "openId.issuer and openId.audience belong together; give both or none" }}
+{{- end }}
+{{- if and (or $v.openId.roles $v.openId.rolesClaim) (not $v.openId.issuer) }}
+{{- $wrong = append $wrong "openId.roles and openId.rolesClaim mean nothing without openId.issuer" }}
+{{- end }}
+{{- if and $v.tls.enabled (not $v.tls.existingSecret) }}
+{{- $wrong = append $wrong "tls.existingSecret is missing beside tls.enabled: name the Secret with certificate and key" }}
+{{- end }}
+{{- if and (not $v.tls.enabled) (or $v.tls.existingSecret $v.tls.clientCertificates $v.tls.clientCa.existingSecret) }}
+{{- $wrong = append $wrong "tls.enabled is false although other values of tls are given: callers would be answered in plain text" }}
+{{- end }}
+{{- if and $v.tls.clientCa.existingSecret (not $v.tls.clientCertificates) }}
+{{- $wrong = append $wrong "tls.clientCa is given, but tls.clientCertificates does not say whether certificates are optional or required" }}
+{{- end }}
+{{- if gt (int $v.shutdown.drainWindowSeconds) (int $v.shutdown.graceSeconds) }}
+{{- $wrong = append $wrong "shutdown.drainWindowSeconds must not be more than shutdown.graceSeconds: it is part of it" }}
+{{- end }}
+{{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) }}
+{{- $wrong = append $wrong "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" }}
+{{- end }}
+{{- if and $v.autoscaling.enabled (not (dig "requests" "cpu" "" $v.resources)) }}
+{{- $wrong = append $wrong "autoscaling needs resources.requests.cpu, of which its target is a share" }}
+{{- end }}
+{{- range $option := list "serviceMonitor" "prometheusRule" "dashboard" }}
+{{- if and (index $v.metrics $option "enabled") (not $v.metrics.enabled) }}
+{{- $wrong = append $wrong (printf "metrics.%s.enabled means nothing without metrics.enabled" $option) }}
+{{- end }}
+{{- end }}
+{{- if and $v.metrics.enabled (eq (int $v.metrics.port) 50051) }}
+{{- $wrong = append $wrong "metrics.port must not be 50051, where everything else is served" }}
+{{- end }}
+{{- if and $v.ingress.enabled (not $v.ingress.hosts) }}
+{{- $wrong = append $wrong "ingress.hosts is empty: name the hosts that lead to Halyard" }}
+{{- end }}
+{{- if and $v.grpcRoute.enabled (not $v.grpcRoute.parentRefs) }}
+{{- $wrong = append $wrong "grpcRoute.parentRefs is empty: name the gateways that it belongs to" }}
+{{- end }}
+{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) }}
+{{- $wrong = append $wrong "httpRoute.parentRefs is empty: name the gateways that it belongs to" }}
+{{- end }}
+{{- if and $v.tests.flag (not $v.tests.key.existingSecret) }}
+{{- $wrong = append $wrong "tests.key.existingSecret is missing beside tests.flag: name the Secret with an environment key" }}
+{{- end }}
+{{- if $wrong }}
+{{- fail (printf "these values do not fit together:\n  %s" (join "\n  " $wrong)) }}
+{{- end }}
+{{- end }}
