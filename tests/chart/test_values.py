@@ -49,7 +49,7 @@ OTHERS = {
 NEEDS = {
     "replicas": {"autoscaling": {"enabled": False}},
     "podDisruptionBudget.maxUnavailable": {"podDisruptionBudget": {"minAvailable": ""}},
-    "database.url.existingSecret": {"database": {"host": "", "sslMode": ""}},
+    "database.url.existingSecret": {"database": {"host": "", "sslMode": "", "url": {"existingSecret": "url"}}},
     "database.url.key": {"database": {"host": "", "sslMode": "", "url": {"existingSecret": "url"}}},
     "tls.probeName": {"tls": {"clientCertificates": "required"}},
     "migrations.mode": {"firstAdministrator": {"email": "", "password": {"existingSecret": ""}}},
@@ -106,7 +106,7 @@ def test_every_value_is_used(path):
     needs = NEEDS.get(path, {})
     other = nested(path, different(path, PATHS[path] if now == {} else now))
     before = rendered(json.dumps(needs), files=(EVERYTHING,))
-    after = rendered(json.dumps(combine(other, needs)), files=(EVERYTHING,))
+    after = rendered(json.dumps(combine(dict(needs), other)), files=(EVERYTHING,))
     assert before.returncode == after.returncode == 0, before.stderr + after.stderr
     assert before.stdout != after.stdout, f"{path} changes nothing"
 
