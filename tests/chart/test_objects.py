@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from conftest import CHART, EXAMPLES, NAMESPACE, nested, render
+from conftest import CHART, EXAMPLES, NAMESPACE, render
 
 EVERYTHING = "everything-values.yaml"
 SELECTOR = {
@@ -171,6 +171,9 @@ def test_a_database_by_its_parts():
     )
     assert options["database-password-file"] == "/etc/halyard/database/password"
     assert "database-url-file" not in options
+    trusting = {"host": "db", "url": {"existingSecret": ""}, "password": {"existingSecret": "s"}, "ca": {"system": True}}
+    url = render({"database": {**trusting, "sslMode": "verify-full"}}).options()["database-url"]
+    assert url == "postgres://halyard@db:5432/halyard?sslmode=verify-full&sslrootcert=system"
     values = {"database": {"host": "::1", "url": {"existingSecret": ""}, "password": {"existingSecret": "s"}}}
     assert render(values).options()["database-url"] == "postgres://halyard@[::1]:5432/halyard"
 
@@ -447,7 +450,9 @@ def test_extra_objects_may_be_maps_or_texts_with_templates():
 )
 def test_numbers_are_written_as_people_write_them(path, value, text, program):
     option = {"max": "max-streams", "maxSnapshotBytes": "max-snapshot-bytes", "sampleRatio": "trace-sample-ratio"}
-    assert render(nested(path, value), program=program).options()[option[path.split(".")[1]]] == text
+    values = {"tracing": {"otlpEndpoint": "http://collector:4317"}}
+    values.setdefault(path.split(".")[0], {})[path.split(".")[1]] = value
+    assert render(values, program=program).options()[option[path.split(".")[1]]] == text
 
 
 def test_what_is_left_to_the_program_is_not_set():

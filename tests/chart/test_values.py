@@ -49,14 +49,14 @@ OTHERS = {
 NEEDS = {
     "replicas": {"autoscaling": {"enabled": False}},
     "podDisruptionBudget.maxUnavailable": {"podDisruptionBudget": {"minAvailable": ""}},
-    "database.url.existingSecret": {"database": {"host": "", "sslMode": "", "url": {"existingSecret": "url"}}},
+    "database.url.existingSecret": {"database": {"host": "", "sslMode": "", "ca": {"existingSecret": ""}, "url": {"existingSecret": "url"}}},
     "database.url.key": {"database": {"host": "", "sslMode": "", "url": {"existingSecret": "url"}}},
     "tls.probeName": {"tls": {"clientCertificates": "required"}},
     "migrations.mode": {"firstAdministrator": {"email": "", "password": {"existingSecret": ""}}},
     "metrics.enabled": {"metrics": {f: {"enabled": False} for f in ("serviceMonitor", "prometheusRule", "dashboard")}},
 }
-# It cannot be changed alone; tests of what it does are in test_objects.py.
-NOT_ALONE = {"tls.enabled"}
+# They cannot be changed alone; tests of what they do are in test_objects.py.
+NOT_ALONE = {"tls.enabled", "database.ca.system"}
 
 
 def different(path, value):
@@ -192,6 +192,11 @@ WRONG = [
     ("cors.adminOrigins", ["flags.example.com"]),
     ("cors.adminOrigins", ["https://flags.example.com/path"]),
     ("cors.evaluationOrigins", ["https://a.example.com,https://b.example.com"]),
+    ("cors.adminOrigins", ["*"]),
+    ("cors.evaluationOrigins", ["*", "https://a.example.com"]),
+    ("cors.evaluationOrigins", ["https://Shop.example.com"]),
+    ("limits.maxRequestBytes", 65535),
+    ("limits.maxHeaderBytes", 1048577),
     ("streams.heartbeat", "-1s"),
     ("tuning", {"pole-interval": "1s"}),
     ("tuning", {"poll-interval": 1}),
@@ -235,6 +240,7 @@ def test_the_schema_refuses(path, value, program):
     assert path.split(".")[-1] in said
 
 
+PARTS = {"host": "db", "url": {"existingSecret": ""}, "password": {"existingSecret": "s"}}
 TOGETHER = [
     ({"database": {"url": {"existingSecret": ""}}}, "database.url.existingSecret is missing"),
     ({"database": {"host": "db"}}, "are both given; leave one out"),
@@ -242,7 +248,16 @@ TOGETHER = [
         {"database": {"host": "db", "url": {"existingSecret": ""}}},
         "database.password.existingSecret is missing beside database.host",
     ),
-    ({"database": {"sslMode": "verify-full"}}, "write sslmode=… into the URL"),
+    ({"database": {"sslMode": "require"}}, "write sslmode=… into the URL"),
+    ({"database": {**PARTS, "sslMode": "verify-full"}}, "database.sslMode verify-full needs database.ca"),
+    ({"database": {**PARTS, "ca": {"existingSecret": "ca"}}}, "nothing would be verified"),
+    ({"database": {**PARTS, "sslMode": "prefer", "ca": {"existingSecret": "ca"}}}, "nothing would be verified"),
+    ({"database": {**PARTS, "sslMode": "verify-ca", "ca": {"system": True}}}, "database.ca.system is for"),
+    (
+        {"database": {**PARTS, "sslMode": "verify-full", "ca": {"system": True, "existingSecret": "ca"}}},
+        "database.ca.system is for",
+    ),
+    ({"tracing": {"sampleRatio": 0}}, "tracing.sampleRatio means nothing without tracing.otlpEndpoint"),
     ({"signingKey": {"existingSecret": ""}}, "signingKey.existingSecret is missing"),
     ({"firstAdministrator": {"email": "a@example.com"}}, "belong together; give both or none"),
     ({"firstAdministrator": {"password": {"existingSecret": "s"}}}, "belong together; give both or none"),

@@ -27,6 +27,7 @@
 {{- $parameters := list }}
 {{- with $database.sslMode }}{{ $parameters = append $parameters (printf "sslmode=%s" .) }}{{ end }}
 {{- if $database.ca.existingSecret }}{{ $parameters = append $parameters "sslrootcert=/etc/halyard/database-ca/ca.crt" }}{{ end }}
+{{- if $database.ca.system }}{{ $parameters = append $parameters "sslrootcert=system" }}{{ end }}
 {{- $url := printf "postgres://%s@%s:%d/%s" $user $host (int $database.port) $name }}
 {{- if $parameters }}{{ $url = printf "%s?%s" $url (join "&" $parameters) }}{{ end }}
 {{- $_ := set $options "database-url" $url }}

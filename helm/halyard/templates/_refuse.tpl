@@ -14,6 +14,16 @@
 {{- if and $v.database.sslMode (not $v.database.host) }}
 {{- $wrong = append $wrong "database.sslMode is for database.host; write sslmode=… into the URL" }}
 {{- end }}
+{{- $ca := or $v.database.ca.existingSecret $v.database.ca.system }}
+{{- if and (hasPrefix "verify-" $v.database.sslMode) (not $ca) }}
+{{- $wrong = append $wrong (printf "database.sslMode %s needs database.ca.existingSecret or database.ca.system: whom to trust" $v.database.sslMode) }}
+{{- end }}
+{{- if and $v.database.host $ca (not (has $v.database.sslMode (list "require" "verify-ca" "verify-full"))) }}
+{{- $wrong = append $wrong "database.ca means nothing without database.sslMode verify-full: nothing would be verified" }}
+{{- end }}
+{{- if and $v.database.ca.system (or $v.database.ca.existingSecret (ne $v.database.sslMode "verify-full")) }}
+{{- $wrong = append $wrong "database.ca.system is for database.sslMode verify-full, and without database.ca.existingSecret" }}
+{{- end }}
 {{- if not $v.signingKey.existingSecret }}
 {{- $wrong = append $wrong "signingKey.existingSecret is missing: name the Secret with what access tokens are signed with (openssl rand -base64 48)" }}
 {{- end }}
@@ -46,6 +56,9 @@
 {{- end }}
 {{- if and $v.autoscaling.enabled (not (dig "requests" "cpu" "" $v.resources)) }}
 {{- $wrong = append $wrong "autoscaling needs resources.requests.cpu, of which its target is a share" }}
+{{- end }}
+{{- if and (ne (toString $v.tracing.sampleRatio) "") (not $v.tracing.otlpEndpoint) }}
+{{- $wrong = append $wrong "tracing.sampleRatio means nothing without tracing.otlpEndpoint" }}
 {{- end }}
 {{- range $option := list "serviceMonitor" "prometheusRule" "dashboard" }}
 {{- if and (index $v.metrics $option "enabled") (not $v.metrics.enabled) }}
