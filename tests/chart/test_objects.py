@@ -203,6 +203,8 @@ def test_every_secret_has_its_name_and_key():
     assert volume(objects, "administrator") == {"password": ("administrator", "first")}
     assert volume(objects, "tls") == {"tls.crt": ("halyard-tls", "cert.pem"), "tls.key": ("halyard-tls", "key.pem")}
     assert volume(objects, "client-ca") == {"ca.crt": ("callers-ca", "bundle.pem")}
+    objects = render({"tls": {"caKey": "root.pem"}}, example="mutual-tls-values.yaml")
+    assert volume(objects, "server-ca") == {"ca.crt": ("halyard-tls", "root.pem")}
 
 
 def test_without_its_own_secret_the_client_ca_is_that_of_the_certificate():

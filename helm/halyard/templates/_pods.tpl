@@ -46,7 +46,7 @@ the pod and its group may read them; what the volume holds follows the Secrets. 
 {{- end }}
 {{- if eq $tls.clientCertificates "required" }}
 {{ include "halyard.volume" (dict "name" "server-ca" "entries" (list
-  (dict "secret" $tls.existingSecret "key" "ca.crt" "path" "ca.crt"))) }}
+  (dict "secret" $tls.existingSecret "key" $tls.caKey "path" "ca.crt"))) }}
 {{- end }}
 {{- end }}
 {{- end }}
