@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import CHART, ROOT
 
-ROW = re.compile(r"^\| `(halyard_\w+)` \| (\w+) \| [^|]* \|(.*?)\| .* \|$", re.M)
+ROW = re.compile(r"^\| `((?:halyard|process)_\w+)` \| (\w+) \| [^|]* \|(.*?)\| .* \|$", re.M)
 # What Prometheus adds by itself.
 ADDED = {"job", "instance", "le", "namespace", "pod"}
 
@@ -18,9 +18,10 @@ def metrics():
     for name, kind, labels in ROW.findall((ROOT / "docs" / "metrics.md").read_text()):
         has = {}
         for part in labels.split(";"):
-            label, _, values = part.partition(":")
-            if label.strip():
-                has[label.strip().strip("`")] = set(re.findall(r"`([^`]+)`", values))
+            # `one`, `two`, `three`: `values`, `of`, `three`
+            *others, last = [re.findall(r"`([^`]+)`", side) for side in part.split(":")]
+            names, values = (others[0], last) if others else (last, [])
+            has |= {name: set() for name in names[:-1]} | {name: set(values) for name in names[-1:]}
         suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
         for suffix in suffixes:
             told[name + suffix] = has
@@ -50,10 +51,10 @@ def test_there_are_metrics_and_expressions():
 @pytest.mark.parametrize(("where", "text"), ALL, ids=[f"{n} {where}" for n, (where, _) in enumerate(ALL)])
 def test_metrics_exist_with_these_labels(where, text):
     told = metrics()
-    named = set(re.findall(r"\bhalyard_\w+", text))
+    named = set(re.findall(r"\b(?:halyard|process)_\w+", text))
     assert named, f"{where} names no metric"
     assert named <= set(told), f"{where}: {named - set(told)}"
-    for name, selector in re.findall(r"\b(halyard_\w+)\s*\{([^}]*)\}", text):
+    for name, selector in re.findall(r"\b((?:halyard|process)_\w+)\s*\{([^}]*)\}", text):
         for label, operator, value in re.findall(r"(\w+)\s*(=~|!~|!=|=)\s*\"([^\"]*)\"", selector):
             assert label in set(told[name]) | ADDED, f"{where}: {name} has no label {label}"
             if label in told[name] and told[name][label] and "$" not in value:

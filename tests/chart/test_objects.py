@@ -1,10 +1,13 @@
 """What the chart makes of its values, object by object."""
 
 import json
+import os
+import re
+import subprocess
 
 import pytest
 import yaml
-from conftest import CHART, EXAMPLES, NAMESPACE, render
+from conftest import CHART, EXAMPLES, HELMS, NAMESPACE, render
 
 EVERYTHING = "everything-values.yaml"
 SELECTOR = {
@@ -128,6 +131,13 @@ def test_the_image_is_pinned_by_digest():
     digest = "sha256:" + "0" * 64
     image = render({"image": {"digest": digest, "tag": "2", "repository": "r/h"}}).server()["image"]
     assert image == f"r/h:2@{digest}"
+
+
+def test_the_server_serves():
+    objects = render()
+    assert [c["name"] for c in objects.pod()["containers"]] == ["halyard"]
+    assert objects.server()["args"] == ["serve"]
+    assert "command" not in objects.server()
 
 
 def test_migrations_run_before_the_server_which_leaves_them_alone():
@@ -468,6 +478,34 @@ def test_what_is_left_to_the_program_is_not_set():
         "shutdown-grace": "30s",
         "log-format": "json",
     }
+
+
+def notes(example):
+    """What is told after an installation; only helm 4 can be asked without a cluster."""
+    arguments = ["--dry-run=client", "-n", NAMESPACE, "-f", str(CHART / "ci" / example)]
+    result = subprocess.run(
+        [HELMS["HELM4"], "install", "halyard", str(CHART), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KUBECONFIG": "/dev/null"},
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("\nNOTES:\n")[1]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_notes_name_what_there_is(example):
+    told, objects = notes(example), render(example=example)
+    deployment = objects.one("Deployment")["metadata"]["name"]
+    assert f"rollout status deployment/{deployment}\n" in told
+    named = re.findall(r"([\w-]+)\.flags\.svc:(\d+)", told)
+    services = {o["metadata"]["name"]: o["spec"]["ports"][0]["port"] for o in objects if o["kind"] == "Service"}
+    assert len(named) == 2 and all(services[name] == int(port) for name, port in named)
+    secure = "tls-certificate-file" in objects.options()
+    assert ("plain text" in told) is not secure
+    assert ("https://" in told) is secure
+    assert ("create-admin" in told) is ("create-admin" not in str(objects.pod()["initContainers"]))
 
 
 def test_the_dashboard_is_handed_over_as_it_is():
