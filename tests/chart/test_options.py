@@ -41,6 +41,9 @@ ELSEWHERE = {
     "data-dir": "of the embedded PostgreSQL",
     "postgres-bin-dir": "of the embedded PostgreSQL",
     "print-config": "prints and ends",
+    "server-ca-file": "of commands that ask a server",
+    "own-certificate-file": "of commands that ask a server",
+    "own-key-file": "of commands that ask a server",
     "metrics-on-listen": "metrics have a port of their own, which only the metrics Service names",
 }
 
@@ -65,11 +68,11 @@ def declared():
 
 
 def of_serve():
-    """The options of `halyard serve` in the files of settings that are its own."""
+    """The options of `halyard serve`: of all files of settings but those of other commands."""
+    others = {"admin.rs", "audit.rs", "bench.rs", "client.rs", "sidecar.rs", "who.rs"}
     found = set()
-    for name in ("service.rs", "events.rs", "openid.rs", "tls.rs", "http.rs", "requests.rs", "telemetry.rs"):
-        path = ROOT / "src" / "config" / name
-        if path.exists():
+    for path in (ROOT / "src" / "config").glob("*.rs"):
+        if path.name not in others | {"tests.rs"}:
             source = path.read_text().split("#[cfg(test)]")[0]
             found |= {match[1] or match[2] for match in DECLARED.finditer(source)}
     return found
@@ -102,6 +105,7 @@ def test_every_option_of_the_server_can_be_set():
     settable = set(render(example="everything-values.yaml").options()) | {"database-url", "database-password"}
     secrets = {name.removesuffix("-file") for name in settable}
     schema = (CHART / "values.schema.json").read_text()
+    assert len(of_serve()) > 25
     for option in of_serve() - set(ELSEWHERE):
         assert option in settable | secrets or f'"{option}": {{' in schema, f"--{option} has no value in the chart"
 
