@@ -69,8 +69,12 @@ pub(super) const MAX_CONNECTION_STREAMS: Setting = Setting::value(
     "How many streams, calls included, one connection may have at a time; further ones wait in the client",
 )
 .default("2000");
-pub(super) const MAX_REQUEST_BYTES: Setting =
-    Setting::value("max-request-bytes", "BYTES", "How large the message of a request may be").default("4194304");
+pub(super) const MAX_REQUEST_BYTES: Setting = Setting::value(
+    "max-request-bytes",
+    "BYTES",
+    "How large the message of a request may be",
+)
+.default("4194304");
 pub(super) const MAX_HEADER_BYTES: Setting =
     Setting::value("max-header-bytes", "BYTES", "What the headers of a request may take").default("32768");
 pub(super) const REQUEST_TIMEOUT: Setting = Setting::value(
@@ -129,7 +133,10 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Http, Noted> {
 fn bytes(bounds: RangeInclusive<usize>) -> impl Fn(&str) -> Result<NonZeroUsize, String> {
     move |text| {
         let (least, most) = (bounds.start(), bounds.end());
-        let read = text.parse().ok().filter(|bytes: &NonZeroUsize| bounds.contains(&bytes.get()));
+        let read = text
+            .parse()
+            .ok()
+            .filter(|bytes: &NonZeroUsize| bounds.contains(&bytes.get()));
         read.ok_or_else(|| format!("is not a whole number of bytes between {least} and {most}"))
     }
 }
@@ -223,7 +230,10 @@ mod tests {
             assert_eq!(origin(text), Ok(()), "{text}");
         }
         let both = BTreeSet::from(["https://a.example".to_owned(), "https://b.example".to_owned()]);
-        assert_eq!(listed("https://a.example, https://b.example,"), Ok(Origins::Listed(both)));
+        assert_eq!(
+            listed("https://a.example, https://b.example,"),
+            Ok(Origins::Listed(both))
+        );
         assert_eq!(listed("*"), Ok(Origins::Any));
         assert_eq!(listed(" , "), Ok(Origins::None));
     }

@@ -19,9 +19,9 @@ use super::Refusal;
 
 /// Bytes before each message: whether it is compressed, and how long it is.
 const PREFIX: usize = 5;
-/// What all messages together may take that are not whole yet, unless one alone may take a sixteenth of it.
-const HELD_BYTES: usize = 256 * 1024 * 1024;
-/// What is needed for that many messages of the largest size.
+/// What all messages together may take that are not whole yet.
+const HELD_BYTES: usize = 64 * 1024 * 1024;
+/// More than that, if so many messages of the largest size take more.
 const LARGEST_AT_ONCE: usize = 16;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -236,10 +236,7 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let refused = |refusal: Refusal| Poll::Ready(Some(Err(Status::from(refusal).into())));
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => match frame.data_ref().map(|bytes| self.take(bytes)) {

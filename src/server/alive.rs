@@ -102,7 +102,11 @@ mod tests {
         let alive = Alive::patient(2, Duration::from_millis(500));
         tokio::spawn(alive.clone().show(Runtime::Administration));
         tokio::spawn(alive.clone().show(Runtime::Worker(0)));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.spawn(alive.clone().show(Runtime::Worker(1)));
         assert_eq!(alive.hanging(), None);
         let (release, held) = mpsc::channel::<()>();

@@ -465,19 +465,17 @@ fn routes(
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
     let open = limits::OPEN_REQUEST_BYTES;
-    Ok(
-        Routes::new(compressed!(AuthServiceServer::new(auth), open))
-            .add_service(compressed!(UserServiceServer::new(users), most))
-            .add_service(compressed!(ProjectServiceServer::new(projects), most))
-            .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens), most))
-            .add_service(compressed!(EnvironmentServiceServer::new(environments), most))
-            .add_service(compressed!(FlagServiceServer::new(flags), most))
-            .add_service(compressed!(SegmentServiceServer::new(segments), most))
-            .add_service(compressed!(ExperimentServiceServer::new(experiments), most))
-            .add_service(compressed!(AuditServiceServer::new(audit), most))
-            .add_service(compressed!(EvaluationServiceServer::new(evaluation), most))
-            .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
-            .add_service(reflection().build_v1()?.max_decoding_message_size(open))
-            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
-    )
+    Ok(Routes::new(compressed!(AuthServiceServer::new(auth), open))
+        .add_service(compressed!(UserServiceServer::new(users), most))
+        .add_service(compressed!(ProjectServiceServer::new(projects), most))
+        .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens), most))
+        .add_service(compressed!(EnvironmentServiceServer::new(environments), most))
+        .add_service(compressed!(FlagServiceServer::new(flags), most))
+        .add_service(compressed!(SegmentServiceServer::new(segments), most))
+        .add_service(compressed!(ExperimentServiceServer::new(experiments), most))
+        .add_service(compressed!(AuditServiceServer::new(audit), most))
+        .add_service(compressed!(EvaluationServiceServer::new(evaluation), most))
+        .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(open))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)))
 }

@@ -16,7 +16,10 @@ fn nothing_is_served_to_pages_unless_it_is_asked_for() {
         metrics,
         limits,
     } = serve(SERVE, &VARIABLES).service.http;
-    assert_eq!((cors_admin, cors_evaluation, metrics), (Origins::None, Origins::None, false));
+    assert_eq!(
+        (cors_admin, cors_evaluation, metrics),
+        (Origins::None, Origins::None, false)
+    );
     assert_eq!(limits.request_timeout, Duration::from_secs(30));
     assert_eq!(limits.request_bytes.get(), crate::domain::limits::REQUEST_BYTES);
     let counts = (limits.connection_streams.get(), limits.header_bytes.get());
@@ -48,7 +51,9 @@ fn each_has_a_variable() {
 fn administration_is_not_for_all_pages_and_origins_are_said_as_browsers_say_them() {
     let with = |options: &str| format!("{SERVE} {options}");
     refused(
-        &with("--cors-admin-origins * --cors-evaluation-origins https://a.example/ --max-header-bytes 1 --request-timeout 0s"),
+        &with(
+            "--cors-admin-origins * --cors-evaluation-origins https://a.example/ --max-header-bytes 1 --request-timeout 0s",
+        ),
         &VARIABLES,
         &[
             "--cors-admin-origins does not take *: any page",
@@ -57,7 +62,11 @@ fn administration_is_not_for_all_pages_and_origins_are_said_as_browsers_say_them
             "--request-timeout must lie between",
         ],
     );
-    refused(&with("--cors-admin-origins https://A.example"), &VARIABLES, &["write https://a.example"]);
+    refused(
+        &with("--cors-admin-origins https://A.example"),
+        &VARIABLES,
+        &["write https://a.example"],
+    );
 }
 
 #[test]

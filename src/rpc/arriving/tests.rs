@@ -1,7 +1,7 @@
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -28,7 +28,13 @@ fn arrivals() -> (Arrivals, Arc<Counts>) {
 }
 
 /// The body of a request, and where its pieces come from.
-fn arriving(arrivals: &Arrivals, path: &str) -> (mpsc::Sender<Vec<u8>>, Arriving<impl Body<Data = Bytes, Error = BoxError> + Unpin>) {
+fn arriving(
+    arrivals: &Arrivals,
+    path: &str,
+) -> (
+    mpsc::Sender<Vec<u8>>,
+    Arriving<impl Body<Data = Bytes, Error = BoxError> + Unpin>,
+) {
     let (send, pieces) = mpsc::channel::<Vec<u8>>(8);
     let pieces = ReceiverStream::new(pieces).map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from(piece))));
     (send, arrivals.of(path).of(StreamBody::new(pieces)))
@@ -40,8 +46,13 @@ fn code(error: &BoxError) -> Code {
 
 #[test]
 fn no_method_of_ours_takes_a_stream() {
-    let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS).unwrap().file;
-    let methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let files = prost_types::FileDescriptorSet::decode(crate::pb::DESCRIPTORS)
+        .unwrap()
+        .file;
+    let methods = files
+        .iter()
+        .flat_map(|file| &file.service)
+        .flat_map(|service| &service.method);
     assert!(methods.clone().count() > 50);
     for method in methods {
         assert!(!method.client_streaming(), "{}", method.name());
@@ -142,7 +153,11 @@ async fn what_is_held_of_all_requests_is_bounded_and_whole_messages_are_not_coun
     let (send, mut last) = bodies.pop().unwrap();
     send.send(vec![7; 2]).await.unwrap();
     last.frame().await.unwrap().unwrap();
-    assert_eq!(arrivals.0.held.load(Ordering::Relaxed), HELD_BYTES - HELD_BYTES / many, "it is whole");
+    assert_eq!(
+        arrivals.0.held.load(Ordering::Relaxed),
+        HELD_BYTES - HELD_BYTES / many,
+        "it is whole"
+    );
     drop(bodies);
     assert_eq!(arrivals.0.held.load(Ordering::Relaxed), 0);
 }

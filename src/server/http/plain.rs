@@ -91,9 +91,10 @@ impl Plain {
     fn live(&self) -> Page {
         match self.alive.hanging() {
             None => Page::text(StatusCode::OK, "alive"),
-            Some(Runtime::Administration) => {
-                Page::text(StatusCode::SERVICE_UNAVAILABLE, "hanging: the runtime of administration")
-            }
+            Some(Runtime::Administration) => Page::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "hanging: the runtime of administration",
+            ),
             Some(Runtime::Worker(n)) => Page::text(StatusCode::SERVICE_UNAVAILABLE, &format!("hanging: worker {n}")),
         }
     }
@@ -101,7 +102,10 @@ impl Plain {
     fn ready(&self) -> Page {
         // In this order: who drains is not ready either.
         if self.hub.is_draining() {
-            Page::text(StatusCode::SERVICE_UNAVAILABLE, "draining: this server is shutting down")
+            Page::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining: this server is shutting down",
+            )
         } else if self.hub.is_ready() {
             Page::text(StatusCode::OK, "ready")
         } else {

@@ -22,11 +22,7 @@ const LOCAL_RESETS: usize = 200;
 const HEADER_LINES: usize = 100;
 
 /// Serves connections until there are no more or it is to stop; then lets what was begun finish.
-pub async fn serve(
-    connections: impl Stream<Item = io::Result<Connection>>,
-    house: House,
-    stopping: CancellationToken,
-) {
+pub async fn serve(connections: impl Stream<Item = io::Result<Connection>>, house: House, stopping: CancellationToken) {
     let (builder, open) = (builder(house.limits, house.keepalive), TaskTracker::new());
     {
         // Dropped before waiting: what was not taken over yet is closed at once.

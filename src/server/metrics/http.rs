@@ -44,7 +44,11 @@ impl Collector for Numbers {
                 "Requests that were refused because of how their messages arrived",
             ),
             "reason",
-            &[("late", read(late)), ("crowded", read(crowded)), ("surplus", read(surplus))],
+            &[
+                ("late", read(late)),
+                ("crowded", read(crowded)),
+                ("surplus", read(surplus)),
+            ],
         )
     }
 }
