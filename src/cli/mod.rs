@@ -19,6 +19,7 @@ mod error;
 mod evaluate;
 mod explanation;
 mod health;
+mod http;
 mod identify;
 mod json;
 pub mod migrate;

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::database::Opened;
-use super::tuning;
+use super::{http, tuning};
 use crate::auth::jwt::{SigningKey, Tokens};
 use crate::config::{Serve, Service, Shutdown, Streams};
 use crate::rpc::admin::accounts::{self, SignUp};
@@ -64,6 +64,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         ref openid,
         listen,
         metrics_listen,
+        ref http,
         worker_threads,
         database_pool_size,
         history,
@@ -107,6 +108,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             ..tuning::streams(&tuning.streams)
         },
         keepalive: tuning::keepalive(tuning.keepalive),
+        http: http::options(http),
         tokens: Tokens::new(signing_key, previous_signing_keys),
         denials_every: server::DENIALS_EVERY,
         accounts: accounts::Options {

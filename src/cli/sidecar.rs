@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::serve::unless_stopped;
-use super::tuning;
+use super::{http, tuning};
 use crate::config::{Listen, Shutdown, Sidecar as Configuration, Streams};
 use crate::server::{Address, Sidecar, SidecarOptions};
 use crate::upstream::{Callers, Options};
@@ -35,6 +35,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         anonymous,
         listen,
         metrics_listen,
+        http,
         state_file,
         staleness,
         worker_threads,
@@ -79,6 +80,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             ..tuning::streams(&tuning.streams)
         },
         keepalive: tuning::keepalive(tuning.keepalive),
+        http: http::options(&http),
         workers: worker_threads.get(),
         drain_window,
         grace: grace.saturating_sub(drain_window),

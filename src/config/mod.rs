@@ -17,6 +17,7 @@ mod bench;
 mod client;
 mod environment;
 mod events;
+mod http;
 mod openid;
 mod reader;
 mod secret;
@@ -41,6 +42,7 @@ pub use client::{
 };
 pub use environment::Environment;
 pub use events::Events;
+pub use http::{Http, HttpLimits, Origins};
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};

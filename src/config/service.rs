@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::events::{self, Events};
+use super::http::{self, Http};
 use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
@@ -68,6 +69,8 @@ pub struct Service {
     pub listen: SocketAddr,
     /// Where it serves metrics. `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// What it serves over HTTP beside gRPC, and within which bounds.
+    pub http: Http,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
@@ -239,6 +242,13 @@ pub(super) const SERVE: &[Setting] = &[
     openid::ROLES,
     SERVE_LISTEN,
     METRICS_LISTEN,
+    http::METRICS_ON_LISTEN,
+    http::CORS_ADMIN,
+    http::CORS_EVALUATION,
+    http::MAX_CONNECTION_STREAMS,
+    http::MAX_REQUEST_BYTES,
+    http::MAX_HEADER_BYTES,
+    http::REQUEST_TIMEOUT,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     HISTORY_RETENTION,
@@ -268,6 +278,13 @@ pub(super) const DEV: &[Setting] = &[
     openid::ROLES,
     DEV_LISTEN,
     METRICS_LISTEN,
+    http::METRICS_ON_LISTEN,
+    http::CORS_ADMIN,
+    http::CORS_EVALUATION,
+    http::MAX_CONNECTION_STREAMS,
+    http::MAX_REQUEST_BYTES,
+    http::MAX_HEADER_BYTES,
+    http::REQUEST_TIMEOUT,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     HISTORY_RETENTION,
@@ -410,6 +427,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
     let metrics_listen = metrics_listen(reader, listen.ok());
+    let http = http::serve(reader);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let history = history(reader);
@@ -423,6 +441,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         openid: openid?,
         listen: listen?,
         metrics_listen: metrics_listen?,
+        http: http?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         history: history?,
@@ -439,7 +458,7 @@ pub(super) fn metrics_listen(reader: &mut Reader<'_>, listen: Option<SocketAddr>
         return Ok(None);
     };
     if listen.is_some_and(|listen| overlap(listen, metrics)) {
-        let description = "takes the port of --listen: metrics are served on one of their own";
+        let description = "takes the port of --listen; to have metrics there, give --metrics-on-listen in its place";
         return Err(reader.refuse(METRICS_LISTEN.argument(), description));
     }
     Ok(Some(metrics))

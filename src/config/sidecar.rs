@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Uri;
+use ::http::Uri;
 
+use super::http::{self, Http};
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
@@ -39,6 +40,8 @@ pub struct Sidecar {
     pub listen: Listen,
     /// Where it serves metrics. `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// What it serves over HTTP beside gRPC, and within which bounds.
+    pub http: Http,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -109,6 +112,12 @@ pub(super) const SIDECAR: &[Setting] = &[
     LISTEN,
     SOCKET_MODE,
     METRICS_LISTEN,
+    http::METRICS_ON_LISTEN,
+    http::CORS_EVALUATION,
+    http::MAX_CONNECTION_STREAMS,
+    http::MAX_REQUEST_BYTES,
+    http::MAX_HEADER_BYTES,
+    http::REQUEST_TIMEOUT,
     STATE_FILE,
     MAX_STALENESS,
     WORKER_THREADS,
@@ -135,6 +144,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     };
     let metrics_listen = service::metrics_listen(reader, port);
     let listen = listen(reader, address);
+    let http = http::sidecar(reader);
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
@@ -154,6 +164,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         anonymous: anonymous?,
         listen: listen?,
         metrics_listen: metrics_listen?,
+        http: http?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,

@@ -11,6 +11,7 @@ use crate::domain::limits;
 mod audit;
 mod bench;
 mod client;
+mod http;
 mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -61,6 +62,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         openid,
         listen,
         metrics_listen,
+        http: _,
         worker_threads: _,
         database_pool_size,
         history,

@@ -2,13 +2,18 @@
 //!
 //! Serving asks for a first complete state and for not draining, never for PostgreSQL: with the database away a replica goes on
 //! evaluating. Only the administrative services say NOT_SERVING then.
+//!
+//! [`LIVENESS`] is another question: whether the process should be killed. One that drains should not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status as Refused};
 use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::watch::source::Quality;
 use crate::watch::{Hub, Status};
@@ -29,6 +34,9 @@ const EVALUATION: &[&str] = &[
     "halyard.evaluation.v1.EvaluationService",
     "halyard.evaluation.v1.WatchService",
 ];
+
+/// The name under which it is asked whether the process lives: its runtimes answer. It goes on to do so while it drains.
+pub const LIVENESS: &str = "liveness";
 
 /// How often to look; a change shows within this time.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -53,18 +61,64 @@ pub struct Ends {
     pub stop: CancellationToken,
 }
 
-/// Keeps the reporter up to date until `stop`.
-pub async fn report(mut reporter: HealthReporter, hub: Arc<Hub>, services: Services, ends: Ends) {
+/// Says whether the process lives.
+pub type Lives = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// The service, and what is told to it.
+pub fn service(lives: Lives) -> (Reporter, HealthServer<Probed>) {
+    let statuses = HealthReporter::new();
+    let probed = Probed {
+        reported: HealthService::from_health_reporter(statuses.clone()),
+        lives: lives.clone(),
+    };
+    (Reporter { statuses, lives }, HealthServer::new(probed))
+}
+
+/// Where is said how the services are.
+pub struct Reporter {
+    statuses: HealthReporter,
+    lives: Lives,
+}
+
+/// What is reported, but for [`LIVENESS`]: that is looked for when it is asked, since whoever reports may be what hangs.
+pub struct Probed {
+    reported: HealthService,
+    lives: Lives,
+}
+
+#[tonic::async_trait]
+impl Health for Probed {
+    type WatchStream = <HealthService as Health>::WatchStream;
+
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Refused> {
+        if request.get_ref().service != LIVENESS {
+            return self.reported.check(request).await;
+        }
+        let status = tonic_health::pb::health_check_response::ServingStatus::from(status((self.lives)()));
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+    }
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Refused> {
+        self.reported.watch(request).await
+    }
+}
+
+/// Keeps what is reported up to date until `stop`.
+pub async fn report(reporter: Reporter, hub: Arc<Hub>, services: Services, ends: Ends) {
     let Ends {
         draining,
         leaving,
         stop,
     } = ends;
+    let Reporter {
+        statuses: mut reporter,
+        lives,
+    } = reporter;
     let administration = match services {
         Services::All => ADMINISTRATION,
         Services::Evaluation => &[],
     };
-    let mut shown = None;
+    let (mut shown, mut lived) = (None, None);
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         let now = Serving::of(&hub.status(), hub.is_ready(), draining.is_cancelled());
@@ -72,6 +126,11 @@ pub async fn report(mut reporter: HealthReporter, hub: Arc<Hub>, services: Servi
             set(&reporter, EVALUATION, now.evaluation).await;
             set(&reporter, administration, now.administration).await;
             shown = Some(now);
+        }
+        let alive = lives();
+        if lived != Some(alive) {
+            set(&reporter, &[LIVENESS], alive).await;
+            lived = Some(alive);
         }
         tokio::select! {
             biased;
@@ -88,17 +147,22 @@ pub async fn report(mut reporter: HealthReporter, hub: Arc<Hub>, services: Servi
             reporter.clear_service_status(service).await;
         }
     }
+    // Whoever watches it is let go; whoever asks is answered on.
+    reporter.clear_service_status(LIVENESS).await;
     stop.cancelled().await;
 }
 
 async fn set(reporter: &HealthReporter, services: &[&str], serving: bool) {
-    let status = if serving {
+    for service in services {
+        reporter.set_service_status(*service, status(serving)).await;
+    }
+}
+
+fn status(serving: bool) -> ServingStatus {
+    if serving {
         ServingStatus::Serving
     } else {
         ServingStatus::NotServing
-    };
-    for service in services {
-        reporter.set_service_status(*service, status).await;
     }
 }
 

@@ -6,6 +6,7 @@
 //! Architecture invariant: nothing here writes SQL or decides what a flag answers.
 
 pub mod admin;
+pub mod arriving;
 pub mod assignments;
 pub mod codec;
 pub mod convert;

@@ -73,6 +73,10 @@ pub enum Refusal {
     NoEvents,
     /// The message is larger than the limit.
     TooLarge,
+    /// Send the message at once: it did not arrive in time.
+    Late,
+    /// Send one message: the method takes no more.
+    SurplusMessage,
     /// The caller's deadline is over.
     DeadlineExceeded,
     /// A method that this version does not have.
@@ -129,6 +133,14 @@ impl Refusal {
     pub fn origin_away() -> Self {
         Self::Unavailable {
             what: "this server cannot reach its database, or a sidecar its upstream, now",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// So much of other requests is on its way in that there is no room for this one.
+    pub fn requests_crowded() -> Self {
+        Self::Busy {
+            what: "more is on its way in than this server holds; try again",
             retry_after: Duration::from_secs(1),
         }
     }
@@ -260,7 +272,18 @@ impl From<Refusal> for Status {
             Refusal::TooLarge => plain(
                 Code::ResourceExhausted,
                 "MESSAGE_TOO_LARGE",
-                "the message is larger than the limit, which is 4 MiB, and 64 KiB for what anybody may call",
+                "the message is larger than this server takes, which is 4 MiB unless it is set otherwise, and 64 KiB for what anybody \
+                 may call",
+            ),
+            Refusal::Late => plain(
+                Code::DeadlineExceeded,
+                "MESSAGE_TOO_LATE",
+                "the request's message did not arrive in time",
+            ),
+            Refusal::SurplusMessage => plain(
+                Code::InvalidArgument,
+                "SURPLUS_MESSAGE",
+                "the method takes one message, and more came",
             ),
             Refusal::DeadlineExceeded => plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline is over"),
             Refusal::Unimplemented => plain(Code::Unimplemented, "UNIMPLEMENTED", "there is no such method"),

@@ -3,12 +3,14 @@
 //! Connections live on one single-threaded runtime per core (see `docs/decisions/runtimes.md`); administration, the feed and the
 //! hub live on the multi-threaded runtime that calls [`Server::start`].
 
+mod alive;
 mod compaction;
 mod connection;
 mod denials;
 mod ending;
 mod events;
 mod hand_edits;
+mod http;
 mod listen;
 mod metrics;
 mod propagation;
@@ -41,6 +43,7 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
+use crate::rpc::methods::Methods;
 use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -50,7 +53,9 @@ use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
 use crate::upstream;
 use crate::watch::Hub;
+use alive::{Alive, Runtime};
 use ending::Ending;
+use http::House;
 use listen::Listener;
 use metrics::Metrics;
 use workers::Workers;
@@ -58,6 +63,7 @@ use workers::Workers;
 pub use compaction::Compaction;
 pub use denials::DENIALS_EVERY;
 pub use events::Events;
+pub use http::{Limits as HttpLimits, Metrics as HttpMetrics, Options as HttpOptions};
 pub use listen::Address;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 pub use workers::Keepalive;
@@ -83,6 +89,8 @@ pub struct Options {
     pub watch: crate::watch::Options,
     /// How to notice that a connection is gone.
     pub keepalive: Keepalive,
+    /// What is served beside gRPC, and within which bounds.
+    pub http: HttpOptions,
     /// What signs access tokens.
     pub tokens: jwt::Tokens,
     /// Between two entries of the audit log about denials of one caller, method and project.
@@ -159,6 +167,7 @@ impl Server {
             events: keeping,
             watch,
             keepalive,
+            http,
             tokens,
             denials_every,
             accounts,
@@ -208,14 +217,17 @@ impl Server {
         );
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
+        let counts = Arc::<http::Counts>::default();
+        let followed = (feed, assignments.clone(), intake.clone());
+        let registry = Arc::new(metrics::of_server(hub.clone(), followed, counts.clone()));
         if let Some(metrics) = metrics {
-            let followed = (feed, assignments.clone(), intake.clone());
-            let serving = metrics.of_server(hub.clone(), followed, tasks.stop().clone());
-            tasks.spawn("metrics", serving);
+            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
         }
+        let alive = Alive::new(workers.max(1));
+        tasks.spawn("pulse", pulse(alive.clone(), tasks.stop().clone()));
 
         let tokens = Arc::new(tokens);
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let (reporter, health) = health::service(lives(&alive));
         tasks.spawn(
             "health",
             health::report(
@@ -231,7 +243,8 @@ impl Server {
         );
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
-        let routes = routes(&store, &hub, &accounts, (&assignments, &intake))?
+        let request_bytes = http.limits.request_bytes;
+        let routes = routes(&store, &hub, &accounts, (&assignments, &intake), request_bytes)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
@@ -255,7 +268,19 @@ impl Server {
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
 
-        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
+        let parts = http::Parts {
+            routes,
+            front,
+            methods: Methods::default(),
+            hub: hub.clone(),
+            alive,
+            registry,
+            administration: Handle::current(),
+            counts,
+            keepalive,
+        };
+        let house = House::new(parts, http);
+        let workers = Workers::start(workers, &house).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {
@@ -378,6 +403,17 @@ fn people(expectations: openid::Expectations, store: &Store, tasks: &Tasks) -> R
     Ok(OpenId::new(issuer, store.clone(), Handle::current()))
 }
 
+/// Shows that this runtime answers until `stop`.
+async fn pulse(alive: Alive, stop: CancellationToken) {
+    let _stopped = stop.run_until_cancelled(alive.show(Runtime::Administration)).await;
+}
+
+/// What says whether all runtimes answer.
+fn lives(alive: &Alive) -> health::Lives {
+    let alive = alive.clone();
+    Arc::new(move || alive.hanging().is_none())
+}
+
 /// Listens, and says where.
 fn bind(address: &Address) -> Result<(Listener, Address), Error> {
     let failed = |source| Error::Listen {
@@ -391,9 +427,9 @@ fn bind(address: &Address) -> Result<(Listener, Address), Error> {
 
 /// A service as all are served.
 macro_rules! compressed {
-    ($service:expr) => {
+    ($service:expr, $request_bytes:expr) => {
         $service
-            .max_decoding_message_size($crate::domain::limits::REQUEST_BYTES)
+            .max_decoding_message_size($request_bytes)
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
             .accept_compressed(tonic::codec::CompressionEncoding::Zstd)
     };
@@ -406,6 +442,7 @@ fn routes(
     hub: &Arc<Hub>,
     accounts: &Arc<Accounts>,
     (assignments, intake): (&Arc<store::assignments::Assignments>, &Arc<Intake>),
+    most: usize,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -428,19 +465,17 @@ fn routes(
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
     let open = limits::OPEN_REQUEST_BYTES;
-    Ok(
-        Routes::new(compressed!(AuthServiceServer::new(auth)).max_decoding_message_size(open))
-            .add_service(compressed!(UserServiceServer::new(users)))
-            .add_service(compressed!(ProjectServiceServer::new(projects)))
-            .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens)))
-            .add_service(compressed!(EnvironmentServiceServer::new(environments)))
-            .add_service(compressed!(FlagServiceServer::new(flags)))
-            .add_service(compressed!(SegmentServiceServer::new(segments)))
-            .add_service(compressed!(ExperimentServiceServer::new(experiments)))
-            .add_service(compressed!(AuditServiceServer::new(audit)))
-            .add_service(compressed!(EvaluationServiceServer::new(evaluation)))
-            .add_service(Streaming(compressed!(WatchServiceServer::new(watch))))
-            .add_service(reflection().build_v1()?.max_decoding_message_size(open))
-            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)),
-    )
+    Ok(Routes::new(compressed!(AuthServiceServer::new(auth), open))
+        .add_service(compressed!(UserServiceServer::new(users), most))
+        .add_service(compressed!(ProjectServiceServer::new(projects), most))
+        .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens), most))
+        .add_service(compressed!(EnvironmentServiceServer::new(environments), most))
+        .add_service(compressed!(FlagServiceServer::new(flags), most))
+        .add_service(compressed!(SegmentServiceServer::new(segments), most))
+        .add_service(compressed!(ExperimentServiceServer::new(experiments), most))
+        .add_service(compressed!(AuditServiceServer::new(audit), most))
+        .add_service(compressed!(EvaluationServiceServer::new(evaluation), most))
+        .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(open))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)))
 }

@@ -8,17 +8,20 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
+use super::alive::Alive;
 use super::ending::Ending;
+use super::http::{self, House};
 use super::listen::Address;
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::workers::{Keepalive, Workers};
-use super::{Error, bind, compressed};
+use super::{Error, HttpOptions, bind, compressed, lives, pulse};
 use crate::domain::limits;
 use crate::domain::staleness::Limits;
 use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::assignments::{Assignments, Forwarding};
 use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::methods::Methods;
 use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
@@ -47,6 +50,8 @@ pub struct Options {
     pub watch: watch::Options,
     /// How to notice that a connection is gone.
     pub keepalive: Keepalive,
+    /// What is served beside gRPC, and within which bounds. It administrates nothing, whatever the origins for that.
+    pub http: HttpOptions,
     /// How many runtimes serve connections. At least one.
     pub workers: usize,
     /// Over how long streams are told goodbye when the sidecar stops.
@@ -81,6 +86,7 @@ impl Sidecar {
             staleness,
             watch,
             keepalive,
+            http,
             workers,
             drain_window,
             grace,
@@ -111,12 +117,15 @@ impl Sidecar {
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
+        let counts = Arc::<http::Counts>::default();
+        let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counts.clone()));
         if let Some(metrics) = metrics {
-            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tasks.stop().clone());
-            tasks.spawn("metrics", serving);
+            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
         }
+        let alive = Alive::new(workers.max(1));
+        tasks.spawn("pulse", pulse(alive.clone(), tasks.stop().clone()));
 
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let (reporter, health) = health::service(lives(&alive));
         let services = health::Services::Evaluation;
         let ends = health::Ends {
             draining: draining.clone(),
@@ -125,11 +134,23 @@ impl Sidecar {
         };
         let report = health::report(reporter, hub.clone(), services, ends);
         tasks.spawn("health", report);
-        let routes = routes(&hub, assignments, taking)?
+        let routes = routes(&hub, assignments, taking, http.limits.request_bytes)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
-        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
+        let parts = http::Parts {
+            routes,
+            front,
+            methods: Methods::of_applications(),
+            hub: hub.clone(),
+            alive,
+            registry,
+            administration: Handle::current(),
+            counts,
+            keepalive,
+        };
+        let house = House::new(parts, http);
+        let workers = Workers::start(workers, &house).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {
             address,
@@ -209,6 +230,7 @@ fn routes(
     hub: &Arc<Hub>,
     assignments: Assignments,
     events: Destination,
+    most: usize,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
@@ -220,8 +242,8 @@ fn routes(
     };
     let evaluation = Evaluation::new(hub.clone(), assignments.clone(), events);
     let watch = Watch::new(hub.clone(), assignments);
-    Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation)))
-        .add_service(Streaming(compressed!(WatchServiceServer::new(watch))))
+    Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation), most))
+        .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
         .add_service(
             reflection()
                 .build_v1()?

@@ -11,25 +11,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::service::Routes;
-use tonic::transport::Server;
 
+use super::alive::Runtime;
 use super::connection::{Connection, Open};
+use super::http::{self, House};
 use super::listen::{Accepted, Listener};
-use crate::domain::limits;
-use crate::rpc::front::FrontLayer;
 
 /// Accepted connections that a worker has not taken over yet.
 const WAITING: usize = 1024;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
-/// Streams of one connection: sidecars and proxies carry many.
-const STREAMS_PER_CONNECTION: u32 = 2_000;
-/// Streams that a peer may open and reset before they are served (rapid reset).
-const PENDING_RESETS: usize = 50;
-/// What the headers of a request may take: the longest token, and as much again for everything else.
-const HEADER_BYTES: u32 = 2 * limits::OPENID_TOKEN_BYTES;
-
 /// How a connection that is gone is noticed: by asking it in its own protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
@@ -72,15 +63,14 @@ struct Seat {
 }
 
 impl Workers {
-    /// Starts `count` workers that serve `routes` behind `front`.
-    pub fn start(count: usize, routes: &Routes, front: &FrontLayer, keepalive: Keepalive) -> io::Result<Self> {
+    /// Starts `count` workers.
+    pub fn start(count: usize, house: &House) -> io::Result<Self> {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let open = closing.clone().drop_guard();
         let start = |n| {
             let serving = Serving {
-                routes: routes.clone(),
-                front: front.clone(),
-                keepalive,
+                house: house.clone(),
+                runtime: Runtime::Worker(n),
                 stopping: stopping.clone(),
             };
             Worker::start(n, serving, closing.clone())
@@ -162,15 +152,12 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             let _ending = ending;
-            let served = runtime.block_on(async {
+            runtime.block_on(async {
                 tokio::select! {
-                    served = serve(accepted, serving) => served,
-                    () = closing.cancelled() => Ok(()),
+                    () = serve(accepted, serving) => {}
+                    () = closing.cancelled() => {}
                 }
             });
-            if let Err(error) = served {
-                tracing::error!(error = &error as &dyn std::error::Error, "a worker ended");
-            }
             // What is still open ends with its runtime.
             runtime.shutdown_background();
         };
@@ -187,28 +174,19 @@ impl Worker {
 
 /// What a worker serves, and how.
 struct Serving {
-    routes: Routes,
-    front: FrontLayer,
-    keepalive: Keepalive,
+    house: House,
+    runtime: Runtime,
     stopping: CancellationToken,
 }
 
-async fn serve(accepted: mpsc::Receiver<(Accepted, Open)>, serving: Serving) -> Result<(), tonic::transport::Error> {
+async fn serve(accepted: mpsc::Receiver<(Accepted, Open)>, serving: Serving) {
     let Serving {
-        routes,
-        front,
-        keepalive: Keepalive { interval, timeout },
+        house,
+        runtime,
         stopping,
     } = serving;
     let connections = ReceiverStream::new(accepted).map(|(stream, open)| Connection::new(stream, open));
-    Server::builder()
-        .http2_keepalive_interval(Some(interval))
-        .http2_keepalive_timeout(Some(timeout))
-        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
-        .http2_max_header_list_size(HEADER_BYTES)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
-        .layer(front)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
-        .await
+    // It ends with the runtime.
+    drop(tokio::spawn(house.alive().clone().show(runtime)));
+    http::serve(connections, house, stopping).await;
 }

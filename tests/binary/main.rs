@@ -15,6 +15,7 @@ mod administration;
 mod audit;
 mod bench;
 mod dev;
+mod hostile;
 mod secrets;
 mod serve;
 mod sidecar;

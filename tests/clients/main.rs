@@ -15,17 +15,22 @@ mod support;
 use std::path::Path;
 
 use support::cluster::Folder;
-use support::program::{dev, run, with_dev_settings};
+use support::program::{dev_with, run, with_dev_settings};
 
 /// What `make test` prepares, and the command that makes the journey.
 fn check(prepared: &str, journey: &str) {
+    check_with(&[], prepared, journey);
+}
+
+/// The same, of a server with further options.
+fn check_with(options: &[&str], prepared: &str, journey: &str) {
     assert!(
         Path::new(prepared).exists(),
         "{prepared} is missing; `make test` prepares it and everything else that the clients in other languages need"
     );
     let folder = Folder::new();
     let data = folder.path.join("data");
-    let _server = dev(&data);
+    let _server = dev_with(&data, options);
     let ended = run(with_dev_settings(&data, journey));
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
 }
@@ -43,6 +48,16 @@ fn a_node_program_makes_the_journey() {
         modules,
         &format!("NODE_PATH={modules} node tests/clients/node/flag_journey.js"),
     );
+}
+
+/// As a browser would call: over gRPC-Web, from a page that may.
+#[test]
+fn a_page_makes_the_journey() {
+    let modules = "target/clients/node/node_modules";
+    let origin = "https://shop.example";
+    let options = ["--cors-evaluation-origins", origin, "--cors-admin-origins", origin];
+    let journey = format!("NODE_PATH={modules} node tests/clients/node/browser_journey.js");
+    check_with(&options, modules, &journey);
 }
 
 #[test]

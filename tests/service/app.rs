@@ -371,6 +371,7 @@ pub fn options(database: &Database) -> server::Options {
         },
         openid: None,
         keepalive: halyard::server::Keepalive::default(),
+        http: halyard::server::HttpOptions::default(),
         workers: 2,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

@@ -41,6 +41,7 @@ mod flags;
 mod front;
 mod hand_edits;
 mod history;
+mod http;
 mod invitations;
 mod lists;
 mod machines;

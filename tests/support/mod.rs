@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod eventually;
+pub mod plain;
 pub mod processes;
 pub mod program;
 pub mod proxy;

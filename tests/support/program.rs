@@ -162,10 +162,16 @@ impl Drop for Program {
 
 /// `halyard dev` on a folder, ready.
 pub fn dev(data_dir: &Path) -> Program {
+    dev_with(data_dir, &[])
+}
+
+/// The same, with further options.
+pub fn dev_with(data_dir: &Path, options: &[&str]) -> Program {
     let mut command = halyard();
     command
         .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data_dir);
+        .arg(data_dir)
+        .args(options);
     let mut program = Program::start(command);
     program.says("Halyard is ready");
     program

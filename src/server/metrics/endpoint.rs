@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prometheus_client::encoding::text;
+use prometheus_client::encoding;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -25,7 +25,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Where metrics are.
 const PATH: &str = "/metrics";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What they are written in.
+pub(in crate::server) const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
 /// From the first byte of a connection to its last.
@@ -38,8 +40,7 @@ const HEADERS: usize = 64;
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// Answers until it is stopped.
-pub(super) async fn serve(listener: TcpListener, registry: Registry, stop: CancellationToken) {
-    let registry = Arc::new(registry);
+pub(super) async fn serve(listener: TcpListener, registry: Arc<Registry>, stop: CancellationToken) {
     // Connections end with this.
     let mut open: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -86,19 +87,27 @@ fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Byt
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "metrics can be read only\n");
         refusal
             .headers_mut()
-            .insert(ALLOW, http::HeaderValue::from_static("GET, HEAD"));
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
-    let mut metrics = String::new();
-    if let Err(error) = text::encode(&mut metrics, registry) {
-        tracing::error!(%error, "metrics could not be written");
+    let Some(metrics) = text(registry) else {
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n");
-    }
+    };
     let mut response = Response::new(Full::from(metrics));
+    response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, http::HeaderValue::from_static(OPEN_METRICS));
-    response
+}
+
+/// Metrics in words. `None`: they cannot be put into any.
+pub(in crate::server) fn text(registry: &Registry) -> Option<String> {
+    let mut metrics = String::new();
+    match encoding::text::encode(&mut metrics, registry) {
+        Ok(()) => Some(metrics),
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            None
+        }
+    }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

@@ -1,4 +1,4 @@
-//! Metrics: what the rooms have counted, as OpenMetrics text over plain HTTP on a listener of its own.
+//! Metrics: what the rooms have counted, as OpenMetrics text over plain HTTP on a listener of its own, or where everything else is.
 //!
 //! Nothing is counted here. The rooms keep plain numbers, and this reads them when it is scraped; so an unscraped server pays
 //! nothing for it. `docs/metrics.md` lists every metric, and a test keeps that list.
@@ -10,8 +10,11 @@ mod endpoint;
 mod events;
 mod families;
 mod feed;
+mod http;
 mod upstream;
 mod watch;
+
+pub(super) use endpoint::{OPEN_METRICS, text};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::http::Counts;
 use super::listen::Address;
 use super::{Error, bind, listen};
 use crate::store::assignments::Assignments;
@@ -53,30 +57,35 @@ impl Metrics {
         self.address
     }
 
-    /// Serves a server's numbers until it is stopped.
-    pub async fn of_server(
-        self,
-        hub: Arc<Hub>,
-        (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
-        stop: CancellationToken,
-    ) {
-        let mut registry = of_hub(hub);
-        registry.register_collector(Box::new(feed::Numbers(feed)));
-        registry.register_collector(Box::new(assignments::Numbers(assignments)));
-        registry.register_collector(Box::new(events::Numbers(intake)));
-        endpoint::serve(self.listener, registry, stop).await;
-    }
-
-    /// Serves a sidecar's numbers until it is stopped.
-    pub async fn of_sidecar(self, hub: Arc<Hub>, upstream: Arc<Upstream>, stop: CancellationToken) {
-        let mut registry = of_hub(hub);
-        registry.register_collector(Box::new(upstream::Numbers(upstream)));
+    /// Serves numbers until it is stopped.
+    pub async fn serve(self, registry: Arc<Registry>, stop: CancellationToken) {
         endpoint::serve(self.listener, registry, stop).await;
     }
 }
 
-fn of_hub(hub: Arc<Hub>) -> Registry {
+/// A server's numbers.
+pub(super) fn of_server(
+    hub: Arc<Hub>,
+    (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
+    counts: Arc<Counts>,
+) -> Registry {
+    let mut registry = of_hub(hub, counts);
+    registry.register_collector(Box::new(feed::Numbers(feed)));
+    registry.register_collector(Box::new(assignments::Numbers(assignments)));
+    registry.register_collector(Box::new(events::Numbers(intake)));
+    registry
+}
+
+/// A sidecar's numbers.
+pub(super) fn of_sidecar(hub: Arc<Hub>, upstream: Arc<Upstream>, counts: Arc<Counts>) -> Registry {
+    let mut registry = of_hub(hub, counts);
+    registry.register_collector(Box::new(upstream::Numbers(upstream)));
+    registry
+}
+
+fn of_hub(hub: Arc<Hub>, counts: Arc<Counts>) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(watch::Numbers(hub)));
+    registry.register_collector(Box::new(http::Numbers(counts)));
     registry
 }

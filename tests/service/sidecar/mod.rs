@@ -63,6 +63,7 @@ pub fn options(upstream: &str, key: &str) -> SidecarOptions {
             ..halyard::watch::Options::default()
         },
         keepalive: halyard::server::Keepalive::default(),
+        http: halyard::server::HttpOptions::default(),
         workers: 1,
         drain_window: Duration::from_millis(200),
         grace: Duration::from_secs(5),

@@ -1,0 +1,140 @@
+//! HTTP/2 frames as they stand on the wire: no library keeps what is sent here within the rules.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::within;
+
+pub const RST_STREAM: u8 = 3;
+pub const GOAWAY: u8 = 7;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// The largest frame that is taken without being asked.
+const FRAME_BYTES: usize = 16_384;
+
+/// A frame of the server's.
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The code of a reset, or of the end of a connection.
+    pub fn code(&self) -> u32 {
+        let at = if self.kind == GOAWAY { 4 } else { 0 };
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+}
+
+/// Frames that are going to be sent.
+#[derive(Debug, Default)]
+pub struct Frames(Vec<u8>);
+
+impl Frames {
+    fn push(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        self.0.extend(&length[1..]);
+        self.0.extend([kind, flags]);
+        self.0.extend(stream.to_be_bytes());
+        self.0.extend(payload);
+    }
+
+    /// The head of a call, in as many frames as it takes; the request does not end with it.
+    pub fn call(&mut self, stream: u32, path: &str, headers: &[(&str, &str)]) {
+        // POST, http, and names of the static table: :path, :authority, content-type.
+        let mut block = vec![0x83, 0x86];
+        for (name, value) in [(4, path), (1, "it"), (31, "application/grpc")] {
+            if name < 15 {
+                block.push(name);
+            } else {
+                block.extend([0x0f, name - 15]);
+            }
+            text(&mut block, value);
+        }
+        for (name, value) in headers {
+            block.push(0);
+            text(&mut block, name);
+            text(&mut block, value);
+        }
+        let mut pieces = block.chunks(FRAME_BYTES).peekable();
+        let mut kind = HEADERS;
+        while let Some(piece) = pieces.next() {
+            let flags = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            self.push(kind, flags, stream, piece);
+            kind = CONTINUATION;
+        }
+    }
+
+    pub fn data(&mut self, stream: u32, bytes: &[u8], is_last: bool) {
+        self.push(DATA, if is_last { END_STREAM } else { 0 }, stream, bytes);
+    }
+
+    pub fn reset(&mut self, stream: u32) {
+        self.push(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    }
+}
+
+/// A text as it is, its length before it.
+fn text(block: &mut Vec<u8>, text: &str) {
+    match u8::try_from(text.len()) {
+        Ok(length @ 0..127) => block.push(length),
+        _ => {
+            block.push(127);
+            let mut rest = text.len() - 127;
+            while rest >= 128 {
+                block.push(u8::try_from(rest % 128).unwrap() | 128);
+                rest /= 128;
+            }
+            block.push(u8::try_from(rest).unwrap());
+        }
+    }
+    block.extend(text.as_bytes());
+}
+
+/// A connection.
+pub struct Wire(TcpStream);
+
+impl Wire {
+    pub async fn open(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut frames = Frames(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec());
+        frames.push(SETTINGS, 0, 0, &[]);
+        stream.write_all(&frames.0).await.unwrap();
+        Self(stream)
+    }
+
+    /// Sends; the server may have gone meanwhile.
+    pub async fn send(&mut self, frames: Frames) {
+        let _gone = within("room for frames", self.0.write_all(&frames.0)).await;
+    }
+
+    /// The next frame. `None`: the connection has ended.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        let reading = async {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.ok()?;
+            let [a, b, c, kind, ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            self.0.read_exact(&mut payload).await.ok()?;
+            Some(Frame { kind, payload })
+        };
+        within("a frame", reading).await
+    }
+
+    /// The next frame of a kind.
+    pub async fn next(&mut self, kind: u8) -> Option<Frame> {
+        loop {
+            let frame = self.frame().await?;
+            if frame.kind == kind {
+                return Some(frame);
+            }
+        }
+    }
+}
