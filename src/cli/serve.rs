@@ -77,6 +77,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
                 most,
                 most_of_key,
             },
+        requests,
         tuning,
         shutdown: Shutdown { grace, drain_window },
     } = *service;
@@ -106,6 +107,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             key_streams: most_of_key.get(),
             ..tuning::streams(&tuning.streams)
         },
+        requests: tuning::requests(requests),
         keepalive: tuning::keepalive(tuning.keepalive),
         tokens: Tokens::new(signing_key, previous_signing_keys),
         denials_every: server::DENIALS_EVERY,

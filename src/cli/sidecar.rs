@@ -47,6 +47,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
                 most,
                 most_of_key,
             },
+        requests,
         tuning,
         shutdown: Shutdown { grace, drain_window },
     } = configuration;
@@ -78,6 +79,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             drain_window,
             ..tuning::streams(&tuning.streams)
         },
+        requests: tuning::requests(requests),
         keepalive: tuning::keepalive(tuning.keepalive),
         workers: worker_threads.get(),
         drain_window,

@@ -19,6 +19,7 @@ mod environment;
 mod events;
 mod openid;
 mod reader;
+mod requests;
 mod secret;
 mod service;
 mod setting;
@@ -41,6 +42,7 @@ pub use client::{
 };
 pub use environment::Environment;
 pub use events::Events;
+pub use requests::Requests;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};

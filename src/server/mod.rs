@@ -40,7 +40,7 @@ use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
-use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
+use crate::rpc::front::{self, Authenticator, Bounds, Denials, FrontLayer, OpenId};
 use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -81,6 +81,8 @@ pub struct Options {
     pub events: Events,
     /// How to stream.
     pub watch: crate::watch::Options,
+    /// How requests are bounded.
+    pub requests: front::Limits,
     /// How to notice that a connection is gone.
     pub keepalive: Keepalive,
     /// What signs access tokens.
@@ -158,6 +160,7 @@ impl Server {
             compaction,
             events: keeping,
             watch,
+            requests,
             keepalive,
             tokens,
             denials_every,
@@ -207,10 +210,12 @@ impl Server {
             events::keep_days(store.clone(), keeping.kept, tasks.stop().clone()),
         );
 
+        let bounds = Arc::new(Bounds::new(requests));
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
             let followed = (feed, assignments.clone(), intake.clone());
-            let serving = metrics.of_server(hub.clone(), followed, tasks.stop().clone());
+            let bounded = (bounds.clone(), store.queue().clone());
+            let serving = metrics.of_server(hub.clone(), followed, bounded, tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -253,7 +258,7 @@ impl Server {
             "denials",
             denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
-        let front = FrontLayer::new(authenticator, Handle::current(), denied);
+        let front = FrontLayer::new(authenticator, Handle::current(), denied, bounds);
 
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));

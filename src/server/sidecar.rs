@@ -18,7 +18,7 @@ use crate::domain::staleness::Limits;
 use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::assignments::{Assignments, Forwarding};
-use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::front::{self, Authenticator, Bounds, FrontLayer};
 use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
@@ -45,6 +45,8 @@ pub struct Options {
     pub staleness: Limits,
     /// How to stream.
     pub watch: watch::Options,
+    /// How requests are bounded.
+    pub requests: front::Limits,
     /// How to notice that a connection is gone.
     pub keepalive: Keepalive,
     /// How many runtimes serve connections. At least one.
@@ -80,6 +82,7 @@ impl Sidecar {
             upstream,
             staleness,
             watch,
+            requests,
             keepalive,
             workers,
             drain_window,
@@ -110,9 +113,11 @@ impl Sidecar {
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
+        let bounds = Arc::new(Bounds::new(requests));
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
-            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tasks.stop().clone());
+            let followed = (upstream.clone(), bounds.clone());
+            let serving = metrics.of_sidecar(hub.clone(), followed, tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -128,7 +133,7 @@ impl Sidecar {
         let routes = routes(&hub, assignments, taking)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
-        let front = FrontLayer::for_applications(authenticator, Handle::current());
+        let front = FrontLayer::for_applications(authenticator, Handle::current(), bounds);
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {

@@ -370,6 +370,7 @@ pub fn options(database: &Database) -> server::Options {
             ..accounts::Options::default()
         },
         openid: None,
+        requests: halyard::rpc::front::Limits::default(),
         keepalive: halyard::server::Keepalive::default(),
         workers: 2,
         drain_window: Duration::from_millis(200),

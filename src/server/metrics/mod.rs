@@ -10,6 +10,7 @@ mod endpoint;
 mod events;
 mod families;
 mod feed;
+mod requests;
 mod upstream;
 mod watch;
 
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::listen::Address;
 use super::{Error, bind, listen};
+use crate::rpc::front::Bounds;
+use crate::store::Queue;
 use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
@@ -58,19 +61,28 @@ impl Metrics {
         self,
         hub: Arc<Hub>,
         (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
+        (bounds, queue): (Arc<Bounds>, Arc<Queue>),
         stop: CancellationToken,
     ) {
         let mut registry = of_hub(hub);
         registry.register_collector(Box::new(feed::Numbers(feed)));
         registry.register_collector(Box::new(assignments::Numbers(assignments)));
         registry.register_collector(Box::new(events::Numbers(intake)));
+        let queue = Some(queue);
+        registry.register_collector(Box::new(requests::Numbers { bounds, queue }));
         endpoint::serve(self.listener, registry, stop).await;
     }
 
     /// Serves a sidecar's numbers until it is stopped.
-    pub async fn of_sidecar(self, hub: Arc<Hub>, upstream: Arc<Upstream>, stop: CancellationToken) {
+    pub async fn of_sidecar(
+        self,
+        hub: Arc<Hub>,
+        (upstream, bounds): (Arc<Upstream>, Arc<Bounds>),
+        stop: CancellationToken,
+    ) {
         let mut registry = of_hub(hub);
         registry.register_collector(Box::new(upstream::Numbers(upstream)));
+        registry.register_collector(Box::new(requests::Numbers { bounds, queue: None }));
         endpoint::serve(self.listener, registry, stop).await;
     }
 }

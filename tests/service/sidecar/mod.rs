@@ -62,6 +62,7 @@ pub fn options(upstream: &str, key: &str) -> SidecarOptions {
             ahead_wait: Duration::from_secs(6),
             ..halyard::watch::Options::default()
         },
+        requests: halyard::rpc::front::Limits::default(),
         keepalive: halyard::server::Keepalive::default(),
         workers: 1,
         drain_window: Duration::from_millis(200),
