@@ -347,7 +347,11 @@ mod tests {
             ["Evaluate", "EvaluateAll", "GetAssignment", "Acknowledge"]
         );
         let unbounded = METHODS.iter().filter(|method| method.load() == Load::Unbounded);
-        assert!(unbounded.into_iter().all(|method| method.streams || method.path == "/grpc.health.v1.Health/Check"));
+        assert!(
+            unbounded
+                .into_iter()
+                .all(|method| method.streams || method.path == "/grpc.health.v1.Health/Check")
+        );
     }
 
     #[test]

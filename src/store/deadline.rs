@@ -111,7 +111,11 @@ pub(super) fn commit() -> Result<(), Error> {
         }
         in_time
     });
-    if in_time.unwrap_or(true) { Ok(()) } else { Err(Error::Late) }
+    if in_time.unwrap_or(true) {
+        Ok(())
+    } else {
+        Err(Error::Late)
+    }
 }
 
 /// Has PostgreSQL give up statements of this connection in time, and says whether it had to be told: not where statements usually

@@ -24,6 +24,9 @@ use crate::rpc::front::admit::Who;
 /// How many more limiters there may be than credentials before those of credentials that are gone are let go.
 const SPARE: usize = 64;
 
+/// The shortest that anybody is asked to wait.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// How fast everybody is.
@@ -105,7 +108,8 @@ impl<K: Eq + Hash + Clone, C: Clock> Limiters<K, C> {
     ) -> Result<(), Duration> {
         let count = |limiter: &Limiter<C>| {
             let counted = limiter.check();
-            counted.map_err(|refused| refused.wait_time_from(clock.now()))
+            // The moment may have come meanwhile; to be told to wait for no time at all would be odd.
+            counted.map_err(|refused| refused.wait_time_from(clock.now()).max(SHORTEST_WAIT))
         };
         if let Some(limiter) = self.0.load().get(id) {
             return count(limiter);
@@ -154,7 +158,10 @@ mod tests {
 
     fn rates(a_second: u32) -> (Rates<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (Rates::with_clock(NonZeroU32::new(a_second).unwrap(), clock.clone()), clock)
+        (
+            Rates::with_clock(NonZeroU32::new(a_second).unwrap(), clock.clone()),
+            clock,
+        )
     }
 
     fn key(id: &str) -> Who {

@@ -47,9 +47,7 @@ impl Share {
     pub(in crate::rpc::front) fn enter<S: Deref<Target = Self>>(share: S) -> Result<Slot<S>, Refusal> {
         let one_more = |taken| (taken < share.most).then_some(taken + 1);
         // Not taken and given back if it was too many: others would be refused for the sake of those who are.
-        let taken = share
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        let taken = share.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         if taken.is_err() {
             share.refused.fetch_add(1, Ordering::Relaxed);
             return Err(overloaded());
