@@ -78,6 +78,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
                 most,
                 most_of_key,
             },
+        requests,
         tuning,
         shutdown: Shutdown { grace, drain_window },
     } = *service;
@@ -107,6 +108,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
             key_streams: most_of_key.get(),
             ..tuning::streams(&tuning.streams)
         },
+        requests: tuning::requests(requests),
         keepalive: tuning::keepalive(tuning.keepalive),
         http: http::options(http),
         tokens: Tokens::new(signing_key, previous_signing_keys),

@@ -48,6 +48,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
                 most,
                 most_of_key,
             },
+        requests,
         tuning,
         shutdown: Shutdown { grace, drain_window },
     } = configuration;
@@ -79,6 +80,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             drain_window,
             ..tuning::streams(&tuning.streams)
         },
+        requests: tuning::requests(requests),
         keepalive: tuning::keepalive(tuning.keepalive),
         http: http::options(&http),
         workers: worker_threads.get(),

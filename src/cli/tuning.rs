@@ -1,7 +1,8 @@
 //! What is tuned, from what it is configured with.
 
-use crate::config::{Events, Following, Keepalive as Configured, StreamTuning, Tuning, UpstreamTiming};
+use crate::config::{Events, Following, Keepalive as Configured, Requests, StreamTuning, Tuning, UpstreamTiming};
 use crate::domain::event::Window;
+use crate::rpc::front;
 use crate::server::{self, Keepalive};
 use crate::store::events::Kept;
 use crate::store::feed;
@@ -85,6 +86,21 @@ pub fn events(events: Events, tuning: &Tuning) -> server::Events {
     }
 }
 
+/// How requests are bounded.
+pub fn requests(
+    Requests {
+        key_rate,
+        most,
+        longest,
+    }: Requests,
+) -> front::Limits {
+    front::Limits {
+        key_rate,
+        requests: most.get(),
+        deadline: longest,
+    }
+}
+
 /// How a connection that is gone is noticed.
 pub fn keepalive(Configured { interval, timeout }: Configured) -> Keepalive {
     Keepalive { interval, timeout }
@@ -136,6 +152,7 @@ mod tests {
         let Service {
             tuning,
             events: configured,
+            requests: bounded,
             ..
         } = service();
         assert_eq!(
@@ -145,6 +162,7 @@ mod tests {
         assert_eq!(streams(&tuning.streams), watch::Options::default());
         assert_eq!(keepalive(tuning.keepalive), Keepalive::default());
         assert_eq!(events(configured, &tuning), server::Events::default());
+        assert_eq!(requests(bounded), front::Limits::default());
     }
 
     #[test]

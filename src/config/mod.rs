@@ -20,6 +20,7 @@ mod events;
 mod http;
 mod openid;
 mod reader;
+mod requests;
 mod secret;
 mod service;
 mod setting;
@@ -43,6 +44,7 @@ pub use client::{
 pub use environment::Environment;
 pub use events::Events;
 pub use http::{Http, HttpLimits, Origins};
+pub use requests::Requests;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};

@@ -9,6 +9,7 @@ use super::events::{self, Events};
 use super::http::{self, Http};
 use super::openid;
 use super::reader::{Noted, Reader};
+use super::requests::{self, Requests};
 use super::secret::Secret;
 use super::setting::Setting;
 use super::tuning::{self, Tuning};
@@ -82,6 +83,8 @@ pub struct Service {
     pub events: Events,
     /// How it streams.
     pub streams: Streams,
+    /// How requests are bounded.
+    pub requests: Requests,
     /// What is right for nearly everybody.
     pub tuning: Tuning,
     /// How it stops.
@@ -264,6 +267,9 @@ pub(super) const SERVE: &[Setting] = &[
     MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
+    requests::MAX_KEY_RATE,
+    requests::MAX_REQUESTS,
+    requests::MAX_DEADLINE,
 ];
 /// The settings of `dev`.
 pub(super) const DEV: &[Setting] = &[
@@ -300,6 +306,9 @@ pub(super) const DEV: &[Setting] = &[
     MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
+    requests::MAX_KEY_RATE,
+    requests::MAX_REQUESTS,
+    requests::MAX_DEADLINE,
 ];
 const SERVE_LISTEN: Setting = LISTEN.default("0.0.0.0:50051");
 pub(super) const SERVE_GRACE: Setting = SHUTDOWN_GRACE.default("30s");
@@ -433,6 +442,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let history = history(reader);
     let events = events::read(reader);
     let streams = streams(reader);
+    let requests = requests::read(reader);
     let tuning = tuning::serve(reader);
     let shutdown = shutdown(reader, grace, drain);
     Ok(Service {
@@ -447,6 +457,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         history: history?,
         events: events?,
         streams: streams?,
+        requests: requests?,
         tuning: tuning?,
         shutdown: shutdown?,
     })

@@ -10,6 +10,7 @@ use ::http::Uri;
 
 use super::http::{self, Http};
 use super::reader::{Noted, Reader};
+use super::requests::{self, Requests};
 use super::secret::Secret;
 use super::service::{
     self, HEARTBEAT, MAX_KEY_STREAMS, MAX_SNAPSHOT_BYTES, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE,
@@ -50,6 +51,8 @@ pub struct Sidecar {
     pub worker_threads: NonZeroUsize,
     /// How it streams.
     pub streams: Streams,
+    /// How requests are bounded.
+    pub requests: Requests,
     /// What is right for nearly everybody.
     pub tuning: SidecarTuning,
     /// How it stops.
@@ -128,6 +131,9 @@ pub(super) const SIDECAR: &[Setting] = &[
     MAX_SNAPSHOT_BYTES,
     MAX_STREAMS,
     MAX_KEY_STREAMS,
+    requests::MAX_KEY_RATE,
+    requests::MAX_REQUESTS,
+    requests::MAX_DEADLINE,
 ];
 
 const LONGEST_STALENESS: Duration = Duration::from_hours(24 * 365);
@@ -149,6 +155,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
     let streams = service::streams(reader);
+    let requests = requests::read(reader);
     let tuning = tuning::sidecar(reader);
     let shutdown = service::shutdown(reader, SERVE_GRACE, SERVE_DRAIN);
     let (key, own) = key?;
@@ -169,6 +176,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,
         streams: streams?,
+        requests: requests?,
         tuning: tuning?,
         shutdown: shutdown?,
     })

@@ -1,6 +1,7 @@
 //! What configurations are accepted, and everything that is said about the others.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         history,
         events,
         streams,
+        requests,
         tuning: _,
         shutdown,
     } = serve.service;
@@ -84,6 +86,12 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(streams.snapshot_bytes.get(), 128 * 1024 * 1024);
     let most = (streams.most.get(), streams.most_of_key.get());
     assert_eq!(most, (limits::STREAMS, limits::KEY_STREAMS));
+    let expected = Requests {
+        key_rate: None,
+        most: limits::REQUESTS.try_into().unwrap(),
+        longest: Duration::from_mins(1),
+    };
+    assert_eq!(requests, expected);
     assert_eq!(shutdown.grace, Duration::from_secs(30));
     assert_eq!(shutdown.drain_window, Duration::from_secs(10));
 }
@@ -118,6 +126,9 @@ fn every_option_has_a_variable() {
         ("HALYARD_MAX_SNAPSHOT_BYTES", "65536"),
         ("HALYARD_MAX_STREAMS", "9"),
         ("HALYARD_MAX_KEY_STREAMS", "8"),
+        ("HALYARD_MAX_KEY_RATE", "100"),
+        ("HALYARD_MAX_REQUESTS", "50"),
+        ("HALYARD_MAX_DEADLINE", "5s"),
         ("HALYARD_LOG", "debug"),
         ("HALYARD_LOG_FORMAT", "json"),
     ];
@@ -154,8 +165,24 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.streams.snapshot_bytes.get(), 65_536);
     assert_eq!(serve.service.streams.most.get(), 9);
     assert_eq!(serve.service.streams.most_of_key.get(), 8);
+    let requests = serve.service.requests;
+    assert_eq!(requests.key_rate.map(NonZeroU32::get), Some(100));
+    assert_eq!((requests.most.get(), requests.longest), (50, Duration::from_secs(5)));
     let log = read("serve", &variables).unwrap().log;
     assert_eq!((log.filter.as_str(), log.format), ("debug", LogFormat::Json));
+}
+
+#[test]
+fn requests_are_bounded_by_something() {
+    refused(
+        &format!("{SERVE} --max-key-rate 0 --max-requests 0 --max-deadline 2h"),
+        &[("HALYARD_SIGNING_KEY", KEY)],
+        &[
+            "--max-key-rate",
+            "--max-requests",
+            "--max-deadline must lie between 100ms and 1h",
+        ],
+    );
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub const CONTEXT_BYTES: usize = 64 * 1024;
 pub const CONTEXT_VALUES: usize = 10_000;
 /// Flags that one evaluation request may name.
 pub const EVALUATED_FLAGS: usize = 10_000;
+/// Calls in flight at one server, unless it is set otherwise; streams are not among them.
+pub const REQUESTS: usize = 10_000;
 /// Streams open at one server, unless it is set otherwise.
 pub const STREAMS: usize = 50_000;
 /// Streams that one environment key has open at one server, unless it is set otherwise: one application must not take all.

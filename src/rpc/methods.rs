@@ -38,6 +38,21 @@ pub enum Place {
     Administration,
 }
 
+/// What kind of load a call is: each kind has its own share of what may be in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// A question of an application's.
+    Evaluation,
+    /// Events of experiments, which are stored.
+    Events,
+    /// Administration by somebody who is known.
+    Administration,
+    /// Logins and the like: anybody may call them.
+    Login,
+    /// Nothing that is counted here. Streams have bounds of their own, and whether a server lives is to be told whatever its load.
+    Unbounded,
+}
+
 /// A method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
@@ -81,6 +96,20 @@ impl Method {
         match self.needs {
             Needs::Nothing | Needs::MaybeUser => true,
             Needs::User | Needs::Principal | Needs::Permission(_) | Needs::AnyKey | Needs::ServerKey => false,
+        }
+    }
+
+    /// What kind of load it is.
+    pub fn load(&self) -> Load {
+        if self.streams {
+            return Load::Unbounded;
+        }
+        match (self.place(), self.is_open()) {
+            (Place::Administration, true) => Load::Login,
+            (Place::Administration, false) => Load::Administration,
+            (Place::Connection, true) => Load::Unbounded,
+            (Place::Connection, false) if self.path.ends_with("/Track") => Load::Events,
+            (Place::Connection, false) => Load::Evaluation,
         }
     }
 
@@ -302,6 +331,27 @@ mod tests {
         }
         let ours = METHODS.iter().filter(|method| method.path.starts_with("/halyard."));
         assert_eq!(ours.count(), described.len());
+    }
+
+    #[test]
+    fn every_call_is_the_load_that_it_is() {
+        let of = |load: Load| {
+            let methods = METHODS.iter().filter(|method| method.load() == load);
+            let names = methods.map(|method| method.path.rsplit('/').next().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(of(Load::Login), ["SignUp", "Login", "Refresh", "AcceptInvitation"]);
+        assert_eq!(of(Load::Events), ["Track"]);
+        assert_eq!(
+            of(Load::Evaluation),
+            ["Evaluate", "EvaluateAll", "GetAssignment", "Acknowledge"]
+        );
+        let unbounded = METHODS.iter().filter(|method| method.load() == Load::Unbounded);
+        assert!(
+            unbounded
+                .into_iter()
+                .all(|method| method.streams || method.path == "/grpc.health.v1.Health/Check")
+        );
     }
 
     #[test]

@@ -56,6 +56,16 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Send fewer requests with this credential.
+    TooFast {
+        /// When the next passes.
+        retry_after: Duration,
+    },
+    /// Try again a little later, or elsewhere: there is too much to do here, and nothing was begun.
+    Overloaded {
+        /// What there is too much of.
+        what: &'static str,
+    },
     /// Too many tries: wait.
     Throttled {
         /// When to try again.
@@ -242,6 +252,13 @@ impl From<Refusal> for Status {
             Refusal::Store(error) => stored(error),
             Refusal::Unavailable { what, retry_after } => retry(Code::Unavailable, "UNAVAILABLE", what, retry_after),
             Refusal::Busy { what, retry_after } => retry(Code::ResourceExhausted, "BUSY", what, retry_after),
+            Refusal::TooFast { retry_after } => retry(
+                Code::ResourceExhausted,
+                "RATE_EXCEEDED",
+                "this credential makes more requests a second than it may",
+                retry_after,
+            ),
+            Refusal::Overloaded { what } => retry(Code::Unavailable, "OVERLOADED", what, overload_pause()),
             Refusal::Throttled { retry_after } => retry(
                 Code::ResourceExhausted,
                 "THROTTLED",
@@ -339,7 +356,11 @@ fn stored(error: store::Error) -> Status {
             "another change came in between; try again",
             Duration::from_millis(50),
         ),
-        Error::Timeout(_) => Refusal::DeadlineExceeded.into(),
+        Error::Crowded => Refusal::Overloaded {
+            what: "too many requests wait for the database here",
+        }
+        .into(),
+        Error::Timeout(_) | Error::Late => Refusal::DeadlineExceeded.into(),
         Error::Unavailable(_) => Refusal::database_away().into(),
         Error::Corrupt { .. } | Error::Bug(_) => internal(),
     }
@@ -426,6 +447,11 @@ fn retry(code: Code, reason: &str, message: &str, after: Duration) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(after));
     Status::with_error_details(code, message, details)
+}
+
+/// How long who finds a server overloaded is asked to wait: not all as long, so that they do not come back together.
+fn overload_pause() -> Duration {
+    Duration::from_millis(fastrand::u64(500..=1_500))
 }
 
 fn precondition(reason: &str, subject: &str, description: &str) -> Status {

@@ -42,7 +42,7 @@ use crate::pb::admin::v1::user_service_server::UserServiceServer;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
-use crate::rpc::front::{Authenticator, Denials, FrontLayer, OpenId};
+use crate::rpc::front::{self, Authenticator, Bounds, Denials, FrontLayer, OpenId};
 use crate::rpc::methods::Methods;
 use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
@@ -87,6 +87,8 @@ pub struct Options {
     pub events: Events,
     /// How to stream.
     pub watch: crate::watch::Options,
+    /// How requests are bounded.
+    pub requests: front::Limits,
     /// How to notice that a connection is gone.
     pub keepalive: Keepalive,
     /// What is served beside gRPC, and within which bounds.
@@ -166,6 +168,7 @@ impl Server {
             compaction,
             events: keeping,
             watch,
+            requests,
             keepalive,
             http,
             tokens,
@@ -216,10 +219,12 @@ impl Server {
             events::keep_days(store.clone(), keeping.kept, tasks.stop().clone()),
         );
 
+        let bounds = Arc::new(Bounds::new(requests));
         let metrics_address = metrics.as_ref().map(Metrics::address);
         let counts = Arc::<http::Counts>::default();
         let followed = (feed, assignments.clone(), intake.clone());
-        let registry = Arc::new(metrics::of_server(hub.clone(), followed, counts.clone()));
+        let bounded = (bounds.clone(), store.queue().clone());
+        let registry = Arc::new(metrics::of_server(hub.clone(), followed, counts.clone(), bounded));
         if let Some(metrics) = metrics {
             tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
         }
@@ -266,7 +271,7 @@ impl Server {
             "denials",
             denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
-        let front = FrontLayer::new(authenticator, Handle::current(), denied);
+        let front = FrontLayer::new(authenticator, Handle::current(), denied, bounds);
 
         let parts = http::Parts {
             routes,

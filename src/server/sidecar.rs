@@ -20,7 +20,7 @@ use crate::domain::staleness::Limits;
 use crate::pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
 use crate::rpc::assignments::{Assignments, Forwarding};
-use crate::rpc::front::{Authenticator, FrontLayer};
+use crate::rpc::front::{self, Authenticator, Bounds, FrontLayer};
 use crate::rpc::methods::Methods;
 use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
@@ -48,6 +48,8 @@ pub struct Options {
     pub staleness: Limits,
     /// How to stream.
     pub watch: watch::Options,
+    /// How requests are bounded.
+    pub requests: front::Limits,
     /// How to notice that a connection is gone.
     pub keepalive: Keepalive,
     /// What is served beside gRPC, and within which bounds. It administrates nothing, whatever the origins for that.
@@ -85,6 +87,7 @@ impl Sidecar {
             upstream,
             staleness,
             watch,
+            requests,
             keepalive,
             http,
             workers,
@@ -116,9 +119,10 @@ impl Sidecar {
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
+        let bounds = Arc::new(Bounds::new(requests));
         let metrics_address = metrics.as_ref().map(Metrics::address);
         let counts = Arc::<http::Counts>::default();
-        let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counts.clone()));
+        let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counts.clone(), bounds.clone()));
         if let Some(metrics) = metrics {
             tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
         }
@@ -137,7 +141,7 @@ impl Sidecar {
         let routes = routes(&hub, assignments, taking, http.limits.request_bytes)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
-        let front = FrontLayer::for_applications(authenticator, Handle::current());
+        let front = FrontLayer::for_applications(authenticator, Handle::current(), bounds);
         let parts = http::Parts {
             routes,
             front,

@@ -158,7 +158,7 @@ impl Store {
         let client = self.reader().await?;
         let environments: pipeline::Query<'_> =
             (ENVIRONMENTS, &[&rows::to_sql(kept.revisions), &kept.history.is_some()]);
-        let environments = pipeline::one(&client, environments).await?;
+        let environments = pipeline::one(&*client, environments).await?;
         // Not kept meanwhile: others may need a connection.
         drop(client);
         for row in environments {
@@ -194,7 +194,7 @@ impl Store {
             let mut from = 0;
             loop {
                 let parameters: [&(dyn ToSql + Sync); 4] = [&TURN, &environment, &from, &BATCH];
-                let row = pipeline::row(&self.reader().await?, (delete, &parameters)).await?;
+                let row = pipeline::row(&*self.reader().await?, (delete, &parameters)).await?;
                 if !rows::get::<bool>(&row, "ours")? {
                     return Ok(Err(Passed));
                 }
@@ -213,7 +213,7 @@ impl Store {
     async fn step(&self, query: pipeline::Query<'_>) -> Result<Result<u64, Passed>, Error> {
         let mut moved = 0;
         loop {
-            let row = pipeline::row(&self.reader().await?, query).await?;
+            let row = pipeline::row(&*self.reader().await?, query).await?;
             if !rows::get::<bool>(&row, "ours")? {
                 return Ok(Err(Passed));
             }

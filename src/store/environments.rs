@@ -185,9 +185,9 @@ impl Store {
     pub async fn get_environment(&self, at: Address<'_>) -> Result<Environment, Error> {
         let client = self.reader().await?;
         let query: pipeline::Query<'_> = (IN_PROJECT, &[&at.project.as_str(), &at.environment.as_str()]);
-        match pipeline::one(&client, query).await?.first() {
+        match pipeline::one(&*client, query).await?.first() {
             Some(row) => from_row(row),
-            None if projects::exists(&client, at.project).await? => {
+            None if projects::exists(&*client, at.project).await? => {
                 Err(Error::not_found(Entity::Environment, at.environment))
             }
             None => Err(Error::not_found(Entity::Project, at.project)),
@@ -201,8 +201,8 @@ impl Store {
         page: &PageRequest,
     ) -> Result<Page<Environment>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
-        if found.is_empty() && !projects::exists(&client, project).await? {
+        let found = pipeline::one(&*client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
+        if found.is_empty() && !projects::exists(&*client, project).await? {
             return Err(Error::not_found(Entity::Project, project));
         }
         let environments = found.iter().map(from_row).collect::<Result<_, _>>()?;

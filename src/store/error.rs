@@ -144,6 +144,12 @@ pub enum Error {
     /// Others are doing what few may do at a time: the same request may be tried again, a little later.
     #[error("others are doing what few may do at a time")]
     Busy,
+    /// So many wait for a connection that there is no room for more: the same request may be tried again, a little later.
+    #[error("too many wait for the database")]
+    Crowded,
+    /// The caller's deadline was over before there was anything to commit.
+    #[error("the deadline is over")]
+    Late,
     /// The request id belongs to another request of the same caller.
     #[error("the request id was used for another request")]
     RequestIdReused,
@@ -430,6 +436,8 @@ impl Error {
             | Self::Blocked { .. }
             | Self::LimitReached { .. }
             | Self::Busy
+            | Self::Crowded
+            | Self::Late
             | Self::RequestIdReused
             | Self::Conflict(_)
             | Self::HandEdited

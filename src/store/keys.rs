@@ -156,7 +156,7 @@ impl Store {
     pub async fn list_keys(&self, at: Address<'_>, page: &PageRequest) -> Result<Page<Key>, Error> {
         let environment = self.get_environment(at).await?.id.0;
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&environment, &page.after, &page.limit()])).await?;
+        let found = pipeline::one(&*client, (LIST, &[&environment, &page.after, &page.limit()])).await?;
         let keys = found.iter().map(from_row).collect::<Result<_, _>>()?;
         Ok(page.page(keys, |key: &Key| key.id.clone()))
     }

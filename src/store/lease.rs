@@ -1,9 +1,13 @@
-//! A connection of the pool while a mutation has it, and what is left to do should the mutation's future be dropped.
+//! A connection of the pool while somebody has it, and what is left to do should their future be dropped.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
+use super::deadline;
 use super::feed::Hint;
 
 /// Holds a connection that is given back only when the operation has returned.
@@ -28,14 +32,73 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(connection) = self.0.take() else { return };
-        let cancel = Object::take(connection).cancel_token();
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = cancel.cancel_query(NoTls).await {
-                    tracing::debug!(%error, "an abandoned statement could not be cancelled");
-                }
-            });
+        if let Some(connection) = self.0.take() {
+            abandon(connection);
+        }
+    }
+}
+
+/// Closes a connection, and has PostgreSQL cancel what it is at.
+fn abandon(connection: Object) {
+    let cancel = Object::take(connection).cancel_token();
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            if let Err(error) = cancel.cancel_query(NoTls).await {
+                tracing::debug!(%error, "an abandoned statement could not be cancelled");
+            }
+        });
+    }
+}
+
+/// A connection for reading. It goes back to the pool when it is dropped, unless the request that reads is given up: then it is
+/// closed, for the same reason.
+pub(super) struct Reader {
+    /// `None`: this is being dropped.
+    connection: Option<Object>,
+    /// Whether PostgreSQL was told to give up sooner than usual.
+    short: bool,
+}
+
+impl Reader {
+    /// Reads with a connection on which statements usually may take so long.
+    pub(super) fn new(connection: Object, usual: Duration) -> Self {
+        let short = deadline::shorten(&connection, usual);
+        Self {
+            connection: Some(connection),
+            short,
+        }
+    }
+}
+
+impl Deref for Reader {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        let Some(connection) = &self.connection else {
+            unreachable!("it has its connection until it is dropped");
+        };
+        connection
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut Object {
+        let Some(connection) = &mut self.connection else {
+            unreachable!("it has its connection until it is dropped");
+        };
+        connection
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if deadline::is_given_up() {
+            abandon(connection);
+        } else if self.short {
+            deadline::restore(&connection);
         }
     }
 }

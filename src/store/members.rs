@@ -131,8 +131,8 @@ impl Store {
     /// Lists a project's members by their addresses.
     pub async fn list_members(&self, project: &key::Project, page: &PageRequest) -> Result<Page<Member>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
-        if found.is_empty() && !projects::exists(&client, project).await? {
+        let found = pipeline::one(&*client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
+        if found.is_empty() && !projects::exists(&*client, project).await? {
             return Err(Error::not_found(Entity::Project, project));
         }
         let members = found.iter().map(|row| {

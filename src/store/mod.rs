@@ -17,6 +17,7 @@ mod columns;
 pub mod compaction;
 pub mod configurations;
 pub mod connect;
+pub mod deadline;
 pub mod environments;
 pub mod error;
 pub mod events;
@@ -39,6 +40,7 @@ pub mod page;
 mod pipeline;
 pub mod projects;
 pub mod propagation;
+mod queue;
 mod requests;
 pub mod results;
 mod rows;
@@ -48,6 +50,9 @@ pub mod sessions;
 pub mod users;
 mod uses;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use deadpool_postgres::{Object, Pool, Transaction};
 use tokio_postgres::IsolationLevel;
 
@@ -55,9 +60,10 @@ pub use connect::Settings;
 pub use error::{Entity, Error};
 pub use mutation::{Actor, Caller, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
 pub use page::{Page, PageRequest};
+pub use queue::{Queue, WAITING_PER_CONNECTION};
 
 use feed::Hints;
-use lease::{Announcement, Lease};
+use lease::{Announcement, Lease, Reader};
 use mutation::Versioned;
 use segments::Turns;
 
@@ -65,6 +71,9 @@ use segments::Turns;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    queue: Arc<Queue>,
+    /// How long a statement usually may take.
+    statement_timeout: Duration,
     hints: Hints,
     preparations: Turns,
 }
@@ -76,6 +85,8 @@ impl Store {
         connect::check_version(&*pool.get().await?).await?;
         Ok(Self {
             pool,
+            queue: Arc::new(Queue::of_pool(settings.pool_size)),
+            statement_timeout: settings.statement_timeout,
             hints,
             preparations: Turns::new(),
         })
@@ -86,23 +97,34 @@ impl Store {
         &self.pool
     }
 
+    /// Those who wait for one of its connections.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
     /// Deletes the responses of requests that can no longer be replayed, and returns how many there were. For a task that calls
     /// it now and then; nothing depends on it but the size of the table.
     pub async fn purge_request_records(&self) -> Result<u64, Error> {
-        requests::purge(&self.reader().await?).await
+        requests::purge(&*self.reader().await?).await
     }
 
     /// What the same request was answered before. For a caller who may not make it, or no longer: a request that takes away its
     /// own maker's rights is answered again like any other. `None`: it was not made by this caller, or is not to be remembered.
     pub async fn replay(&self, mutation: &Mutation) -> Result<Option<Vec<u8>>, Error> {
         match mutation.request.as_ref().filter(|_| !mutation.validate_only) {
-            Some(request) => requests::find(&self.reader().await?, mutation, request).await,
+            Some(request) => requests::find(&*self.reader().await?, mutation, request).await,
             None => Ok(None),
         }
     }
 
     /// A connection for reading.
-    async fn reader(&self) -> Result<Object, Error> {
+    async fn reader(&self) -> Result<Reader, Error> {
+        Ok(Reader::new(self.connection().await?, self.statement_timeout))
+    }
+
+    /// A connection of the pool, once there is one.
+    async fn connection(&self) -> Result<Object, Error> {
+        let _place = self.queue.enter()?;
         Ok(self.pool.get().await?)
     }
 
@@ -116,9 +138,12 @@ impl Store {
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {
         let mut lease = Lease::default();
-        let outcome = self
-            .transact(lease.hold(self.pool.get().await?), mutation, respond, operation)
-            .await;
+        let client = lease.hold(self.connection().await?);
+        let short = deadline::shorten(client, self.statement_timeout);
+        let outcome = self.transact(client, mutation, respond, operation).await;
+        if short {
+            deadline::restore(client);
+        }
         lease.give_back();
         outcome
     }
@@ -155,6 +180,7 @@ impl Store {
         if let Some(request) = request {
             requests::remember(&transaction, mutation, request, &respond(&written)).await?;
         }
+        deadline::commit()?;
         let announcement = Announcement::new(written.hints(), |hint| self.hints.send(hint));
         transaction.commit().await?;
         drop(announcement);

@@ -148,7 +148,7 @@ impl Store {
 
     /// Reads a project.
     pub async fn get_project(&self, project: &key::Project) -> Result<Project, Error> {
-        let found = pipeline::one(&self.reader().await?, (FIND, &[&project.as_str()])).await?;
+        let found = pipeline::one(&*self.reader().await?, (FIND, &[&project.as_str()])).await?;
         let row = found
             .first()
             .ok_or_else(|| Error::not_found(Entity::Project, project))?;
@@ -163,7 +163,7 @@ impl Store {
             Viewer::Machine(project) => (None, Some(project.as_str())),
         };
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&page.after, &user, &only, &page.limit()])).await?;
+        let found = pipeline::one(&*client, (LIST, &[&page.after, &user, &only, &page.limit()])).await?;
         let projects = found
             .iter()
             .map(|row| Ok(from_row(row)?.project))

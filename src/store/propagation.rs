@@ -65,12 +65,12 @@ impl Store {
         let over: Vec<_> = over.iter().map(|environment| environment.0).collect();
         let client = self.reader().await?;
         if !told.is_empty() {
-            pipeline::one(&client, (WRITE, &[&replica, &environments, &reports, &elsewhere])).await?;
+            pipeline::one(&*client, (WRITE, &[&replica, &environments, &reports, &elsewhere])).await?;
         }
         if !over.is_empty() {
-            pipeline::one(&client, (DELETE, &[&replica, &over])).await?;
+            pipeline::one(&*client, (DELETE, &[&replica, &over])).await?;
         }
-        let rows = pipeline::one(&client, (ELSEWHERE, &[&replica])).await?;
+        let rows = pipeline::one(&*client, (ELSEWHERE, &[&replica])).await?;
         let read = rows.iter().map(|row| {
             let Json(acknowledgements) = row.try_get::<_, Json<Vec<Acknowledgement>>>("elsewhere")?;
             Ok((EnvironmentId(row.try_get("environment")?), acknowledgements))
@@ -81,7 +81,7 @@ impl Store {
     /// How far an environment's changes have spread, as its replicas tell.
     pub async fn get_propagation(&self, at: Address<'_>) -> Result<Spread, Error> {
         let client = self.reader().await?;
-        let rows = pipeline::one(&client, (READ, &[&at.project.as_str(), &at.environment.as_str()])).await?;
+        let rows = pipeline::one(&*client, (READ, &[&at.project.as_str(), &at.environment.as_str()])).await?;
         let Some(first) = rows.first() else {
             drop(client);
             // It says which of the two is missing.

@@ -131,8 +131,8 @@ impl Store {
         page: &PageRequest,
     ) -> Result<Page<ServiceToken>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
-        if found.is_empty() && !projects::exists(&client, project).await? {
+        let found = pipeline::one(&*client, (LIST, &[&project.as_str(), &page.after, &page.limit()])).await?;
+        if found.is_empty() && !projects::exists(&*client, project).await? {
             return Err(Error::not_found(Entity::Project, project));
         }
         let tokens = found.iter().map(from_row).collect::<Result<_, _>>()?;

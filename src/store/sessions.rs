@@ -149,7 +149,7 @@ impl Store {
     pub async fn refresh_session(&self, refresh: &Refresh) -> Result<Refreshed, Error> {
         // Without the lock first: who only guesses is not to keep others waiting.
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (FIND, &[&refresh.session])).await?;
+        let found = pipeline::one(&*client, (FIND, &[&refresh.session])).await?;
         drop(client);
         let found = found.first().map(from_row).transpose()?;
         if !found.is_some_and(|row| row.knows(refresh.shown)) {

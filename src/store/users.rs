@@ -102,14 +102,14 @@ impl Store {
     /// What a login with this address is checked against. `None`: there is no such account.
     pub async fn find_for_login(&self, email: &Email) -> Result<Option<Credentials>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (FIND, &[&email.normalized()])).await?;
+        let found = pipeline::one(&*client, (FIND, &[&email.normalized()])).await?;
         found.first().map(credentials).transpose()
     }
 
     /// What the password of this account is checked against. `None`: there is no such account.
     pub async fn find_credentials(&self, id: Uuid) -> Result<Option<Credentials>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (FIND_BY_ID, &[&id])).await?;
+        let found = pipeline::one(&*client, (FIND_BY_ID, &[&id])).await?;
         found.first().map(credentials).transpose()
     }
 }

@@ -26,7 +26,7 @@ impl Store {
     pub async fn record_uses<K: AsRef<str>>(&self, keys: &[K], tokens: &[TokenId]) -> Result<(), Error> {
         let keys: Vec<_> = keys.iter().map(AsRef::as_ref).collect();
         let tokens: Vec<_> = tokens.iter().map(TokenId::to_string).collect();
-        pipeline::one(&self.reader().await?, (RECORD, &[&keys, &tokens])).await?;
+        pipeline::one(&*self.reader().await?, (RECORD, &[&keys, &tokens])).await?;
         Ok(())
     }
 

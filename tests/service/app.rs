@@ -370,6 +370,7 @@ pub fn options(database: &Database) -> server::Options {
             ..accounts::Options::default()
         },
         openid: None,
+        requests: halyard::rpc::front::Limits::default(),
         keepalive: halyard::server::Keepalive::default(),
         http: halyard::server::HttpOptions::default(),
         workers: 2,

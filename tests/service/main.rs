@@ -30,6 +30,7 @@ mod answers;
 mod at_once;
 mod audit;
 mod auth;
+mod bounds;
 mod checks;
 mod compaction;
 mod conventions;

@@ -8,7 +8,8 @@ use tonic::body::Body;
 use uuid::Uuid;
 
 use super::caller::{Application, Caller, bearer, peer};
-use super::openid::{OpenId, Visitor};
+use super::deadline::Deadline;
+use super::openid::{Asked, OpenId, Visitor};
 use super::uses::Uses;
 use crate::auth::{jwt, keys, service_tokens};
 use crate::domain::access::{Directory, KeyKind, Principal, Term};
@@ -99,6 +100,11 @@ impl Authenticator {
         Self { openid, ..self }
     }
 
+    /// What it knows callers by.
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     /// Which keys and service tokens have let somebody in.
     pub fn uses(&self) -> Arc<Uses> {
         self.uses.clone()
@@ -166,8 +172,10 @@ impl Authenticator {
             self.machine(text).await?
         } else if let Some(openid) = self.openid.as_ref().filter(|openid| openid.is_meant(text)) {
             let peer = peer(request).map(|peer| peer.to_string()).unwrap_or_default();
+            let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
+            let asked = Asked { peer, deadline };
             // Boxed for the same reason as below.
-            Box::pin(openid.admit(text, method, &self.hub, peer)).await?.into()
+            Box::pin(openid.admit(text, method, &self.hub, asked)).await?.into()
         } else {
             self.person(text).await?
         };

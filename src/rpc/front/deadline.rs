@@ -26,10 +26,9 @@ impl Deadline {
         )
     }
 
-    /// This deadline, or `longest` from now if that is earlier.
+    /// This deadline, or `end` if that is earlier.
     #[must_use]
-    pub fn at_most(self, longest: Duration) -> Self {
-        let end = Instant::now() + longest;
+    pub fn at_most(self, end: Instant) -> Self {
         Self(Some(self.0.map_or(end, |deadline| deadline.min(end))))
     }
 

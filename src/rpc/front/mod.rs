@@ -1,7 +1,8 @@
 //! What every request passes through, in this order: which method it is, who is calling, by when it must be answered, on which
-//! runtime it runs, that a panic harms nobody else, and the line in the log.
+//! runtime it runs, that a panic harms nobody else, and the line in the log. What there is too much of is refused on the way.
 
 mod admit;
+mod bounds;
 mod caller;
 mod deadline;
 mod denials;
@@ -12,12 +13,12 @@ mod uses;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, poll};
 use http::{HeaderName, Request, Response};
 use tokio::runtime::Handle;
 use tonic::body::Body;
@@ -27,6 +28,8 @@ use tower_service::Service;
 
 pub use admit::Authenticator;
 use admit::Who;
+use bounds::Slot;
+pub use bounds::{Bounds, Limits, Share};
 pub use caller::{Application, Caller, Peer, REASON, reason};
 pub use deadline::Deadline;
 pub use denials::Denials;
@@ -35,6 +38,7 @@ pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};
+use crate::store;
 
 /// In the headers of a response: it was refused before it began.
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -49,26 +53,34 @@ struct Desk {
     authenticator: Authenticator,
     administration: Handle,
     denials: Arc<Denials>,
+    bounds: Arc<Bounds>,
 }
 
 impl FrontLayer {
     /// A front that lets in applications, and knows of no administration.
-    pub fn for_applications(authenticator: Authenticator, runtime: Handle) -> Self {
+    pub fn for_applications(authenticator: Authenticator, runtime: Handle, bounds: Arc<Bounds>) -> Self {
         Self(Arc::new(Desk {
             methods: Methods::of_applications(),
             authenticator,
             administration: runtime,
             denials: Arc::default(),
+            bounds,
         }))
     }
 
     /// A front that runs administrative methods on `administration`, and notes who was denied one.
-    pub fn new(authenticator: Authenticator, administration: Handle, denials: Arc<Denials>) -> Self {
+    pub fn new(
+        authenticator: Authenticator,
+        administration: Handle,
+        denials: Arc<Denials>,
+        bounds: Arc<Bounds>,
+    ) -> Self {
         Self(Arc::new(Desk {
             methods: Methods::default(),
             authenticator,
             administration,
             denials,
+            bounds,
         }))
     }
 }
@@ -115,9 +127,6 @@ where
     }
 }
 
-/// How long a call may take that needs no credential.
-const LONGEST_OPEN: Duration = Duration::from_secs(30);
-
 impl Desk {
     async fn serve<S>(&self, services: S, mut request: Request<Body>) -> Response<Body>
     where
@@ -129,23 +138,21 @@ impl Desk {
             return Status::from(Refusal::Unimplemented).into_http();
         };
         let peer = caller::peer(&request);
-        let mut deadline = Deadline::of(request.headers());
-        if method.is_open() && !method.streams {
-            // Whoever shows nothing could keep what they have begun to send for ever.
-            deadline = deadline.at_most(LONGEST_OPEN);
-        }
+        let deadline = self.bounds.cut(Deadline::of(request.headers()), started, method);
         if deadline.instant().is_some() {
             request.extensions_mut().insert(deadline);
         }
         let mut who = Who::default();
-        let work = self.answer(method, services, request, peer, &mut who);
-        let result = match deadline.instant() {
-            // What only some requests need is boxed: an evaluation without a deadline would carry its size around.
-            // Of a stream this is about its beginning; whoever streams looks at the deadline for the rest.
-            Some(end) => Box::pin(tokio::time::timeout_at(end.into(), work))
-                .await
-                .unwrap_or(Err(Refusal::DeadlineExceeded)),
-            None => work.await,
+        let result = {
+            let mut work = pin!(self.answer(method, services, request, peer, deadline, &mut who));
+            match (poll!(work.as_mut()), method.place()) {
+                // Most evaluations are answered at once, and need no timer.
+                (Poll::Ready(result), _) => result,
+                // Of a stream this is about its beginning; whoever streams looks at the deadline for the rest.
+                (Poll::Pending, Place::Connection) => within(deadline, work).await,
+                // It looks at the deadline itself, and may have to finish what it is committing.
+                (Poll::Pending, Place::Administration) => work.await,
+            }
         };
         let (code, response) = complete(result);
         log::request(method, code, peer, &who, started.elapsed());
@@ -159,37 +166,54 @@ impl Desk {
         mut services: S,
         mut request: Request<Body>,
         peer: Option<IpAddr>,
+        deadline: Deadline,
         who: &mut Who,
     ) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        let admitted = self.authenticator.admit(method, &mut request).await;
+        let admitted = {
+            let mut admission = pin!(self.authenticator.admit(method, &mut request));
+            match poll!(admission.as_mut()) {
+                Poll::Ready(admitted) => admitted,
+                Poll::Pending => {
+                    let _slot = Share::enter(&*self.bounds.strangers)?;
+                    within(deadline, admission).await
+                }
+            }
+        };
         if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
             self.denials.note(caller, peer, caller::reason(request.headers()));
         }
         *who = admitted?;
+        self.bounds.count(who, self.authenticator.hub())?;
+        let share = self.bounds.share(method.load());
         let place = method.place();
         if let (Place::Administration, Some(peer)) = (place, peer) {
             request.extensions_mut().insert(peer);
         }
         match place {
             Place::Connection => {
+                let _slot = share.map(|share| Share::enter(&**share)).transpose()?;
                 let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
                 let Ok(response) = work.await.map_err(|_| Refusal::Internal)?;
                 Ok(response)
             }
-            Place::Administration => Box::pin(self.administrate(services, request, peer)).await,
+            Place::Administration => {
+                let slot = share.cloned().map(Share::enter).transpose()?;
+                Box::pin(self.administrate(services, request, peer, (deadline, slot))).await
+            }
         }
     }
 
-    /// Runs an administrative method, and notes whoever is denied it.
+    /// Runs an administrative method until its deadline, and notes whoever is denied it. The slot is given back when the work has ended.
     async fn administrate<S>(
         &self,
         mut services: S,
         request: Request<Body>,
         peer: Option<IpAddr>,
+        (deadline, slot): (Deadline, Option<Slot<Arc<Share>>>),
     ) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
@@ -198,8 +222,14 @@ impl Desk {
         let caller = request.extensions().get::<Caller>().cloned();
         let reason = caller::reason(request.headers()).to_owned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
+        let work = async move {
+            let finished = store::deadline::by(deadline.instant(), work).await;
+            drop(slot);
+            finished
+        };
         let finished = match spawn(&self.administration, work).await {
-            Ok(finished) => finished.map_err(|_| Refusal::Internal),
+            Ok(Ok(finished)) => finished.map_err(|_| Refusal::Internal),
+            Ok(Err(store::deadline::Over)) => Err(Refusal::DeadlineExceeded),
             // The runtime is shutting down.
             Err(_) => Err(Refusal::database_away()),
         };
@@ -210,6 +240,17 @@ impl Desk {
             self.denials.note(&caller, peer, &reason);
         }
         Ok(response)
+    }
+}
+
+/// What becomes of it before the deadline.
+async fn within<T>(deadline: Deadline, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    match deadline.instant() {
+        // What only some requests need is boxed: the others would carry its size around.
+        Some(end) => Box::pin(tokio::time::timeout_at(end.into(), work))
+            .await
+            .unwrap_or(Err(Refusal::DeadlineExceeded)),
+        None => work.await,
     }
 }
 
@@ -303,7 +344,64 @@ mod tests {
     fn front<S>(service: S) -> Front<S> {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
         let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
-        FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(service)
+        let bounds = Arc::new(Bounds::new(Limits::default()));
+        FrontLayer::new(
+            Authenticator::new(hub, tokens),
+            Handle::current(),
+            Arc::default(),
+            bounds,
+        )
+        .layer(service)
+    }
+
+    const LOGIN: &str = "/halyard.admin.v1.AuthService/Login";
+
+    async fn call<S>(front: &mut Front<S>, path: &str) -> Code
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = front.call(request).await.unwrap();
+        Status::from_header_map(response.headers()).unwrap().code()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_given_back_however_a_call_ends() {
+        let mut panicking = front(Panics);
+        assert_eq!(call(&mut panicking, LOGIN).await, Code::Internal);
+        assert_eq!(panicking.desk.bounds.logins.taken(), 0);
+
+        let mut waiting = front(Waits);
+        let bounds = waiting.desk.bounds.clone();
+        assert_eq!(call(&mut waiting, LOGIN).await, Code::DeadlineExceeded);
+        assert_eq!(bounds.logins.taken(), 0);
+
+        {
+            let mut given_up = pin!(call(&mut waiting, LOGIN));
+            assert!(poll!(given_up.as_mut()).is_pending());
+            assert_eq!(bounds.logins.taken(), 1);
+        }
+        while bounds.logins.taken() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_is_refused_at_once_until_there_is_one() {
+        let mut front = front(Waits);
+        let bounds = front.desk.bounds.clone();
+        let most = bounds.logins.most();
+        let taken: Vec<_> = (0..most).map(|_| Share::enter(&*bounds.logins).unwrap()).collect();
+        assert_eq!(call(&mut front, LOGIN).await, Code::Unavailable);
+        // Whether it lives is told all the same, and other kinds of calls have places of their own.
+        assert_eq!(
+            call(&mut front, "/grpc.health.v1.Health/Check").await,
+            Code::DeadlineExceeded
+        );
+        assert_eq!((bounds.logins.refused(), bounds.administration.taken()), (1, 0));
+        drop(taken);
+        assert_eq!(call(&mut front, LOGIN).await, Code::DeadlineExceeded);
     }
 
     async fn code(path: &str, credential: Option<&str>) -> Code {

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::deadline::Deadline;
+use super::spawn;
 use crate::domain::access::Directory;
 use crate::domain::identity::Presented;
 use crate::issuer::{Issuer, Refused};
 use crate::rpc::Refusal;
 use crate::rpc::methods::Method;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::watch::Hub;
 
 /// Lets an issuer's people in.
@@ -23,6 +25,12 @@ pub struct OpenId {
     store: Store,
     /// Where connections to the database live.
     administration: Handle,
+}
+
+/// From where is asked, and by when there must be an answer.
+pub(super) struct Asked {
+    pub peer: String,
+    pub deadline: Deadline,
 }
 
 /// Somebody who was let in.
@@ -53,12 +61,12 @@ impl OpenId {
         token: &str,
         method: &Method,
         hub: &Hub,
-        peer: String,
+        asked: Asked,
     ) -> Result<Visitor, Refusal> {
         let presented = self.issuer.verify(token, Timestamp::now()).await.map_err(refusal)?;
         let mut directory = hub.directory().clone();
         if !is_settled(&directory, &presented) {
-            match self.catch_up(&presented, hub, peer).await {
+            match self.catch_up(&presented, hub, asked).await {
                 Ok(newer) => directory = newer,
                 Err(refusal) if method.only_reads() && account(&directory, &presented).is_some() => note(&refusal),
                 Err(refusal) => return Err(refusal),
@@ -72,7 +80,8 @@ impl OpenId {
     }
 
     /// What is known once everything is written that the token asks for.
-    async fn catch_up(&self, presented: &Presented, hub: &Hub, peer: String) -> Result<Arc<Directory>, Refusal> {
+    async fn catch_up(&self, presented: &Presented, hub: &Hub, asked: Asked) -> Result<Arc<Directory>, Refusal> {
+        let Asked { peer, deadline } = asked;
         let newest = hub.confirm_access().await?;
         let inactive = newest.identities.contains_key(&presented.key) && account(&newest, presented).is_none();
         if inactive || is_settled(&newest, presented) {
@@ -80,13 +89,12 @@ impl OpenId {
         }
         let (store, presented) = (self.store.clone(), presented.clone());
         let work = async move { store.synchronise(&presented, Uuid::now_v7(), &peer).await };
+        let work = store::deadline::by(deadline.instant(), work);
         // The runtime is shutting down, if there is no answer.
-        let written = self
-            .administration
-            .spawn(work)
+        let written = spawn(&self.administration, work)
             .await
             .map_err(|_| Refusal::database_away())?;
-        written?;
+        written.map_err(|store::deadline::Over| Refusal::DeadlineExceeded)??;
         Ok(hub.confirm_access().await?)
     }
 }

@@ -11,6 +11,7 @@ mod events;
 mod families;
 mod feed;
 mod http;
+mod requests;
 mod upstream;
 mod watch;
 
@@ -26,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use super::http::Counts;
 use super::listen::Address;
 use super::{Error, bind, listen};
+use crate::rpc::front::Bounds;
+use crate::store::Queue;
 use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
@@ -68,18 +71,27 @@ pub(super) fn of_server(
     hub: Arc<Hub>,
     (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
     counts: Arc<Counts>,
+    (bounds, queue): (Arc<Bounds>, Arc<Queue>),
 ) -> Registry {
     let mut registry = of_hub(hub, counts);
     registry.register_collector(Box::new(feed::Numbers(feed)));
     registry.register_collector(Box::new(assignments::Numbers(assignments)));
     registry.register_collector(Box::new(events::Numbers(intake)));
+    let queue = Some(queue);
+    registry.register_collector(Box::new(requests::Numbers { bounds, queue }));
     registry
 }
 
 /// A sidecar's numbers.
-pub(super) fn of_sidecar(hub: Arc<Hub>, upstream: Arc<Upstream>, counts: Arc<Counts>) -> Registry {
+pub(super) fn of_sidecar(
+    hub: Arc<Hub>,
+    upstream: Arc<Upstream>,
+    counts: Arc<Counts>,
+    bounds: Arc<Bounds>,
+) -> Registry {
     let mut registry = of_hub(hub, counts);
     registry.register_collector(Box::new(upstream::Numbers(upstream)));
+    registry.register_collector(Box::new(requests::Numbers { bounds, queue: None }));
     registry
 }
 

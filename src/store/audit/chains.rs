@@ -72,7 +72,7 @@ impl Store {
             Which::Ever(project) => (EVER, project.as_str(), Entity::Project),
             Which::Named(chain) => (NAMED, chain, Entity::AuditChain),
         };
-        let found = pipeline::one(&self.reader().await?, (query, &[&key])).await?;
+        let found = pipeline::one(&*self.reader().await?, (query, &[&key])).await?;
         let row = found.first().ok_or_else(|| Error::not_found(missing, key))?;
         rows::get(row, "chain")
     }
@@ -80,7 +80,7 @@ impl Store {
     /// Lists every chain, by name.
     pub async fn list_chains(&self, page: &PageRequest) -> Result<Page<Chain>, Error> {
         let query: pipeline::Query<'_> = (LIST, &[&page.after, &page.limit()]);
-        let found = pipeline::one(&self.reader().await?, query).await?;
+        let found = pipeline::one(&*self.reader().await?, query).await?;
         let chains = found.iter().map(chain_from_row).collect::<Result<_, _>>()?;
         Ok(page.page(chains, |chain: &Chain| chain.name.clone()))
     }

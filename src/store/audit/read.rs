@@ -115,7 +115,7 @@ impl Store {
 
     /// Reads an entry of a chain.
     pub async fn get_entry(&self, chain: &str, id: Uuid) -> Result<Linked, Error> {
-        let found = pipeline::one(&self.reader().await?, (FIND, &[&chain, &id])).await?;
+        let found = pipeline::one(&*self.reader().await?, (FIND, &[&chain, &id])).await?;
         let row = found.first().ok_or_else(|| Error::not_found(Entity::AuditEntry, id))?;
         linked_from_row(row)
     }

@@ -68,7 +68,7 @@ impl Store {
 
     /// The head of a chain, and the place of its last entry; zero: it has none.
     async fn ends(&self, chain: &str) -> Result<(Option<Head>, i64), Error> {
-        let row = pipeline::row(&self.reader().await?, (ENDS, &[&chain])).await?;
+        let row = pipeline::row(&*self.reader().await?, (ENDS, &[&chain])).await?;
         let last = rows::get::<Option<i64>>(&row, "last")?.unwrap_or_default();
         Ok((head_from_row(&row)?, last))
     }

@@ -142,7 +142,7 @@ impl Store {
         flag: &key::Flag,
         draft: &draft::Configuration,
     ) -> Result<Checked<Configuration>, Error> {
-        edit::check(&self.reader().await?, environment, flag, draft).await
+        edit::check(&*self.reader().await?, environment, flag, draft).await
     }
 
     /// Turns flags of one environment on or off: all or none, one revision. Answers with the configurations in the order of the
@@ -168,7 +168,7 @@ impl Store {
             FIND,
             &[&at.project.as_str(), &environment.key.as_str(), &vec![flag.as_str()]],
         );
-        let found = pipeline::one(&client, query).await?;
+        let found = pipeline::one(&*client, query).await?;
         let row = found.first().ok_or_else(|| Error::not_found(Entity::Flag, flag))?;
         Ok(from_row(row, &environment, rows::get(row, "id")?, flag)?.configuration)
     }

@@ -73,7 +73,7 @@ impl Store {
         self.get_environment(at).await?;
         let client = self.reader().await?;
         let (unit, project, environment) = (stored_unit(unit), at.project.as_str(), at.environment.as_str());
-        let found = pipeline::one(&client, (OF_UNIT, &[&project, &environment, &unit.as_ref()])).await?;
+        let found = pipeline::one(&*client, (OF_UNIT, &[&project, &environment, &unit.as_ref()])).await?;
         found.iter().map(assignment).collect()
     }
 
@@ -96,7 +96,7 @@ impl Store {
                 &rows::to_sql(count as u64),
             ],
         );
-        let found = pipeline::one(&client, list).await?;
+        let found = pipeline::one(&*client, list).await?;
         found.iter().map(assignment).collect()
     }
 

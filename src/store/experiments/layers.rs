@@ -171,7 +171,7 @@ impl Store {
                 &every,
             ],
         );
-        let listed = read(&pipeline::one(&client, list).await?)?;
+        let listed = read(&pipeline::one(&*client, list).await?)?;
         Ok(page.page(listed, |layer: &Layer| layer.key.to_string()))
     }
 }

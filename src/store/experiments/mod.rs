@@ -251,7 +251,7 @@ impl Store {
             rows::FIND,
             &[&at.project.as_str(), &at.environment.as_str(), &experiment.as_str()],
         );
-        Ok(rows::found(&pipeline::one(&client, query).await?, experiment)?.experiment)
+        Ok(rows::found(&pipeline::one(&*client, query).await?, experiment)?.experiment)
     }
 
     /// Lists the experiments of an environment by key.
@@ -275,7 +275,7 @@ impl Store {
                 &state.map(State::name),
             ],
         );
-        let found = pipeline::one(&client, list).await?;
+        let found = pipeline::one(&*client, list).await?;
         let listed = found.iter().map(|row| Ok(rows::from_row(row)?.experiment));
         Ok(
             page.page(listed.collect::<Result<_, Error>>()?, |experiment: &Experiment| {

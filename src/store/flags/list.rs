@@ -117,8 +117,8 @@ impl Store {
                 &state.map(FlagState::name),
             ],
         );
-        let found = pipeline::one(&client, list).await?;
-        if found.is_empty() && !projects::exists(&client, project).await? {
+        let found = pipeline::one(&*client, list).await?;
+        if found.is_empty() && !projects::exists(&*client, project).await? {
             return Err(Error::not_found(Entity::Project, project));
         }
         let listed = found

@@ -182,9 +182,9 @@ impl Store {
     pub async fn get_flag(&self, project: &key::Project, flag: &key::Flag) -> Result<Flag, Error> {
         let client = self.reader().await?;
         let query: pipeline::Query<'_> = (FIND, &[&project.as_str(), &flag.as_str()]);
-        match pipeline::one(&client, query).await?.first() {
+        match pipeline::one(&*client, query).await?.first() {
             Some(row) => Ok(from_row(row)?.flag),
-            None if projects::exists(&client, project).await? => Err(Error::not_found(Entity::Flag, flag)),
+            None if projects::exists(&*client, project).await? => Err(Error::not_found(Entity::Flag, flag)),
             None => Err(Error::not_found(Entity::Project, project)),
         }
     }

@@ -55,7 +55,7 @@ impl Store {
     /// Adopts what was edited by hand in any project, and returns how many environments have a new revision for it. For a task
     /// that calls it now and then; however many replicas do, an edit makes one revision.
     pub async fn adopt_hand_edits(&self) -> Result<usize, Error> {
-        let pending = pipeline::one(&self.reader().await?, (PENDING, &[])).await?;
+        let pending = pipeline::one(&*self.reader().await?, (PENDING, &[])).await?;
         let (mut adopted, mut failed) = (0, None);
         for row in &pending {
             // One project's trouble is not the others'.
@@ -69,7 +69,7 @@ impl Store {
 
     async fn adopt_pending(&self, project: Option<&str>) -> Result<usize, Error> {
         let Some(project) = project else {
-            pipeline::one(&self.reader().await?, (FORGET_GONE, &[])).await?;
+            pipeline::one(&*self.reader().await?, (FORGET_GONE, &[])).await?;
             return Ok(0);
         };
         let project = key::Project::new(project).map_err(|violations| rows::corrupt("key", violations))?;

@@ -95,7 +95,7 @@ impl Store {
         let environment = self.get_environment(at).await?;
         let client = self.reader().await?;
         if let Some(before) = before {
-            let found = pipeline::one(&client, (FLOOR, &[&environment.id.0])).await?;
+            let found = pipeline::one(&*client, (FLOOR, &[&environment.id.0])).await?;
             let floor = found.first().map(|row| rows::number(row, "floor")).transpose()?;
             let floor = floor.unwrap_or_default();
             if floor > 0 && before <= floor + 1 {
@@ -112,7 +112,7 @@ impl Store {
                 &rows::to_sql(limits::REVISIONS_PAGE_BYTES as u64),
             ],
         );
-        let found = pipeline::one(&client, list).await?;
+        let found = pipeline::one(&*client, list).await?;
         if found.is_empty() && before.is_none() {
             // A flag that never changed here is told from one that never was.
             drop(client);

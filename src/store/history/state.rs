@@ -69,22 +69,22 @@ impl Store {
     ) -> Result<PastState, Error> {
         let environment = self.get_environment(at).await?;
         let client = self.reader().await?;
-        let committed_at = committed_at(&client, &environment, revision).await?;
+        let committed_at = committed_at(&*client, &environment, revision).await?;
         let (revision_number, id, revision) = (revision, environment.id.0, rows::to_sql(revision));
         let mut gathered = Gathered::new(targeting_key);
-        gathered.take(&pipeline::one(&client, (EXPERIMENTS, &[&id, &revision])).await?)?;
+        gathered.take(&pipeline::one(&*client, (EXPERIMENTS, &[&id, &revision])).await?)?;
         match flags {
-            None => gathered.take(&pipeline::one(&client, (FLAGS, &[&id, &revision])).await?)?,
+            None => gathered.take(&pipeline::one(&*client, (FLAGS, &[&id, &revision])).await?)?,
             Some(flags) => flags.iter().for_each(|flag| gathered.want_flag(flag.as_str())),
         }
         while !gathered.wanted.is_empty() {
             let wanted = std::mem::take(&mut gathered.wanted);
             let (kinds, keys): (Vec<_>, Vec<_>) = wanted.iter().map(|id| (id.kind.name(), &*id.key)).unzip();
-            let found = pipeline::one(&client, (NAMED, &[&id, &revision, &kinds, &keys])).await?;
+            let found = pipeline::one(&*client, (NAMED, &[&id, &revision, &kinds, &keys])).await?;
             gathered.take(&found)?;
         }
         // Rows may have been taken away meanwhile, but not before the floor was raised.
-        super::committed_at(&client, &environment, revision_number).await?;
+        super::committed_at(&*client, &environment, revision_number).await?;
         Ok(PastState {
             committed_at,
             items: gathered.items,

@@ -101,11 +101,11 @@ impl Store {
     /// Refuses an invitation that nobody could accept now, before anything that takes its time is done for who shows it.
     pub async fn check_invitation(&self, shown: Shown<'_>) -> Result<(), Error> {
         let client = self.reader().await?;
-        let project = find_project(&client, shown).await?;
+        let project = find_project(&*client, shown).await?;
         let query: pipeline::Query<'_> = (FIND, &[&project.as_str(), &shown.id]);
-        let invitation = pipeline::one(&client, query).await?;
+        let invitation = pipeline::one(&*client, query).await?;
         let invitation = from_row(invitation.first().ok_or(Error::Denied)?)?;
-        require_good(&client, &project, &invitation, Timestamp::now()).await
+        require_good(&*client, &project, &invitation, Timestamp::now()).await
     }
 }
 

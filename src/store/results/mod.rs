@@ -91,7 +91,7 @@ impl Store {
         self.get_environment(at).await?;
         // Whoever asks may go away long before there is an answer.
         let mut lease = Lease::default();
-        let results = count::all(lease.hold(self.pool.get().await?), at, experiment).await;
+        let results = count::all(lease.hold(self.connection().await?), at, experiment).await;
         lease.give_back();
         results
     }

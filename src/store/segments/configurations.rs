@@ -144,7 +144,7 @@ impl Store {
             FIND,
             &[&at.project.as_str(), &at.environment.as_str(), &segment.as_str()],
         );
-        Ok(found(&pipeline::one(&client, query).await?, &environment, segment)?.configuration)
+        Ok(found(&pipeline::one(&*client, query).await?, &environment, segment)?.configuration)
     }
 }
 

@@ -50,7 +50,7 @@ impl Store {
             configurations::FIND,
             &[&at.project.as_str(), &at.environment.as_str(), &segment.as_str()],
         );
-        let row = found(&pipeline::one(&client, find).await?, &environment, segment)?;
+        let row = found(&pipeline::one(&*client, find).await?, &environment, segment)?;
         let mut keys = Vec::new();
         let Some(KeyList { chunks, keys: _ }) = row.configuration.configuration.key_list else {
             return Ok(ListedKeys { keys, next: None });
@@ -58,7 +58,7 @@ impl Store {
         let start = from.map_or(0, |place| place.chunk_of(chunks));
         let start = i32::try_from(start).unwrap_or(i32::MAX);
         let query: pipeline::Query<'_> = (CHUNKS, &[&environment.id.0, &row.segment_id, &start, &PAGE_CHUNKS]);
-        let rows = pipeline::one(&client, query).await?;
+        let rows = pipeline::one(&*client, query).await?;
         let mut next = None;
         for row in &rows {
             let chunk = chunks::stored(row)?;

@@ -153,9 +153,9 @@ impl Store {
     pub async fn get_segment(&self, project: &key::Project, segment: &key::Segment) -> Result<Segment, Error> {
         let client = self.reader().await?;
         let query: pipeline::Query<'_> = (FIND, &[&project.as_str(), &segment.as_str()]);
-        match pipeline::one(&client, query).await?.first() {
+        match pipeline::one(&*client, query).await?.first() {
             Some(row) => Ok(from_row(row)?.segment),
-            None if projects::exists(&client, project).await? => Err(Error::not_found(Entity::Segment, segment)),
+            None if projects::exists(&*client, project).await? => Err(Error::not_found(Entity::Segment, segment)),
             None => Err(Error::not_found(Entity::Project, project)),
         }
     }
@@ -176,8 +176,8 @@ impl Store {
         let id = environment.as_ref().map(|environment| environment.id.0);
         let pattern = (!text.is_empty()).then(|| any_case(text));
         let list: pipeline::Query<'_> = (LIST, &[&project.as_str(), &page.after, &page.limit(), &id, &pattern]);
-        let found = pipeline::one(&client, list).await?;
-        if found.is_empty() && !projects::exists(&client, project).await? {
+        let found = pipeline::one(&*client, list).await?;
+        if found.is_empty() && !projects::exists(&*client, project).await? {
             return Err(Error::not_found(Entity::Project, project));
         }
         let listed = found

@@ -97,7 +97,7 @@ pub(super) async fn prepare(
     let turn = store.preparations.take().await?;
     let client = store.reader().await?;
     let upload = activation.upload;
-    let found = pipeline::one(&client, (FIND, &[&project.as_str(), &upload])).await?;
+    let found = pipeline::one(&*client, (FIND, &[&project.as_str(), &upload])).await?;
     let Some(row) = found.first() else {
         return Ok(None);
     };
@@ -108,7 +108,7 @@ pub(super) async fn prepare(
     } else {
         let (environment, segment): (i64, i64) = (rows::get(row, "environment_id")?, rows::get(row, "segment_id")?);
         let queries: [pipeline::Query<'_>; 2] = [(PIECES, &[&upload]), (CHUNKS, &[&environment, &segment])];
-        let [pieces, chunks] = pipeline::all(&client, queries).await?;
+        let [pieces, chunks] = pipeline::all(&*client, queries).await?;
         drop(client);
         let mode = activation.mode;
         apart(turn, move || combine(&pieces, &chunks, kept, mode)).await?

@@ -120,10 +120,10 @@ impl Store {
     pub async fn get_user(&self, which: &Selector) -> Result<User, Error> {
         let client = self.reader().await?;
         let (found, name) = match which {
-            Selector::Id(id) => (pipeline::one(&client, (FIND_BY_ID, &[id])).await?, id.to_string()),
+            Selector::Id(id) => (pipeline::one(&*client, (FIND_BY_ID, &[id])).await?, id.to_string()),
             Selector::Email(email) => {
                 let query: pipeline::Query<'_> = (FIND, &[&email.normalized()]);
-                (pipeline::one(&client, query).await?, email.to_string())
+                (pipeline::one(&*client, query).await?, email.to_string())
             }
         };
         let row = found.first().ok_or_else(|| Error::not_found(Entity::User, name))?;
@@ -133,7 +133,7 @@ impl Store {
     /// Lists accounts by address, those whose address contains a text in lower case.
     pub async fn list_users(&self, filter: &str, page: &PageRequest) -> Result<Page<User>, Error> {
         let client = self.reader().await?;
-        let found = pipeline::one(&client, (LIST, &[&page.after, &filter, &page.limit()])).await?;
+        let found = pipeline::one(&*client, (LIST, &[&page.after, &filter, &page.limit()])).await?;
         let read = |row| {
             let place: String = rows::get(row, "place")?;
             Ok((with_identities(row)?.credentials.user, place))

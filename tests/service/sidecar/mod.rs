@@ -62,6 +62,7 @@ pub fn options(upstream: &str, key: &str) -> SidecarOptions {
             ahead_wait: Duration::from_secs(6),
             ..halyard::watch::Options::default()
         },
+        requests: halyard::rpc::front::Limits::default(),
         keepalive: halyard::server::Keepalive::default(),
         http: halyard::server::HttpOptions::default(),
         workers: 1,

@@ -2,6 +2,7 @@
 
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use super::read::Place;
@@ -12,8 +13,8 @@ use crate::pb::admin::v1 as pb;
 use crate::rpc::Refusal;
 use crate::rpc::admin::{Call, at};
 use crate::rpc::convert::common::{finish, place};
-use crate::rpc::front::Caller;
-use crate::store::Store;
+use crate::rpc::front::{Caller, Deadline};
+use crate::store::{Store, deadline};
 
 /// The environment in which a unit is asked about, if the caller may call this method there.
 pub(super) async fn place_of_unit(
@@ -31,26 +32,30 @@ pub(super) async fn place_of_unit(
 }
 
 /// Assignments, part after part: each is read when the one before was taken, so that a slow reader costs the database nothing. Before
-/// each it is asked whether the caller still may: the stream may go on for long.
+/// each it is asked whether the caller still may: the stream may go on for long, but not beyond the caller's deadline. `turn` is given
+/// back at its end.
 pub(super) fn export(
     store: Store,
-    caller: Caller,
+    (caller, until): (Caller, Deadline),
     place: Place<key::Experiment>,
+    turn: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<pb::ExportAssignmentsResponse, Status>> + Send {
-    let begun = (store, caller, place, Some(String::new()));
-    try_unfold(begun, async |(store, caller, place, after)| {
+    let begun = (store, caller, place, turn, Some(String::new()));
+    try_unfold(begun, move |(store, caller, place, turn, after)| async move {
         let Some(after) = after else {
             return Ok(None);
         };
         caller.authorise_again(Some(&place.project)).await?;
-        let found = store
-            .experiment_assignments(
-                at(&place.project, &place.environment),
-                &place.named,
-                &after,
-                limits::PAGE_SIZE,
-            )
-            .await
+        let found = store.experiment_assignments(
+            at(&place.project, &place.environment),
+            &place.named,
+            &after,
+            limits::PAGE_SIZE,
+        );
+        // Whoever reads may go away: then it is given up as any other request.
+        let found = deadline::by(until.instant(), found).await;
+        let found = found
+            .map_err(|deadline::Over| Refusal::DeadlineExceeded)?
             .map_err(Refusal::Store)?;
         let next = found
             .last()
@@ -62,6 +67,6 @@ pub(super) fn export(
         let part = pb::ExportAssignmentsResponse {
             assignments: found.iter().map(write_assignment).collect(),
         };
-        Ok(Some((part, (store, caller, place, next))))
+        Ok(Some((part, (store, caller, place, turn, next))))
     })
 }

@@ -8,6 +8,7 @@ mod write;
 use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::Semaphore;
@@ -49,6 +50,9 @@ const FIELDS: &[&str] = &[
 /// Results that are counted at the same time, others wait: each may keep a core of PostgreSQL busy for minutes.
 const COUNTS: usize = 2;
 
+/// Exports of assignments that are open at the same time; others are told to come again.
+const EXPORTS: usize = 16;
+
 /// The service.
 pub struct Experiments {
     store: Store,
@@ -56,6 +60,8 @@ pub struct Experiments {
     assignments: Arc<Assignments>,
     /// Turns at counting results.
     counts: Semaphore,
+    /// Turns at exporting assignments.
+    exports: Arc<Semaphore>,
 }
 
 impl Experiments {
@@ -66,6 +72,7 @@ impl Experiments {
             store,
             assignments,
             counts,
+            exports: Arc::new(Semaphore::new(EXPORTS)),
         }
     }
 
@@ -487,7 +494,11 @@ impl ExperimentService for Experiments {
             environment,
             named: experiment,
         };
-        let export = assignments::export(self.store.clone(), call.caller, place);
+        let turn = self.exports.clone().try_acquire_owned().map_err(|_| Refusal::Busy {
+            what: "too many exports are open here; try again",
+            retry_after: Duration::from_secs(5),
+        })?;
+        let export = assignments::export(self.store.clone(), (call.caller, call.deadline), place, turn);
         Ok(Response::new(Box::pin(export)))
     }
 }
