@@ -207,13 +207,6 @@ impl Server {
             events::keep_days(store.clone(), keeping.kept, tasks.stop().clone()),
         );
 
-        let metrics_address = metrics.as_ref().map(Metrics::address);
-        if let Some(metrics) = metrics {
-            let followed = (feed, assignments.clone(), intake.clone());
-            let serving = metrics.of_server(hub.clone(), followed, tasks.stop().clone());
-            tasks.spawn("metrics", serving);
-        }
-
         let tokens = Arc::new(tokens);
         let (reporter, health) = tonic_health::server::health_reporter();
         tasks.spawn(
@@ -254,6 +247,14 @@ impl Server {
             denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
+
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            let followed = (feed, assignments, intake);
+            let counted = (front.tallies(), settings.pools);
+            let serving = metrics.of_server(hub.clone(), followed, counted, tasks.stop().clone());
+            tasks.spawn("metrics", serving);
+        }
 
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));

@@ -110,12 +110,6 @@ impl Sidecar {
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
-        let metrics_address = metrics.as_ref().map(Metrics::address);
-        if let Some(metrics) = metrics {
-            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tasks.stop().clone());
-            tasks.spawn("metrics", serving);
-        }
-
         let (reporter, health) = tonic_health::server::health_reporter();
         let services = health::Services::Evaluation;
         let ends = health::Ends {
@@ -129,6 +123,13 @@ impl Sidecar {
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
+
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            let tallies = front.tallies();
+            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tallies, tasks.stop().clone());
+            tasks.spawn("metrics", serving);
+        }
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {

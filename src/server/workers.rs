@@ -79,7 +79,7 @@ impl Workers {
         let start = |n| {
             let serving = Serving {
                 routes: routes.clone(),
-                front: front.clone(),
+                front: front.of_worker(),
                 keepalive,
                 stopping: stopping.clone(),
             };

@@ -37,6 +37,7 @@ pub mod migrate;
 pub mod mutation;
 pub mod page;
 mod pipeline;
+pub mod pool;
 pub mod projects;
 pub mod propagation;
 mod requests;
@@ -48,7 +49,7 @@ pub mod sessions;
 pub mod users;
 mod uses;
 
-use deadpool_postgres::{Object, Pool, Transaction};
+use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::IsolationLevel;
 
 pub use connect::Settings;
@@ -59,6 +60,7 @@ pub use page::{Page, PageRequest};
 use feed::Hints;
 use lease::{Announcement, Lease};
 use mutation::Versioned;
+use pool::Pool;
 use segments::Turns;
 
 /// Where everything is stored. Cheap to clone.
@@ -72,7 +74,7 @@ pub struct Store {
 impl Store {
     /// Reaches PostgreSQL once, to refuse a server that is too old, and keeps a pool from then on.
     pub async fn connect(settings: &Settings, hints: Hints) -> Result<Self, Error> {
-        let pool = connect::pool(settings)?;
+        let pool = connect::pool("requests", settings)?;
         connect::check_version(&*pool.get().await?).await?;
         Ok(Self {
             pool,

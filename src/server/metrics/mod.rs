@@ -3,13 +3,18 @@
 //! Nothing is counted here. The rooms keep plain numbers, and this reads them when it is scraped; so an unscraped server pays
 //! nothing for it. `docs/metrics.md` lists every metric, and a test keeps that list.
 //!
-//! Architecture invariant: no label names a flag, a targeting key, a client or an environment. All sets of labels are fixed.
+//! Architecture invariant: no label names a flag, a targeting key, a client, a person or a credential. Labels are those of fixed
+//! sets, and the keys of the environments that there are.
 
 mod assignments;
 mod endpoint;
+mod evaluations;
 mod events;
 mod families;
 mod feed;
+mod pools;
+mod process;
+mod requests;
 mod upstream;
 mod watch;
 
@@ -22,9 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::listen::Address;
 use super::{Error, bind, listen};
+use crate::rpc::front::Tallies;
 use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
+use crate::store::pool::Pools;
 use crate::upstream::Upstream;
 use crate::watch::Hub;
 
@@ -58,9 +65,11 @@ impl Metrics {
         self,
         hub: Arc<Hub>,
         (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
+        (tallies, pools): (Arc<Tallies>, Pools),
         stop: CancellationToken,
     ) {
-        let mut registry = of_hub(hub);
+        let mut registry = of_hub(hub, tallies);
+        registry.register_collector(Box::new(pools::Numbers(pools)));
         registry.register_collector(Box::new(feed::Numbers(feed)));
         registry.register_collector(Box::new(assignments::Numbers(assignments)));
         registry.register_collector(Box::new(events::Numbers(intake)));
@@ -68,15 +77,24 @@ impl Metrics {
     }
 
     /// Serves a sidecar's numbers until it is stopped.
-    pub async fn of_sidecar(self, hub: Arc<Hub>, upstream: Arc<Upstream>, stop: CancellationToken) {
-        let mut registry = of_hub(hub);
+    pub async fn of_sidecar(
+        self,
+        hub: Arc<Hub>,
+        upstream: Arc<Upstream>,
+        tallies: Arc<Tallies>,
+        stop: CancellationToken,
+    ) {
+        let mut registry = of_hub(hub, tallies);
         registry.register_collector(Box::new(upstream::Numbers(upstream)));
         endpoint::serve(self.listener, registry, stop).await;
     }
 }
 
-fn of_hub(hub: Arc<Hub>) -> Registry {
+fn of_hub(hub: Arc<Hub>, tallies: Arc<Tallies>) -> Registry {
     let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::Numbers));
+    registry.register_collector(Box::new(requests::Numbers(tallies)));
+    registry.register_collector(Box::new(evaluations::Numbers(hub.clone())));
     registry.register_collector(Box::new(watch::Numbers(hub)));
     registry
 }
