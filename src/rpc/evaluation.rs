@@ -18,7 +18,7 @@ use crate::domain::limits;
 use crate::evaluate::{Flag, Need, Outcome};
 use crate::pb::evaluation::v1 as pb;
 use crate::pb::evaluation::v1::evaluation_service_server::EvaluationService;
-use crate::watch::{Age, Hub, State};
+use crate::watch::{Age, Answered, Environment, Hub, State};
 
 /// Answers from the hub's newest states.
 pub struct Evaluation {
@@ -46,7 +46,7 @@ impl Evaluation {
         application: &Application,
         deadline: Deadline,
         min_revision: u64,
-        answer: impl FnOnce(&State, &Age) -> Result<T, Refusal>,
+        answer: impl FnOnce(&State, &Age, &Environment) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let environment = application.environment;
         self.states.with(environment, deadline, min_revision, answer).await
@@ -69,7 +69,7 @@ impl EvaluationService for Evaluation {
         let context = question(("flag", &flag), context)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
-            let asked = self.with_state(&application, deadline, min_revision, |state, age| {
+            let asked = self.with_state(&application, deadline, min_revision, |state, age, environment| {
                 let asked = state
                     .snapshot
                     .get(&flag)
@@ -85,9 +85,12 @@ impl EvaluationService for Evaluation {
                     let answer = asked.evaluate_knowing(&context, &state.snapshot, fresh, &known);
                     answer.map(|answer| (answer, None))
                 };
-                let answer = answer.map(|(answer, explanation)| pb::EvaluateResponse {
-                    evaluation: Some(evaluation::write(asked, &answer, state.head.revision, application.kind)),
-                    explanation,
+                let answer = answer.map(|(answer, explanation)| {
+                    environment.answered().count(answer.reason);
+                    pb::EvaluateResponse {
+                        evaluation: Some(evaluation::write(asked, &answer, state.head.revision, application.kind)),
+                        explanation,
+                    }
                 });
                 Ok(answer.map_err(|need| (state.head.revision, vec![*need])))
             });
@@ -108,14 +111,18 @@ impl EvaluationService for Evaluation {
         let context = read_question(context, &flags)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
-            let asked = self.with_state(&application, deadline, min_revision, |state, age| {
+            let asked = self.with_state(&application, deadline, min_revision, |state, age, environment| {
                 let revision = state.head.revision;
                 let known = |experiment: &_, unit: &_| settled.get(experiment, unit);
                 let (mut evaluations, mut needs) = (Vec::new(), Vec::new());
+                let mut reasons = Answered::none();
                 // All are asked before anything is found out, so that one statement does for them.
                 let mut ask =
                     |flag: &Flag| match flag.evaluate_knowing(&context, &state.snapshot, age.freshness(), &known) {
-                        Ok(answer) => evaluations.push(evaluation::write(flag, &answer, revision, application.kind)),
+                        Ok(answer) => {
+                            reasons.add(answer.reason);
+                            evaluations.push(evaluation::write(flag, &answer, revision, application.kind));
+                        }
                         Err(need) => needs.push(*need),
                     };
                 let visible = |flag: &&Flag| flag.visible_to(application.kind);
@@ -128,6 +135,7 @@ impl EvaluationService for Evaluation {
                     named.filter(visible).for_each(&mut ask);
                 }
                 Ok(if needs.is_empty() {
+                    environment.answered().count_all(&reasons);
                     Ok(pb::EvaluateAllResponse { evaluations, revision })
                 } else {
                     Err((revision, needs))
@@ -150,7 +158,7 @@ impl EvaluationService for Evaluation {
         let context = question(("experiment", &experiment), context)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
-            let asked = self.with_state(&application, deadline, min_revision, |state, _| {
+            let asked = self.with_state(&application, deadline, min_revision, |state, _, _| {
                 let asked = state.snapshot.experiment(&experiment);
                 let asked = asked.filter(|(flag, _)| flag.visible_to(application.kind));
                 let (flag, asked) = asked.ok_or_else(|| unknown("experiment", &experiment))?;

@@ -62,6 +62,8 @@ pub struct Method {
     pub needs: Needs,
     /// Whether its response is a stream, which outlives any deadline.
     pub streams: bool,
+    /// Its place in the table, by which it is counted.
+    pub ordinal: usize,
 }
 
 /// The methods that the proto files mark as ones that only read.
@@ -128,6 +130,7 @@ const fn unary(path: &'static str, needs: Needs) -> Method {
         path,
         needs,
         streams: false,
+        ordinal: 0,
     }
 }
 
@@ -136,7 +139,18 @@ const fn streaming(path: &'static str, needs: Needs) -> Method {
         path,
         needs,
         streams: true,
+        ordinal: 0,
     }
+}
+
+/// The rows, each with its place.
+const fn numbered<const N: usize>(mut rows: [Method; N]) -> [Method; N] {
+    let mut n = 0;
+    while n < N {
+        rows[n].ordinal = n;
+        n += 1;
+    }
+    rows
 }
 
 /// The table.
@@ -146,7 +160,7 @@ pub const METHODS: &[Method] = {
         Change, CreateProjects, Delete, DeleteProject, ManageEnvironments, ManageInstance, ManageMembers, Read,
         ReadAudit,
     };
-    &[
+    const ROWS: &[Method] = &numbered([
         unary("/halyard.admin.v1.AuthService/SignUp", Nothing),
         unary("/halyard.admin.v1.AuthService/Login", Nothing),
         unary("/halyard.admin.v1.AuthService/Refresh", Nothing),
@@ -272,7 +286,8 @@ pub const METHODS: &[Method] = {
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
             Nothing,
         ),
-    ]
+    ]);
+    ROWS
 };
 
 /// The table by path.
@@ -328,6 +343,9 @@ mod tests {
         for (path, streams) in &described {
             let row = methods.get(path).unwrap_or_else(|| panic!("{path} has no row"));
             assert_eq!(row.streams, *streams, "{path}");
+        }
+        for (n, row) in METHODS.iter().enumerate() {
+            assert_eq!(row.ordinal, n, "{}", row.path);
         }
         let ours = METHODS.iter().filter(|method| method.path.starts_with("/halyard."));
         assert_eq!(ours.count(), described.len());

@@ -22,14 +22,14 @@ impl States {
         Self { hub }
     }
 
-    /// Calls `answer` with the newest state of an environment, once it has reached `min_revision`, and with how old it is. The age is
-    /// read before the state: read after it, it could be that of a newer one.
+    /// Calls `answer` with the newest state of an environment, once it has reached `min_revision`, and with how old it is, and the
+    /// environment itself. The age is read before the state: read after it, it could be that of a newer one.
     pub(super) async fn with<T>(
         &self,
         environment: EnvironmentId,
         deadline: Deadline,
         min_revision: u64,
-        answer: impl FnOnce(&State, &Age) -> Result<T, Refusal>,
+        answer: impl FnOnce(&State, &Age, &Environment) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let environment = if let Some(environment) = self.hub.environment(environment) {
             environment
@@ -39,7 +39,7 @@ impl States {
         let age = self.hub.age();
         let state = environment.state();
         if state.head.revision >= min_revision {
-            return answer(&state, &age);
+            return answer(&state, &age, &environment);
         }
         drop(state);
         let patience = deadline.patience(PATIENCE);
@@ -53,7 +53,7 @@ impl States {
         } else {
             reached
         };
-        answer(&newest, &age)
+        answer(&newest, &age, &environment)
     }
 
     /// An environment that was made a moment ago and is on its way here.

@@ -220,14 +220,6 @@ impl Server {
         );
 
         let bounds = Arc::new(Bounds::new(requests));
-        let metrics_address = metrics.as_ref().map(Metrics::address);
-        let counts = Arc::<http::Counts>::default();
-        let followed = (feed, assignments.clone(), intake.clone());
-        let bounded = (bounds.clone(), store.queue().clone());
-        let registry = Arc::new(metrics::of_server(hub.clone(), followed, counts.clone(), bounded));
-        if let Some(metrics) = metrics {
-            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
-        }
         let alive = Alive::new(workers.max(1));
         tasks.spawn("pulse", pulse(alive.clone(), tasks.stop().clone()));
 
@@ -271,7 +263,19 @@ impl Server {
             "denials",
             denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
-        let front = FrontLayer::new(authenticator, Handle::current(), denied, bounds);
+        let front = FrontLayer::new(authenticator, Handle::current(), denied, bounds.clone());
+
+        let counts = Arc::<http::Counts>::default();
+        let registry = Arc::new(metrics::of_server(
+            hub.clone(),
+            (feed, assignments, intake),
+            (counts.clone(), front.tallies()),
+            (bounds, store.queue().clone(), settings.pools),
+        ));
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
+        }
 
         let parts = http::Parts {
             routes,

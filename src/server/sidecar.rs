@@ -120,12 +120,6 @@ impl Sidecar {
         tasks.spawn("snapshots", hub.clone().take_turns(tasks.stop().clone()));
 
         let bounds = Arc::new(Bounds::new(requests));
-        let metrics_address = metrics.as_ref().map(Metrics::address);
-        let counts = Arc::<http::Counts>::default();
-        let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counts.clone(), bounds.clone()));
-        if let Some(metrics) = metrics {
-            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
-        }
         let alive = Alive::new(workers.max(1));
         tasks.spawn("pulse", pulse(alive.clone(), tasks.stop().clone()));
 
@@ -141,7 +135,18 @@ impl Sidecar {
         let routes = routes(&hub, assignments, taking, http.limits.request_bytes)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
-        let front = FrontLayer::for_applications(authenticator, Handle::current(), bounds);
+        let front = FrontLayer::for_applications(authenticator, Handle::current(), bounds.clone());
+        let counts = Arc::<http::Counts>::default();
+        let registry = Arc::new(metrics::of_sidecar(
+            hub.clone(),
+            upstream.clone(),
+            (counts.clone(), front.tallies()),
+            bounds,
+        ));
+        let metrics_address = metrics.as_ref().map(Metrics::address);
+        if let Some(metrics) = metrics {
+            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
+        }
         let parts = http::Parts {
             routes,
             front,

@@ -69,7 +69,7 @@ impl Workers {
         let open = closing.clone().drop_guard();
         let start = |n| {
             let serving = Serving {
-                house: house.clone(),
+                house: house.of_worker(),
                 runtime: Runtime::Worker(n),
                 stopping: stopping.clone(),
             };

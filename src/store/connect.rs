@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, QueueMode, RecyclingMethod, Runtime};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 
 use super::assignments;
 use super::error::{Cause, Error};
+use super::pool::{Pool, Pools};
 
 /// The oldest server that works: `xid8` columns and their functions are in it.
 const OLDEST_VERSION: i32 = 140_000;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub statement_timeout: Duration,
     /// How assignments of experiments are kept.
     pub assignments: assignments::Options,
+    /// The pools that are made from these settings, for whoever wants to know how they are doing.
+    pub pools: Pools,
 }
 
 impl Settings {
@@ -43,6 +46,7 @@ impl Settings {
             pool_size: 8,
             statement_timeout: Duration::from_secs(10),
             assignments: assignments::Options::default(),
+            pools: Pools::default(),
         }
     }
 }
@@ -111,12 +115,12 @@ pub async fn dedicated(config: &Config) -> Result<(Client, Connection<Socket, No
     Ok(config.connect(NoTls).await?)
 }
 
-/// The pool. Connects to nothing yet.
-pub(super) fn pool(settings: &Settings) -> Result<Pool, Error> {
-    queued_pool(settings, QueueMode::Fifo)
+/// A pool, by what it is for. Connects to nothing yet.
+pub(super) fn pool(name: &'static str, settings: &Settings) -> Result<Pool, Error> {
+    queued_pool(name, settings, QueueMode::Fifo)
 }
 
-fn queued_pool(settings: &Settings, queue_mode: QueueMode) -> Result<Pool, Error> {
+fn queued_pool(name: &'static str, settings: &Settings, queue_mode: QueueMode) -> Result<Pool, Error> {
     let mut config = settings.config.clone();
     let timeouts = format!(
         "-c statement_timeout={} -c idle_in_transaction_session_timeout={}",
@@ -131,7 +135,7 @@ fn queued_pool(settings: &Settings, queue_mode: QueueMode) -> Result<Pool, Error
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+    let pool = deadpool_postgres::Pool::builder(Manager::from_config(config, NoTls, recycling))
         .max_size(settings.pool_size)
         .queue_mode(queue_mode)
         .wait_timeout(Some(PATIENCE))
@@ -139,7 +143,9 @@ fn queued_pool(settings: &Settings, queue_mode: QueueMode) -> Result<Pool, Error
         .recycle_timeout(Some(PATIENCE))
         .runtime(Runtime::Tokio1)
         .build();
-    pool.map_err(|error| Error::Bug(error.into()))
+    let pool = pool.map_err(|error| Error::Bug(error.into()))?.into();
+    settings.pools.add(name, &pool);
+    Ok(pool)
 }
 
 /// A pool for the feed alone, so that writers which wait for each other do not keep changes and revocations from spreading. The
@@ -151,7 +157,7 @@ pub fn feed_pool(settings: &Settings, longest: Duration) -> Result<Pool, Error> 
     settings.config.application_name("halyard feed");
     settings.pool_size = FEED_CONNECTIONS;
     // The session that was used last has what it needs at hand: many small questions in turn cost PostgreSQL less of one than of three.
-    queued_pool(&settings, QueueMode::Lifo)
+    queued_pool("feed", &settings, QueueMode::Lifo)
 }
 
 /// Connections for first answers of experiments alone, so that no request of administrators' keeps them waiting for one. What they
@@ -167,7 +173,7 @@ pub(super) fn assignment_pool(settings: &Settings) -> Result<Pool, Error> {
     settings.config.application_name("halyard assignments");
     settings.statement_timeout = Duration::from_secs(5);
     settings.pool_size = assignments::CONNECTIONS;
-    pool(&settings)
+    pool("assignments", &settings)
 }
 
 /// Refuses a server that is too old.

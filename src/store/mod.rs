@@ -38,6 +38,7 @@ pub mod migrate;
 pub mod mutation;
 pub mod page;
 mod pipeline;
+pub mod pool;
 pub mod projects;
 pub mod propagation;
 mod queue;
@@ -53,7 +54,7 @@ mod uses;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, Transaction};
+use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::IsolationLevel;
 
 pub use connect::Settings;
@@ -65,6 +66,7 @@ pub use queue::{Queue, WAITING_PER_CONNECTION};
 use feed::Hints;
 use lease::{Announcement, Lease, Reader};
 use mutation::Versioned;
+use pool::Pool;
 use segments::Turns;
 
 /// Where everything is stored. Cheap to clone.
@@ -81,7 +83,7 @@ pub struct Store {
 impl Store {
     /// Reaches PostgreSQL once, to refuse a server that is too old, and keeps a pool from then on.
     pub async fn connect(settings: &Settings, hints: Hints) -> Result<Self, Error> {
-        let pool = connect::pool(settings)?;
+        let pool = connect::pool("requests", settings)?;
         connect::check_version(&*pool.get().await?).await?;
         Ok(Self {
             pool,

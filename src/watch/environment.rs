@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use super::answered::Answered;
 use super::bell::Bell;
 use super::state::State;
 use crate::domain::change::EnvironmentId;
@@ -21,6 +22,7 @@ pub struct Environment {
     doubts: Mutex<Doubts>,
     removed: AtomicBool,
     superseded: AtomicBool,
+    answered: Answered,
 }
 
 /// Why the state may not be the newest, whatever the source confirms.
@@ -53,12 +55,18 @@ impl Environment {
             doubts: Mutex::default(),
             removed: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
+            answered: Answered::default(),
         })
     }
 
     /// Which one.
     pub fn id(&self) -> EnvironmentId {
         self.id
+    }
+
+    /// What is counted of evaluations in it.
+    pub fn answered(&self) -> &Answered {
+        &self.answered
     }
 
     /// The newest state. Never blocks; do not hold the guard across an `await`.

@@ -202,6 +202,11 @@ impl Hub {
         self.environments.load().len()
     }
 
+    /// The environments that this replica holds.
+    pub fn held(&self) -> Vec<Arc<Environment>> {
+        self.environments.load().values().cloned().collect()
+    }
+
     /// What has been counted of the streams and of what they follow.
     pub fn counts(&self) -> &Counts {
         &self.open.counts

@@ -17,6 +17,7 @@
 //! | `open` | the streams that there are, and those that got stuck |
 //! | `propagation` | how far the streams have come |
 //! | `counts`, `latency` | what is counted of all that |
+//! | `answered` | what is counted of evaluations |
 //! | `message`, `options` | what a stream says, and what can be set |
 //!
 //! Architecture invariants:
@@ -27,6 +28,7 @@
 
 mod age;
 mod ahead;
+mod answered;
 mod answers;
 mod bell;
 mod connect;
@@ -56,6 +58,7 @@ mod token;
 mod unsettled;
 
 pub use age::Age;
+pub use answered::{Answered, Reasons};
 pub use answers::{Part, Question};
 pub use counts::{Begun, Counts, EndedStreams, Kinds, RefusedStreams, Snapshots};
 pub use credential::StillValid;

@@ -78,6 +78,11 @@ impl Scrape {
         format!("{value}").parse().unwrap()
     }
 
+    /// Whether any sample has this in its name or its labels.
+    pub fn tells(&self, text: &str) -> bool {
+        self.samples.keys().any(|sample| sample.contains(text))
+    }
+
     /// By how much a count has risen since.
     pub fn since(&self, before: &Self, name: &str) -> u64 {
         self.count(name) - before.count(name)

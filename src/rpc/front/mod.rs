@@ -8,6 +8,7 @@ mod deadline;
 mod denials;
 mod log;
 mod openid;
+mod tally;
 mod uses;
 
 use std::convert::Infallible;
@@ -34,18 +35,24 @@ pub use caller::{Application, Caller, Peer, REASON, reason};
 pub use deadline::Deadline;
 pub use denials::Denials;
 pub use openid::OpenId;
+pub use tally::{BOUNDS as DURATION_BOUNDS, CODES, Counted, Tallies};
 pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};
 use crate::store;
+use tally::Tally;
 
 /// In the headers of a response: it was refused before it began.
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Puts the front before the services.
 #[derive(Clone)]
-pub struct FrontLayer(Arc<Desk>);
+pub struct FrontLayer {
+    desk: Arc<Desk>,
+    tallies: Arc<Tallies>,
+    tally: Arc<Tally>,
+}
 
 /// What the front needs to know.
 struct Desk {
@@ -59,13 +66,13 @@ struct Desk {
 impl FrontLayer {
     /// A front that lets in applications, and knows of no administration.
     pub fn for_applications(authenticator: Authenticator, runtime: Handle, bounds: Arc<Bounds>) -> Self {
-        Self(Arc::new(Desk {
+        Self::of(Desk {
             methods: Methods::of_applications(),
             authenticator,
             administration: runtime,
             denials: Arc::default(),
             bounds,
-        }))
+        })
     }
 
     /// A front that runs administrative methods on `administration`, and notes who was denied one.
@@ -75,13 +82,37 @@ impl FrontLayer {
         denials: Arc<Denials>,
         bounds: Arc<Bounds>,
     ) -> Self {
-        Self(Arc::new(Desk {
+        Self::of(Desk {
             methods: Methods::default(),
             authenticator,
             administration,
             denials,
             bounds,
-        }))
+        })
+    }
+
+    fn of(desk: Desk) -> Self {
+        let tallies = Arc::<Tallies>::default();
+        Self {
+            desk: Arc::new(desk),
+            tally: tallies.of_worker(),
+            tallies,
+        }
+    }
+
+    /// The same front, counting in cells of its own: one for each worker.
+    #[must_use]
+    pub fn of_worker(&self) -> Self {
+        Self {
+            desk: self.desk.clone(),
+            tally: self.tallies.of_worker(),
+            tallies: self.tallies.clone(),
+        }
+    }
+
+    /// What is counted of requests.
+    pub fn tallies(&self) -> Arc<Tallies> {
+        self.tallies.clone()
     }
 }
 
@@ -90,7 +121,8 @@ impl<S> Layer<S> for FrontLayer {
 
     fn layer(&self, services: S) -> Front<S> {
         Front {
-            desk: self.0.clone(),
+            desk: self.desk.clone(),
+            tally: self.tally.clone(),
             services,
         }
     }
@@ -100,6 +132,7 @@ impl<S> Layer<S> for FrontLayer {
 #[derive(Clone)]
 pub struct Front<S> {
     desk: Arc<Desk>,
+    tally: Arc<Tally>,
     services: S,
 }
 
@@ -119,24 +152,26 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let desk = self.desk.clone();
+        let (desk, tally) = (self.desk.clone(), self.tally.clone());
         // The clone that is ready serves; the fresh one waits for the next request.
         let fresh = self.services.clone();
         let services = std::mem::replace(&mut self.services, fresh);
-        Box::pin(async move { Ok(desk.serve(services, request).await) })
+        Box::pin(async move { Ok(desk.serve(services, request, &tally).await) })
     }
 }
 
 impl Desk {
-    async fn serve<S>(&self, services: S, mut request: Request<Body>) -> Response<Body>
+    async fn serve<S>(&self, services: S, mut request: Request<Body>, tally: &Arc<Tally>) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         let started = Instant::now();
         let Some(method) = self.methods.get(request.uri().path()) else {
+            tally.unknown();
             return Status::from(Refusal::Unimplemented).into_http();
         };
+        let begun = tally.begin(method, started);
         let peer = caller::peer(&request);
         let deadline = self.bounds.cut(Deadline::of(request.headers()), started, method);
         if deadline.instant().is_some() {
@@ -156,7 +191,7 @@ impl Desk {
         };
         let (code, response) = complete(result);
         log::request(method, code, peer, &who, started.elapsed());
-        response
+        begun.answered(code, response)
     }
 
     /// Lets the caller in, and runs the method where it belongs.

@@ -162,6 +162,15 @@ impl House {
         }
     }
 
+    /// The same house, whose front counts in cells of its own: one for each worker.
+    #[must_use]
+    pub fn of_worker(&self) -> Self {
+        Self {
+            front: self.front.of_worker(),
+            ..self.clone()
+        }
+    }
+
     /// What knows whether the runtimes answer.
     pub fn alive(&self) -> &Alive {
         &self.desk.plain.alive

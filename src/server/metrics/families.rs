@@ -27,6 +27,13 @@ pub(super) struct Family<'a> {
     pub unit: Option<&'a Unit>,
 }
 
+/// Whether a number only rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+}
+
 /// A number that is counted.
 pub(super) const fn count<'a>(name: &'a str, help: &'a str) -> Family<'a> {
     Family { name, help, unit: None }
@@ -74,6 +81,68 @@ impl Families<'_> {
             ConstGauge::new(*value).encode(encoder.encode_family(&[(label, *of)])?)?;
         }
         Ok(())
+    }
+
+    /// Numbers of any kind, each with its labels. Without any, the family is left out.
+    pub fn labelled<const N: usize>(
+        &mut self,
+        family: Family<'_>,
+        kind: Kind,
+        values: &[([(&str, &str); N], f64)],
+    ) -> fmt::Result {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let name = format!("{PREFIX}{}", family.name);
+        let metric = match kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+        };
+        let mut encoder = self.0.encode_descriptor(&name, family.help, family.unit, metric)?;
+        for (labels, value) in values {
+            let encoder = encoder.encode_family(labels)?;
+            match kind {
+                Kind::Counter => ConstCounter::new(*value).encode(encoder)?,
+                Kind::Gauge => ConstGauge::new(*value).encode(encoder)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How long things took, each with its labels: what each bucket alone holds, up to its bound in seconds, and all of it together.
+    pub fn histograms<const N: usize>(
+        &mut self,
+        family: Family<'_>,
+        values: &[([(&str, &str); N], Vec<(f64, u64)>, f64)],
+    ) -> fmt::Result {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let name = format!("{PREFIX}{}", family.name);
+        let mut encoder = self
+            .0
+            .encode_descriptor(&name, family.help, family.unit, MetricType::Histogram)?;
+        for (labels, buckets, sum) in values {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let mut encoder = encoder.encode_family(labels)?;
+            encoder.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+        }
+        Ok(())
+    }
+
+    /// What every process has, under the names that they have everywhere.
+    pub fn of_process(&mut self, family: Family<'_>, kind: Kind, value: f64) -> fmt::Result {
+        let Family { name, help, unit } = family;
+        match kind {
+            Kind::Counter => {
+                let encoder = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
+                ConstCounter::new(value).encode(encoder)
+            }
+            Kind::Gauge => {
+                let encoder = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+                ConstGauge::new(value).encode(encoder)
+            }
+        }
     }
 
     /// What is always 1, and tells by its label.

@@ -3,14 +3,19 @@
 //! Nothing is counted here. The rooms keep plain numbers, and this reads them when it is scraped; so an unscraped server pays
 //! nothing for it. `docs/metrics.md` lists every metric, and a test keeps that list.
 //!
-//! Architecture invariant: no label names a flag, a targeting key, a client or an environment. All sets of labels are fixed.
+//! Architecture invariant: no label names a flag, a targeting key, a client, a person or a credential. Labels are those of fixed
+//! sets, and the keys of the environments that there are.
 
 mod assignments;
+mod bounds;
 mod endpoint;
+mod evaluations;
 mod events;
 mod families;
 mod feed;
 mod http;
+mod pools;
+mod process;
 mod requests;
 mod upstream;
 mod watch;
@@ -27,11 +32,12 @@ use tokio_util::sync::CancellationToken;
 use super::http::Counts;
 use super::listen::Address;
 use super::{Error, bind, listen};
-use crate::rpc::front::Bounds;
+use crate::rpc::front::{Bounds, Tallies};
 use crate::store::Queue;
 use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
+use crate::store::pool::Pools;
 use crate::upstream::Upstream;
 use crate::watch::Hub;
 
@@ -70,15 +76,16 @@ impl Metrics {
 pub(super) fn of_server(
     hub: Arc<Hub>,
     (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
-    counts: Arc<Counts>,
-    (bounds, queue): (Arc<Bounds>, Arc<Queue>),
+    (counts, tallies): (Arc<Counts>, Arc<Tallies>),
+    (bounds, queue, pools): (Arc<Bounds>, Arc<Queue>, Pools),
 ) -> Registry {
-    let mut registry = of_hub(hub, counts);
+    let mut registry = of_hub(hub, counts, tallies);
+    registry.register_collector(Box::new(pools::Numbers(pools)));
     registry.register_collector(Box::new(feed::Numbers(feed)));
     registry.register_collector(Box::new(assignments::Numbers(assignments)));
     registry.register_collector(Box::new(events::Numbers(intake)));
     let queue = Some(queue);
-    registry.register_collector(Box::new(requests::Numbers { bounds, queue }));
+    registry.register_collector(Box::new(bounds::Numbers { bounds, queue }));
     registry
 }
 
@@ -86,17 +93,20 @@ pub(super) fn of_server(
 pub(super) fn of_sidecar(
     hub: Arc<Hub>,
     upstream: Arc<Upstream>,
-    counts: Arc<Counts>,
+    (counts, tallies): (Arc<Counts>, Arc<Tallies>),
     bounds: Arc<Bounds>,
 ) -> Registry {
-    let mut registry = of_hub(hub, counts);
+    let mut registry = of_hub(hub, counts, tallies);
     registry.register_collector(Box::new(upstream::Numbers(upstream)));
-    registry.register_collector(Box::new(requests::Numbers { bounds, queue: None }));
+    registry.register_collector(Box::new(bounds::Numbers { bounds, queue: None }));
     registry
 }
 
-fn of_hub(hub: Arc<Hub>, counts: Arc<Counts>) -> Registry {
+fn of_hub(hub: Arc<Hub>, counts: Arc<Counts>, tallies: Arc<Tallies>) -> Registry {
     let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::Numbers));
+    registry.register_collector(Box::new(requests::Numbers(tallies)));
+    registry.register_collector(Box::new(evaluations::Numbers(hub.clone())));
     registry.register_collector(Box::new(watch::Numbers(hub)));
     registry.register_collector(Box::new(http::Numbers(counts)));
     registry

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,6 +28,7 @@ use super::lease::Lease;
 use crate::domain::experiment::stored_unit;
 use crate::domain::key;
 use crate::evaluate::{Assigned, Need};
+use crate::store::pool::Pool;
 
 pub use known::Known;
 

@@ -124,7 +124,7 @@ impl Intake {
             options,
             counts: Counts::default(),
         });
-        let writer = Writer::new(connect::pool(&settings)?, receiver, Arc::clone(&intake));
+        let writer = Writer::new(connect::pool("events", &settings)?, receiver, Arc::clone(&intake));
         Ok((intake, writer))
     }
 

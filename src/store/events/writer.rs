@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use futures_util::future::join_all;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Mutex, mpsc};
@@ -20,6 +19,7 @@ use super::write;
 use crate::domain::event::Outcome;
 use crate::store::error::Error;
 use crate::store::lease::Lease;
+use crate::store::pool::Pool;
 
 /// Connections that write events.
 pub(super) const CONNECTIONS: usize = 2;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
@@ -19,6 +18,7 @@ use crate::domain::access::{
 use crate::domain::change::EnvironmentId;
 use crate::domain::identity::{Identity, IdentityKey};
 use crate::domain::{key, limits};
+use crate::store::pool::Pool;
 
 /// By how much the clocks of the database and of the replicas may differ.
 const CLOCKS_DIFFER_SECONDS: u32 = 60;

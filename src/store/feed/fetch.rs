@@ -4,7 +4,6 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use futures_util::TryStreamExt as _;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
@@ -17,6 +16,7 @@ use super::options::Options;
 use super::rows;
 use crate::domain::change::EnvironmentId;
 use crate::domain::form::Kind;
+use crate::store::pool::Pool;
 use crate::watch::source::{Head, StoredDelta, StoredItem};
 
 /// What to read.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio_postgres::types::Type;
 
 use super::error::Error;
 use super::lease::with_client;
 use super::rows;
+use crate::store::pool::Pool;
 use crate::watch::source::Identity;
 
 /// What came of it.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::Object;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Client;
 
 use super::error::Error;
+use crate::store::pool::Pool;
 
 /// Runs `work` on a connection of the pool, waiting for a connection included in the limit. A connection that did not answer in
 /// time is thrown away: whoever got it next would wait behind the same question.

@@ -41,7 +41,6 @@ mod together;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +52,7 @@ use self::confirm::Question;
 use self::engine::Engine;
 use self::listen::{Link, Listener};
 use crate::domain::change::EnvironmentId;
+use crate::store::pool::Pool;
 use crate::watch::source::{Answer, Event, Head, Source, Unreachable};
 
 /// The feed. Its tasks run until the token is cancelled, whatever becomes of this handle.
@@ -82,7 +82,7 @@ impl Feed {
     /// [`source`](crate::watch::source) promises.
     pub fn start(
         config: tokio_postgres::Config,
-        pool: Pool,
+        pool: impl Into<Pool>,
         hints: Hints,
         options: Options,
         cancel: CancellationToken,
@@ -94,7 +94,7 @@ impl Feed {
         let (pool_origin_sender, pool_origin) = watch::channel(None);
         let counters = Arc::new(Counters::default());
         let shared = Shared {
-            pool,
+            pool: pool.into(),
             hints,
             options: Arc::new(options),
             counters: Arc::clone(&counters),

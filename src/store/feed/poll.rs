@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -14,6 +13,7 @@ use super::error::Error;
 use super::lease::with_client;
 use super::rows;
 use crate::domain::change::EnvironmentId;
+use crate::store::pool::Pool;
 use crate::watch::source::Identity;
 
 /// Which running server answered. Another origin may hold another history: every head must be looked at.

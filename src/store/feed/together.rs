@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -13,6 +12,7 @@ use super::fetch::{Fetched, Next, Wish, quickly_begun, signed};
 use super::lease::with_client;
 use super::options::Options;
 use crate::domain::change::EnvironmentId;
+use crate::store::pool::Pool;
 
 /// How many environments are read together at most.
 pub(super) const MOST: usize = 16;

@@ -38,7 +38,7 @@ impl Bounded {
 
     /// Waits until so many calls of a kind are in flight.
     pub async fn in_flight(&self, kind: &str, count: u64) {
-        let name = format!("halyard_requests_in_flight{{kind=\"{kind}\"}}");
+        let name = format!("halyard_request_slots_taken{{kind=\"{kind}\"}}");
         eventually("calls in flight", async || {
             (self.scrape().await.count(&name) == count).then_some(())
         })

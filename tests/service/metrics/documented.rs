@@ -6,8 +6,11 @@ use std::path::Path;
 
 use super::sidecars::measured_sidecar;
 use super::{scrape, start};
-use crate::app::App;
-use crate::support::Scrape;
+use crate::app::{App, evaluate};
+use crate::support::{Scrape, within};
+
+/// Labels whose values the table does not list: those of what there is.
+const OPEN: [&str; 5] = ["version", "service", "method", "project", "environment"];
 
 /// A family as the table tells it.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +29,9 @@ fn read(path: &str) -> String {
 /// `| `name` | type | at | labels | meaning |`
 fn documented() -> BTreeMap<String, Family> {
     let text = read("docs/metrics.md");
-    let rows = text.lines().filter(|line| line.starts_with("| `halyard_"));
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| `halyard_") || line.starts_with("| `process_"));
     rows.map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [name, kind, at, labels, meaning] = cells[..] else {
@@ -63,7 +68,7 @@ fn exposed(scrape: &Scrape, at: &str, families: &mut BTreeMap<String, Family>) {
         // Up to where buckets reach is no label of the family's.
         for (label, value) in names[&sample].iter().filter(|(label, _)| label != "le") {
             labels.insert(label.clone());
-            if label != "version" {
+            if !OPEN.contains(&label.as_str()) {
                 labels.insert(value.clone());
             }
         }
@@ -81,6 +86,12 @@ fn exposed(scrape: &Scrape, at: &str, families: &mut BTreeMap<String, Family>) {
 async fn both(app: &App) -> BTreeMap<String, Family> {
     let keys = app.shop().await;
     let (sidecar, address) = measured_sidecar(&format!("http://{}", app.server.address()), &keys.server).await;
+    // What was never called or evaluated is not told.
+    app.flag("f").await;
+    within("a state", sidecar.sidecar.ready()).await;
+    for channel in [&app.channel, &sidecar.channel] {
+        evaluate(channel, &keys.server, "f", 0).await.unwrap();
+    }
     let mut families = BTreeMap::new();
     exposed(&scrape(app).await, "server", &mut families);
     exposed(&Scrape::of(address).await, "sidecar", &mut families);

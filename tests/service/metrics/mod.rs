@@ -2,6 +2,7 @@
 
 mod documented;
 mod endpoint;
+mod requests;
 mod sidecars;
 
 use std::net::SocketAddr;

@@ -51,7 +51,7 @@ impl Flags {
         let trial = Trial::new(flag, context, checked);
         let answer = self
             .states
-            .with(environment.id, call.deadline, min_revision, |state, _| {
+            .with(environment.id, call.deadline, min_revision, |state, _, _| {
                 trial.answer(state)
             });
         Ok(Response::new(answer.await?))
