@@ -22,8 +22,9 @@ use crate::support::tests_support::cluster::Folder;
 use crate::support::world::HALYARD;
 use crate::support::{Result, seconds, setting, table};
 
-/// Connections of those who write for themselves: as many as PostgreSQL lets in.
-const CONNECTIONS: usize = 64;
+/// How many callers there are, and over how many connections those write who write for themselves: each over its own, or all over a
+/// pool.
+const CALLERS: [(usize, usize); 3] = [(64, 64), (1000, 64), (1000, 1000)];
 const SALT: Uuid = Uuid::from_u128(0x6b1f_9e2c_0d44_4a57_9c3e_0000_0000_0001);
 const FURNISH: &str = "
     with p as (insert into projects (key, name, description, created_at, updated_at)
@@ -62,6 +63,7 @@ pub async fn measure() -> Result<()> {
     let folder = Folder::new();
     let mut options = Options::new(folder.path.join("data"));
     options.supervisor = Some(HALYARD.into());
+    options.max_connections = 1100;
     let cluster = Cluster::start(options).await?;
     migrate::run(&cluster.config()).await?;
     let (client, _) = connected(&cluster.config()).await?;
@@ -71,41 +73,27 @@ pub async fn measure() -> Result<()> {
     let stop = CancellationToken::new();
     let (assignments, writer) = Assignments::new(&Settings::new(cluster.config()))?;
     let writing = tokio::spawn(writer.run(stop.clone()));
-    let mut alone = Vec::new();
-    for _ in 0..CONNECTIONS {
-        alone.push(connected(&cluster.config()).await?);
-    }
-    let (alone, assignments) = (Arc::new(alone), Arc::new(assignments));
+    let assignments = Arc::new(assignments);
     let need = Arc::new(need());
     let mut rows = Vec::new();
-    for callers in [64, 1000] {
-        let (mut one_by_one, mut together) = (Vec::new(), Vec::new());
+    for (callers, connections) in CALLERS {
+        let floor = Arc::new(connected_often(&cluster.config(), connections).await?);
+        let (mut alone, mut together) = (Vec::new(), Vec::new());
         // The first turn of each warms up.
         for round in 0..=rounds {
-            let units = format!("{callers}-{round}");
-            let by_one = each_alone(&alone, experiment, callers, &units, time).await;
+            let units = format!("{callers}-{connections}-{round}");
+            let by_one = each_alone(&floor, experiment, callers, &units, time).await;
             let by_all = all_together(&assignments, &need, callers, &units, time).await;
             if round > 0 {
-                one_by_one.push(by_one);
+                alone.push(by_one);
                 together.push(by_all);
             }
         }
-        let of = |turns: &[Turn], number: fn(&Turn) -> f64| median(turns.iter().map(number));
-        let row = |name: &str, turns: &[Turn]| {
-            let ratios = turns
-                .iter()
-                .zip(&one_by_one)
-                .map(|(turn, alone)| turn.rate / alone.rate);
-            vec![
-                callers.to_string(),
-                name.to_owned(),
-                table::thousands(of(turns, |turn| turn.rate)),
-                format!("{:.1} / {:.1}", of(turns, |turn| turn.p50), of(turns, |turn| turn.p99)),
-                format!("{:.1} ×", median(ratios)),
-            ]
-        };
-        rows.push(row("an insert and a commit each", &one_by_one));
-        rows.push(row("stored together", &together));
+        let ratios = together.iter().zip(&alone).map(|(turn, alone)| turn.rate / alone.rate);
+        let ratio = format!("{:.1} ×", median(ratios));
+        let name = format!("an insert and a commit each, {connections} connections");
+        rows.push(row(callers, &name, &alone, "1.0 ×"));
+        rows.push(row(callers, "stored together", &together, &ratio));
     }
     let head = [
         "callers",
@@ -119,6 +107,25 @@ pub async fn measure() -> Result<()> {
     writing.await?;
     cluster.stop().await?;
     Ok(())
+}
+
+fn row(callers: usize, name: &str, turns: &[Turn], ratio: &str) -> Vec<String> {
+    let of = |number: fn(&Turn) -> f64| median(turns.iter().map(number));
+    vec![
+        callers.to_string(),
+        name.to_owned(),
+        table::thousands(of(|turn| turn.rate)),
+        format!("{:.1} / {:.1}", of(|turn| turn.p50), of(|turn| turn.p99)),
+        ratio.to_owned(),
+    ]
+}
+
+async fn connected_often(config: &Config, count: usize) -> Result<Vec<(Client, Statement)>> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        connections.push(connected(config).await?);
+    }
+    Ok(connections)
 }
 
 async fn connected(config: &Config) -> Result<(Client, Statement)> {

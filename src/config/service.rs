@@ -75,7 +75,7 @@ pub struct Service {
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
-    /// which it writes events, and the one with which it stores assignments.
+    /// which it writes events, and the three with which it stores assignments.
     pub database_pool_size: NonZeroUsize,
     /// What is kept of the past.
     pub history: History,
@@ -172,7 +172,7 @@ pub(super) const WORKER_THREADS: Setting = Setting::value(
 const DATABASE_POOL_SIZE: Setting = Setting::value(
     "database-pool-size",
     "COUNT",
-    "How many connections to PostgreSQL to keep for requests; four more follow the database, two write events, and one stores assignments",
+    "How many connections to PostgreSQL to keep for requests; four more follow the database, two write events, and three store assignments",
 )
 .default("8");
 const HISTORY_RETENTION: Setting = Setting::value(

@@ -161,9 +161,11 @@ pub fn feed_pool(settings: &Settings, longest: Duration) -> Result<Pool, Error> 
 }
 
 /// Connections for first answers of experiments alone, so that no request of administrators' keeps them waiting for one. What they
-/// ask has an index, and a plan that was made while the tables were small must not read them whole when they have grown.
+/// ask has an index, and a plan that was made while the tables were small must not read them whole when they have grown. Nor is there
+/// a better plan for one lot than for another: to look for it would take longer than to store a small one.
 pub(super) fn assignment_pool(settings: &Settings) -> Result<Pool, Error> {
-    const PLANS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
+    const PLANS: &str =
+        "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan";
     // Whatever the server's default is: what another replica stored meanwhile must be no conflict.
     const ISOLATION: &str = r"-c default_transaction_isolation=read\ committed";
     let mut settings = settings.clone();

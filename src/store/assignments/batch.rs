@@ -1,7 +1,8 @@
 //! One lot of assignments: one statement that writes what is new, and one that reads what is there.
 //!
-//! Mostly units are new, and are written without looking first; what was there already is read then. Of units that are mostly there, as
-//! after a restart, it is the other way round: nothing is locked and nothing committed for them.
+//! Mostly units are new, and are written without looking first. PostgreSQL says only how many it stored: if that is all of them, each
+//! has the arm that it was to have, and otherwise what is there is read. Of units that are mostly there, as after a restart, it is the
+//! other way round: nothing is locked and nothing committed for them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,31 +19,31 @@ use crate::evaluate::Assigned;
 use crate::store::error::{Error, Flaw};
 use crate::store::{pipeline, rows};
 
-/// Sorted, so that two replicas with the same units wait for each other and do not lock each other out. An arm that the experiment
-/// does not have is passed over: it must not fail what others wait for. So is one that somebody is deleting, with its environment
-/// perhaps, which can take minutes: the reference to it would wait for that.
+/// Units come in groups that are to have one arm in one iteration: an experiment is looked up once for all of a group, and nothing is
+/// sorted into groups by PostgreSQL. What is written is sorted, so that two replicas with the same units wait for each other and do not
+/// lock each other out. An arm that the experiment does not have is passed over: it must not fail what others wait for. So is one that
+/// somebody is deleting, with its environment perhaps, which can take minutes: the reference to it would wait for that.
 const STORE: &str = "
     with wanted as (
-        select e.id, w.arm, array_agg(w.unit) as units, array_agg(w.iteration) as iterations
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w (salt, unit, arm, iteration)
+        select e.id, w.arm, w.iteration, w.first, w.last
+        from unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::integer[]) as w (salt, arm, iteration, first, last)
         join experiments e on e.salt = w.salt
-        group by e.id, w.arm
     ), allowed as (
-        select w.id, w.arm, w.units, w.iterations
+        select w.id, w.arm, w.iteration, w.first, w.last
         from wanted w
         cross join lateral (
             select true from experiment_arms a where a.experiment_id = w.id and a.variant = w.arm for key share skip locked
         ) as a
     ), stored as (
         insert into experiment_assignments (experiment_id, unit, arm, iteration, assigned_at)
-        select a.id, w.unit, a.arm, w.iteration, clock_timestamp()
+        select a.id, w.unit, a.arm, a.iteration, clock_timestamp()
         from allowed a
-        cross join lateral unnest(a.units, a.iterations) as w (unit, iteration)
+        cross join lateral unnest(($6::text[])[a.first:a.last]) as w (unit)
         order by a.id, w.unit
         on conflict (experiment_id, unit) do nothing
-        returning experiment_id, unit, arm, iteration
+        returning true
     )
-    select e.salt, s.unit, s.arm, s.iteration from stored s join experiments e on e.id = s.experiment_id";
+    select count(*) as stored from stored";
 /// What is there, also what another replica stored while the statement above waited for it, which cannot see that. Unit by unit, with a
 /// limit that keeps it from being planned as a join: one that was planned while the table was nearly empty looks at all units of an
 /// experiment for each.
@@ -93,6 +94,15 @@ impl Found {
     /// Whether most of it was there before.
     pub(super) fn was_there(&self) -> bool {
         self.new < self.arms.len().div_ceil(2)
+    }
+
+    /// All of these were stored as they were wanted.
+    fn take_stored(&mut self, stored: &[&Wanted]) {
+        let arms = stored.iter().filter_map(|it| {
+            let arm = it.arm.clone()?;
+            Some((it.key(), Some((arm, it.iteration))))
+        });
+        self.arms.extend(arms);
     }
 
     fn take(&mut self, found: &[Row]) -> Result<(), Error> {
@@ -193,18 +203,15 @@ async fn store(client: &Object, lot: &[&Wanted], read_first: bool, found: &mut F
         read(client, lot, found).await?;
     }
     let new = lot.iter().filter(|it| !found.arms.contains_key(&it.key()));
-    let new = new.filter_map(|it| it.arm.as_ref().map(|arm| (*it, arm.as_str())));
-    let (new, arms): (Vec<_>, Vec<&str>) = new.unzip();
-    let iterations: Vec<_> = new
-        .iter()
-        .map(|it| i32::try_from(it.iteration).unwrap_or(i32::MAX))
-        .collect();
-    let (experiments, units) = columns(&new);
+    let new: Vec<_> = new.copied().filter(|it| it.arm.is_some()).collect();
     if !new.is_empty() {
-        let parameters: [&(dyn ToSql + Sync); 4] = [&experiments, &units, &arms, &iterations];
-        let stored = pipeline::one(client, (STORE, &parameters)).await?;
-        found.new += stored.len();
-        found.take(&stored)?;
+        let groups = Groups::of(&new);
+        let stored: i64 = rows::get(&pipeline::row(client, (STORE, &groups.parameters())).await?, "stored")?;
+        let stored = usize::try_from(stored).map_err(|_| rows::corrupt("stored", Flaw::Range))?;
+        found.new += stored;
+        if stored == new.len() {
+            found.take_stored(&new);
+        }
     }
     if read_first && new.iter().all(|it| found.arms.contains_key(&it.key())) {
         return Ok(());
@@ -225,4 +232,107 @@ async fn read(client: &Object, lot: &[&Wanted], found: &mut Found) -> Result<(),
 
 fn columns<'a>(wanted: &[&'a Wanted]) -> (Vec<Uuid>, Vec<&'a str>) {
     wanted.iter().map(|it| (it.experiment, &*it.unit)).unzip()
+}
+
+/// What is to be stored, as [`STORE`] takes it: units, and which of them are to have one arm of an experiment in one iteration.
+#[derive(Default)]
+struct Groups<'a> {
+    experiments: Vec<Uuid>,
+    arms: Vec<&'a str>,
+    iterations: Vec<i32>,
+    /// The places of each group's first and last unit, counted from 1.
+    firsts: Vec<i32>,
+    lasts: Vec<i32>,
+    units: Vec<&'a str>,
+}
+
+impl<'a> Groups<'a> {
+    fn of(wanted: &[&'a Wanted]) -> Self {
+        let group = |it: &&'a Wanted| {
+            (
+                it.experiment,
+                it.arm.as_ref().map_or("", key::Variant::as_str),
+                it.iteration,
+            )
+        };
+        let mut sorted = wanted.to_vec();
+        // Stable: the units of a group stay sorted.
+        sorted.sort_by(|a, b| group(a).cmp(&group(b)));
+        let mut groups = Self::default();
+        for of_group in sorted.chunk_by(|a, b| group(a) == group(b)) {
+            let Some((experiment, arm, iteration)) = of_group.first().map(group) else {
+                continue;
+            };
+            groups.experiments.push(experiment);
+            groups.arms.push(arm);
+            groups.iterations.push(i32::try_from(iteration).unwrap_or(i32::MAX));
+            groups.firsts.push(place(groups.units.len() + 1));
+            groups.units.extend(of_group.iter().map(|it| &*it.unit));
+            groups.lasts.push(place(groups.units.len()));
+        }
+        groups
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
+        let Self {
+            experiments,
+            arms,
+            iterations,
+            firsts,
+            lasts,
+            units,
+        } = self;
+        [experiments, arms, iterations, firsts, lasts, units]
+    }
+}
+
+/// A place in an array of PostgreSQL. A lot has some thousand units.
+fn place(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_unit_is_in_the_group_of_its_arm_and_iteration() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let all = [
+            (one, "a", "on", 1),
+            (one, "b", "off", 1),
+            (one, "c", "on", 1),
+            (one, "d", "on", 2),
+            (other, "a", "on", 1),
+        ];
+        let wanted = all.map(|(experiment, unit, arm, iteration)| Wanted {
+            experiment,
+            iteration,
+            unit: unit.into(),
+            arm: Some(arm.parse().unwrap()),
+        });
+        let wanted: Vec<&Wanted> = wanted.iter().collect();
+        let groups = Groups::of(&wanted);
+        let mut found = Vec::new();
+        for n in 0..groups.experiments.len() {
+            let units = usize::try_from(groups.firsts[n]).unwrap() - 1..usize::try_from(groups.lasts[n]).unwrap();
+            let of_group: Vec<_> = groups.units[units].to_vec();
+            assert!(of_group.is_sorted(), "{of_group:?}");
+            found.extend(
+                of_group
+                    .iter()
+                    .map(|it| (groups.experiments[n], *it, groups.arms[n], groups.iterations[n])),
+            );
+        }
+        found.sort_unstable();
+        let mut expected = all;
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        assert_eq!(groups.experiments.len(), 4);
+    }
+
+    #[test]
+    fn nothing_is_no_group() {
+        assert!(Groups::of(&[]).experiments.is_empty());
+    }
 }

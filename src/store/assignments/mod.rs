@@ -1,8 +1,8 @@
 //! First answers of experiments: durable before they are given, many at a time.
 //!
 //! Whoever meets a unit that is not known puts it into a bounded queue and waits, for 50 ms at most. A task takes all that wait
-//! and writes them with one statement and one commit; while that is on its way the next lot gathers, and a second connection takes it,
-//! so that one is written while the other waits for the disk. What others had written before stays: the first answer of a unit is the
+//! and writes them with one statement and one commit; while that is on its way the next lot gathers, and another connection takes it,
+//! so that one is written while others wait for the disk. What others had written before stays: the first answer of a unit is the
 //! one that all replicas give.
 //!
 //! PostgreSQL away, or late: nobody waits for it longer than that, and once it is known to be away nobody waits at all; units go on
@@ -37,7 +37,7 @@ pub const PATIENCE: Duration = Duration::from_millis(50);
 /// Requests that wait to be written; more are answered without.
 const WAITING: usize = 10_000;
 /// Connections that write and read assignments.
-pub(super) const CONNECTIONS: usize = 2;
+pub(super) const CONNECTIONS: usize = 3;
 /// Units of one statement. One request may bring more.
 const BATCH: usize = 2_000;
 /// After so many times what anyone waits PostgreSQL counts as away for whoever comes, though the statement may still succeed.

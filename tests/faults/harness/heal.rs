@@ -17,9 +17,9 @@ use crate::support::within;
 
 /// More memory than this is not given back by chance.
 const MORE_MEMORY_KIB: u64 = 150 * 1024;
-/// What a replica has of connections to PostgreSQL at most: its pool, four with which it follows, two that store assignments, and two
+/// What a replica has of connections to PostgreSQL at most: its pool, four with which it follows, three that store assignments, and two
 /// that write events.
-const CONNECTIONS: i64 = 8 + 4 + 2 + 2;
+const CONNECTIONS: i64 = 8 + 4 + 3 + 2;
 /// How long replicas may take to notice that clients are gone, and to tell each other. What one told as it was killed may be written
 /// after its death, and then counts for half a minute.
 const PATIENCE: Duration = Duration::from_mins(1);
