@@ -18,6 +18,8 @@ mod client;
 mod environment;
 mod events;
 mod openid;
+mod postgres;
+mod print;
 mod reader;
 mod secret;
 mod service;
@@ -41,6 +43,7 @@ pub use client::{
 };
 pub use environment::Environment;
 pub use events::Events;
+pub use postgres::Migrations;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};
@@ -82,6 +85,8 @@ pub enum Command {
     Audit(Audit),
     /// Ask a server something.
     Client(Client),
+    /// Print this: what it is configured with.
+    Print(String),
 }
 
 /// How to log.
@@ -138,6 +143,10 @@ pub fn parse(
     let mut reader = Reader::new(matches, environment);
     let log = read_log(&mut reader, subcommand.log);
     let command = (subcommand.read)(&mut reader);
+    let command = match (reader.switch(print::PRINT), command) {
+        (Ok(true), Ok(_)) => Ok(Command::Print(print::text(&mut reader, subcommand.settings()))),
+        (_, command) => command,
+    };
     let problems = reader.finish();
     match (log, command) {
         (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration { log, command }),

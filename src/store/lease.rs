@@ -2,37 +2,49 @@
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
-use tokio_postgres::NoTls;
 
+use super::connect::Tls;
 use super::feed::Hint;
 
 /// Holds a connection that is given back only when the operation has returned.
 ///
 /// Whoever asks for a write may go away in the middle of a statement, and the future is dropped. PostgreSQL does not notice: the
 /// statement goes on waiting for its lock, and whoever got the connection next would wait behind it. So such a connection is
-/// closed, and PostgreSQL is told to cancel what it is at.
-#[derive(Default)]
-pub(super) struct Lease(Option<Object>);
+/// closed, and PostgreSQL is told to cancel what it is at, on a connection that is encrypted as the other was.
+pub(super) struct Lease {
+    connection: Option<Object>,
+    tls: Tls,
+}
 
 impl Lease {
+    pub(super) fn new(tls: &Tls) -> Self {
+        Self {
+            connection: None,
+            tls: tls.clone(),
+        }
+    }
+
     /// Takes the connection in, and lends it.
     pub(super) fn hold(&mut self, connection: Object) -> &mut Object {
-        self.0.insert(connection)
+        self.connection.insert(connection)
     }
 
     /// Gives the connection back to the pool: every statement sent was answered.
     pub(super) fn give_back(mut self) {
-        self.0 = None;
+        self.connection = None;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(connection) = self.0.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         let cancel = Object::take(connection).cancel_token();
         if let Ok(runtime) = Handle::try_current() {
+            let tls = self.tls.clone();
             runtime.spawn(async move {
-                if let Err(error) = cancel.cancel_query(NoTls).await {
+                if let Err(error) = cancel.cancel_query(tls).await {
                     tracing::debug!(%error, "an abandoned statement could not be cancelled");
                 }
             });

@@ -56,6 +56,7 @@ pub use error::{Entity, Error};
 pub use mutation::{Actor, Caller, EnvironmentRevision, Mutation, Outcome, RequestId, Written};
 pub use page::{Page, PageRequest};
 
+use connect::Tls;
 use feed::Hints;
 use lease::{Announcement, Lease};
 use mutation::Versioned;
@@ -65,6 +66,7 @@ use segments::Turns;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    tls: Tls,
     hints: Hints,
     preparations: Turns,
 }
@@ -76,6 +78,7 @@ impl Store {
         connect::check_version(&*pool.get().await?).await?;
         Ok(Self {
             pool,
+            tls: settings.target.tls().clone(),
             hints,
             preparations: Turns::new(),
         })
@@ -115,7 +118,7 @@ impl Store {
         R: FnOnce(&Written<T>) -> Vec<u8>,
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {
-        let mut lease = Lease::default();
+        let mut lease = Lease::new(&self.tls);
         let outcome = self
             .transact(lease.hold(self.pool.get().await?), mutation, respond, operation)
             .await;
