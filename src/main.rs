@@ -20,6 +20,8 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == embedded::SUPERVISED_EXEC) {
         return embedded::run_supervised(arguments);
     }
+    // The one crypto provider. That there is one already is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let configuration = match config::parse(env::args_os(), &Environment::of_process()) {
         Ok(configuration) => configuration,
         Err(refusal) => return refusal.report(),
@@ -47,6 +49,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Migrate(migrate) => cli::migrate::run(migrate).await?,
             Command::CreateAdmin(create) => cli::create_admin::run(create).await?,
             Command::Audit(audit) => return Ok(cli::audit::run(audit).await?.into()),
+            Command::Print(text) => cli::print(&text)?,
             Command::Client(client) => return Ok(cli::run(client, &stop).await.into()),
         }
         Ok(ExitCode::SUCCESS)

@@ -62,7 +62,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "config",
         imports: &["auth", "domain", "embedded"],
-        doors: &[],
+        doors: &["store::connect"],
     },
     Room {
         name: "telemetry",

@@ -9,6 +9,7 @@ use super::prompt;
 use crate::auth::password;
 use crate::config::{CreateAdmin, Password};
 use crate::domain::email::Email;
+use crate::store::connect::Target;
 use crate::store::feed::Hints;
 use crate::store::users::{Administrator, NewAdministrator};
 use crate::store::{self, Actor, Caller, Settings, Store};
@@ -23,7 +24,7 @@ pub async fn run(create: CreateAdmin) -> anyhow::Result<()> {
     let password = tokio::task::spawn_blocking(move || chosen(password)).await??;
     password::check_new(&password, &email).map_err(|violations| anyhow!("the password {violations}"))?;
     let database = Opened::open(database).await?;
-    let created = create_in(&database.config, &email, password).await;
+    let created = create_in(&database.target, &email, password).await;
     database.close().await?;
     super::say(&match created? {
         Administrator::Created(user) => format!("{} is administrator now.", user.email),
@@ -36,14 +37,10 @@ pub async fn run(create: CreateAdmin) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn create_in(
-    config: &tokio_postgres::Config,
-    email: &Email,
-    password: SecretString,
-) -> anyhow::Result<Administrator> {
-    store::migrate::run(config).await?;
+async fn create_in(target: &Target, email: &Email, password: SecretString) -> anyhow::Result<Administrator> {
+    store::migrate::run(target).await?;
     // Servers that run learn of it by their poll, a second later.
-    let store = Store::connect(&Settings::new(config.clone()), Hints::new()).await?;
+    let store = Store::connect(&Settings::new(target), Hints::new()).await?;
     create_administrator(&store, email, password).await
 }
 

@@ -1,16 +1,15 @@
 //! The database that a command works on: somebody's PostgreSQL, or a private one that lives as long as the command.
 
 use anyhow::Context as _;
-use tokio_postgres::config::Host;
 
 use crate::config::{Database, Embedded};
 use crate::embedded::{Cluster, Options};
-use crate::store::connect;
+use crate::store::connect::{self, Target};
 
 /// A database at hand.
 pub struct Opened {
     /// How to connect to it.
-    pub config: tokio_postgres::Config,
+    pub target: Target,
     cluster: Option<Cluster>,
 }
 
@@ -18,11 +17,10 @@ impl Opened {
     /// Reaches somebody's PostgreSQL, or starts a private one.
     pub async fn open(database: Database) -> anyhow::Result<Self> {
         match database {
-            Database::Url(url) => {
-                let config = connect::parse(url.expose()).context("the database URL")?;
-                let reached = connect::dedicated(&config).await.map(drop);
-                reached.with_context(|| format!("no connection to {}", place(&config)))?;
-                Ok(Self { config, cluster: None })
+            Database::Url(target) => {
+                let reached = connect::dedicated(&target).await.map(drop);
+                reached.with_context(|| format!("no connection to {target}"))?;
+                Ok(Self { target, cluster: None })
             }
             Database::Embedded(embedded) => Self::start(embedded).await,
         }
@@ -40,7 +38,7 @@ impl Opened {
         options.restart_on_crash = true;
         let cluster = Cluster::start(options).await?;
         Ok(Self {
-            config: connect::parse(&cluster.url()).context("the private server's URL")?,
+            target: connect::parse(&cluster.url()).context("the private server's URL")?,
             cluster: Some(cluster),
         })
     }
@@ -57,20 +55,4 @@ impl Opened {
         }
         Ok(())
     }
-}
-
-/// What to call a database in messages; its password is not in it.
-fn place(config: &tokio_postgres::Config) -> String {
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => format!("{host}:{port}"),
-        Some(Host::Unix(folder)) => format!("{}/.s.PGSQL.{port}", folder.display()),
-        None => config
-            .get_hostaddrs()
-            .first()
-            .map_or_else(String::new, |address| format!("{address}:{port}")),
-    };
-    let user = config.get_user().unwrap_or_default();
-    let database = config.get_dbname().unwrap_or(user);
-    format!("PostgreSQL at {host}, database {database}, user {user}")
 }

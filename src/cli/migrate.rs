@@ -8,7 +8,7 @@ use crate::store;
 pub async fn run(migrate: Migrate) -> anyhow::Result<()> {
     let Migrate { database } = migrate;
     let database = Opened::open(database).await?;
-    let migrated = store::migrate::run(&database.config).await;
+    let migrated = store::migrate::run(&database.target).await;
     database.close().await?;
     match migrated?.as_slice() {
         [] => super::say("The schema is up to date."),

@@ -105,6 +105,15 @@ fn say(message: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{message}");
 }
 
+/// Prints data.
+pub fn print(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever read the output has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Tells why a command failed, with everything that led to it.
 pub fn complain(error: &(dyn std::error::Error + 'static)) {
     let mut text = format!("halyard: {error}");

@@ -67,6 +67,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         ref http,
         worker_threads,
         database_pool_size,
+        migrations,
         history,
         events,
         streams:
@@ -82,12 +83,13 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         tuning,
         shutdown: Shutdown { grace, drain_window },
     } = *service;
-    let mut settings = store::Settings::new(database.config.clone());
+    let mut settings = store::Settings::new(&database.target);
     settings.pool_size = database_pool_size.get();
     Options {
         listen,
         metrics: metrics_listen,
         store: settings,
+        migrations,
         feed: tuning::feed(&tuning),
         compaction: server::Compaction {
             kept: Kept {

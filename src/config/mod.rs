@@ -19,6 +19,8 @@ mod environment;
 mod events;
 mod http;
 mod openid;
+mod postgres;
+mod print;
 mod reader;
 mod requests;
 mod secret;
@@ -44,6 +46,7 @@ pub use client::{
 pub use environment::Environment;
 pub use events::Events;
 pub use http::{Http, HttpLimits, Origins};
+pub use postgres::Migrations;
 pub use requests::Requests;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
@@ -86,6 +89,8 @@ pub enum Command {
     Audit(Audit),
     /// Ask a server something.
     Client(Client),
+    /// Print this: what it is configured with.
+    Print(String),
 }
 
 /// How to log.
@@ -142,6 +147,10 @@ pub fn parse(
     let mut reader = Reader::new(matches, environment);
     let log = read_log(&mut reader, subcommand.log);
     let command = (subcommand.read)(&mut reader);
+    let command = match (reader.switch(print::PRINT), command) {
+        (Ok(true), Ok(_)) => Ok(Command::Print(print::text(&mut reader, subcommand.settings()))),
+        (_, command) => command,
+    };
     let problems = reader.finish();
     match (log, command) {
         (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration { log, command }),

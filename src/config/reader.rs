@@ -1,5 +1,6 @@
 //! Reads settings from arguments, variables and files, and notes every problem.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use clap::ArgMatches;
 use super::environment::Environment;
 use super::secret::Secret;
 use super::setting::Setting;
+use super::values;
 use crate::domain::invalid::Violations;
 
 /// The most bytes of a file that holds a secret.
@@ -22,6 +24,15 @@ pub(super) struct Reader<'a> {
     matches: &'a ArgMatches,
     environment: &'a Environment,
     problems: Violations,
+    known: BTreeMap<&'static str, String>,
+}
+
+/// Where a setting was given.
+pub(super) struct Origin {
+    /// What was given, or the path of the file that holds it.
+    pub value: String,
+    /// What to call the place.
+    pub place: String,
 }
 
 /// A value as it was given, and the name under which it was.
@@ -37,6 +48,7 @@ impl<'a> Reader<'a> {
             matches,
             environment,
             problems: Violations::new(),
+            known: BTreeMap::new(),
         }
     }
 
@@ -49,6 +61,28 @@ impl<'a> Reader<'a> {
     pub fn refuse(&mut self, name: impl Into<String>, description: impl Into<String>) -> Noted {
         self.problems.add(name, description);
         Noted
+    }
+
+    /// Keeps what a setting comes to, where what was given does not say it, or says too much.
+    pub fn note(&mut self, setting: Setting, value: impl ToString) {
+        self.known.insert(setting.name, value.to_string());
+    }
+
+    /// What was kept of that.
+    pub fn comes_to(&self, setting: Setting) -> Option<&str> {
+        self.known.get(setting.name).map(String::as_str)
+    }
+
+    /// Where a setting was given. `None`: nowhere.
+    pub fn origin(&mut self, setting: Setting) -> Option<Origin> {
+        let Given { name, value, is_file } = self.given(setting).ok()??;
+        let value = value.to_string_lossy().into_owned();
+        let place = match (is_file, name.starts_with("--")) {
+            (true, _) => format!("file {value}, by {name}"),
+            (false, true) => "argument".to_owned(),
+            (false, false) => format!("variable {name}"),
+        };
+        Some(Origin { value, place })
     }
 
     /// Whether somebody at a terminal can be asked.
@@ -107,11 +141,7 @@ impl<'a> Reader<'a> {
 
     /// Whether something is switched on.
     pub fn switch(&mut self, setting: Setting) -> Result<bool, Noted> {
-        let given = self.optional(setting, |text| match text.to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "1" => Ok(true),
-            "false" | "no" | "off" | "0" => Ok(false),
-            _ => Err("is neither true nor false".to_owned()),
-        })?;
+        let given = self.optional(setting, values::switch)?;
         Ok(given.unwrap_or(false))
     }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use super::events::{self, Events};
 use super::http::{self, Http};
 use super::openid;
+use super::postgres::{self, Migrations};
 use super::reader::{Noted, Reader};
 use super::requests::{self, Requests};
-use super::secret::Secret;
 use super::setting::Setting;
 use super::tuning::{self, Tuning};
 use super::values;
 use crate::auth::jwt::SigningKey;
 use crate::auth::openid::Expectations;
+use crate::store::connect::Target;
 
 /// `halyard serve`: a server for production.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub struct Dev {
 #[derive(Debug)]
 pub enum Database {
     /// In this PostgreSQL.
-    Url(Secret),
+    Url(Target),
     /// In a private PostgreSQL of our own.
     Embedded(Embedded),
 }
@@ -77,6 +78,8 @@ pub struct Service {
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
     /// which it writes events, and the three with which it stores assignments.
     pub database_pool_size: NonZeroUsize,
+    /// Who brings the schema up to date.
+    pub migrations: Migrations,
     /// What is kept of the past.
     pub history: History,
     /// What is kept of events.
@@ -130,12 +133,6 @@ pub struct Shutdown {
     pub drain_window: Duration,
 }
 
-const DATABASE_URL: Setting = Setting::secret(
-    "database-url",
-    "URL",
-    "The PostgreSQL (14 or newer) that stores everything",
-)
-.also_variable("DATABASE_URL");
 const EMBEDDED: Setting = Setting::switch("embedded", "Start a private PostgreSQL from the machine's programs");
 const DATA_DIR: Setting = Setting::value(
     "data-dir",
@@ -233,7 +230,7 @@ pub(super) const MAX_KEY_STREAMS: Setting = Setting::value(
 .default("25000");
 
 /// The settings that say which database; for every command that opens it.
-pub(super) const DATABASE: &[Setting] = &[DATABASE_URL, EMBEDDED, DATA_DIR, POSTGRES_BIN_DIR];
+pub(super) const DATABASE: &[Setting] = &[postgres::URL, postgres::PASSWORD, EMBEDDED, DATA_DIR, POSTGRES_BIN_DIR];
 /// The settings of `serve` beside [`DATABASE`].
 pub(super) const SERVE: &[Setting] = &[
     SIGNING_KEY,
@@ -254,6 +251,7 @@ pub(super) const SERVE: &[Setting] = &[
     http::REQUEST_TIMEOUT,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    postgres::MIGRATE,
     HISTORY_RETENTION,
     HORIZON_REVISIONS,
     HORIZON_AGE,
@@ -293,6 +291,7 @@ pub(super) const DEV: &[Setting] = &[
     http::REQUEST_TIMEOUT,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
+    postgres::MIGRATE,
     HISTORY_RETENTION,
     HORIZON_REVISIONS,
     HORIZON_AGE,
@@ -349,7 +348,7 @@ pub(super) fn dev(reader: &mut Reader<'_>) -> Result<Dev, Noted> {
 }
 
 pub(super) fn database(reader: &mut Reader<'_>) -> Result<Database, Noted> {
-    let url = database_url(reader);
+    let url = postgres::target(reader);
     let switch = reader.switch(EMBEDDED);
     let embedded = embedded(reader);
     let (url, switch, embedded) = (url?, switch?, embedded?);
@@ -360,13 +359,19 @@ pub(super) fn database(reader: &mut Reader<'_>) -> Result<Database, Noted> {
              or --database-url (HALYARD_DATABASE_URL, DATABASE_URL) to use a private one",
         )),
         (None, false) => Err(reader.refuse(
-            DATABASE_URL.argument(),
+            postgres::URL.argument(),
             "and --embedded are both missing: give --database-url (or DATABASE_URL, HALYARD_DATABASE_URL_FILE) to use your \
              PostgreSQL, or --embedded to have a private one started from the machine's PostgreSQL programs, with its data \
              under --data-dir",
         )),
-        (None, true) => Ok(Database::Embedded(embedded)),
-        (Some(url), false) => {
+        (None, true) => {
+            if reader.origin(postgres::PASSWORD).is_some() {
+                let name = postgres::PASSWORD.argument();
+                return Err(reader.refuse(name, "means nothing without --database-url: a private PostgreSQL asks for none"));
+            }
+            Ok(Database::Embedded(embedded))
+        }
+        (Some(target), false) => {
             let Embedded {
                 data_dir,
                 postgres_bin_dir,
@@ -377,24 +382,9 @@ pub(super) fn database(reader: &mut Reader<'_>) -> Result<Database, Noted> {
                     reader.refuse(name, "means nothing without --embedded: the database of the URL keeps its own data");
                 }
             }
-            Ok(Database::Url(url))
+            Ok(Database::Url(target))
         }
     }
-}
-
-fn database_url(reader: &mut Reader<'_>) -> Result<Option<Secret>, Noted> {
-    let Some(url) = reader.secret(DATABASE_URL)? else {
-        return Ok(None);
-    };
-    let schemes = ["postgres://", "postgresql://"];
-    if schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
-        return Ok(Some(url));
-    }
-    // What is wrong with it is not shown: it may hold a password.
-    Err(reader.refuse(
-        DATABASE_URL.argument(),
-        "does not begin with postgres:// or postgresql://, as in postgres://user:password@host:5432/database",
-    ))
 }
 
 fn embedded(reader: &mut Reader<'_>) -> Result<Embedded, Noted> {
@@ -439,6 +429,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let http = http::serve(reader);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
+    let migrations = postgres::migrations(reader);
     let history = history(reader);
     let events = events::read(reader);
     let streams = streams(reader);
@@ -454,6 +445,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         http: http?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
+        migrations: migrations?,
         history: history?,
         events: events?,
         streams: streams?,
@@ -483,7 +475,9 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
     let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
-    Ok(given.unwrap_or_else(cores))
+    let threads = given.unwrap_or_else(cores);
+    reader.note(WORKER_THREADS, threads);
+    Ok(threads)
 }
 
 fn history(reader: &mut Reader<'_>) -> Result<History, Noted> {

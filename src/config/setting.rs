@@ -3,6 +3,8 @@
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction};
 
+use super::values;
+
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setting {
@@ -124,6 +126,34 @@ impl Setting {
     #[cfg(test)]
     pub fn help(&self) -> &'static str {
         self.help
+    }
+
+    /// How it is written on the command line, in every way that there is.
+    #[cfg(test)]
+    pub fn ways(&self) -> Vec<String> {
+        let plain = match self.kind {
+            Kind::Hidden => None,
+            Kind::Switch => Some(format!("--{}", self.name)),
+            Kind::Value | Kind::Values | Kind::Secret => Some(format!("--{} {}", self.name, self.value)),
+        };
+        let file = self.has_file().then(|| format!("--{} PATH", self.file_option()));
+        plain.into_iter().chain(file).collect()
+    }
+
+    /// What it is when nothing is given.
+    pub fn usual(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Switch => Some("false"),
+            Kind::Value | Kind::Values | Kind::Secret | Kind::Hidden => self.default,
+        }
+    }
+
+    /// A value as it is usually written.
+    pub fn normal(&self, value: String) -> String {
+        match (self.kind, values::switch(&value)) {
+            (Kind::Switch, Ok(on)) => on.to_string(),
+            _ => value,
+        }
     }
 
     /// The variables that it is read from, the first that is set.

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches};
 use super::bench::settings;
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
-use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, service, sidecar, tuning};
+use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, print, service, sidecar, tuning};
 
 /// One subcommand.
 pub(super) struct Subcommand {
@@ -30,7 +30,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
-        settings: &[service::DATABASE, service::SERVE, tuning::SERVE],
+        settings: &[service::DATABASE, service::SERVE, tuning::SERVE, &[print::PRINT]],
         positional: || None,
         log: LOG,
         read: |reader| service::serve(reader).map(|serve| Command::Serve(Box::new(serve))),
@@ -38,7 +38,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "dev",
         about: "Serve on your own machine, with a private PostgreSQL and a demo project",
-        settings: &[service::DEV, tuning::SERVE],
+        settings: &[service::DEV, tuning::SERVE, &[print::PRINT]],
         positional: || None,
         log: DEV_LOG,
         read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
@@ -46,7 +46,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "sidecar",
         about: "Serve what another server holds, beside an application, and go on when that server is away",
-        settings: &[sidecar::SIDECAR, tuning::SIDECAR],
+        settings: &[sidecar::SIDECAR, tuning::SIDECAR, &[print::PRINT]],
         positional: || None,
         log: LOG,
         read: |reader| sidecar::sidecar(reader).map(|sidecar| Command::Sidecar(Box::new(sidecar))),
@@ -214,9 +214,20 @@ impl Subcommand {
         self.name.split_once(' ')
     }
 
-    fn command_line(&self) -> clap::Command {
+    /// Every setting, in the order of the help.
+    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
         let settings = self.settings.iter().copied().flatten();
-        let arguments = settings.chain([&self.log, &LOG_FORMAT]).flat_map(Setting::arguments);
+        settings.chain([&self.log, &LOG_FORMAT])
+    }
+
+    /// How it is called, and everything that it can be told.
+    #[cfg(test)]
+    pub fn all() -> impl Iterator<Item = (&'static str, &'static Self)> {
+        ALL.iter().map(|subcommand| (subcommand.name, subcommand))
+    }
+
+    fn command_line(&self) -> clap::Command {
+        let arguments = self.settings().flat_map(Setting::arguments);
         clap::Command::new(self.in_group().map_or(self.name, |(_, name)| name))
             .about(self.about)
             .args((self.positional)())

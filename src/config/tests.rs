@@ -13,10 +13,13 @@ mod audit;
 mod bench;
 mod client;
 mod http;
+mod printed;
+mod table;
 mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const URL: &str = "postgres://halyard:hunter2@db/halyard";
+const PLACE: &str = "PostgreSQL at db:5432, database halyard, user halyard";
 const SERVE: &str = "serve --database-url postgres://halyard:hunter2@db/halyard";
 
 fn read(line: &str, variables: &[(&str, &str)]) -> Result<Configuration, Refusal> {
@@ -56,7 +59,7 @@ fn file(folder: &tempfile::TempDir, name: &str, content: &[u8]) -> String {
 #[test]
 fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     let serve = serve("serve", &[("DATABASE_URL", URL), ("HALYARD_SIGNING_KEY", KEY)]);
-    assert!(matches!(&serve.database, Database::Url(url) if url.expose() == URL));
+    assert!(matches!(&serve.database, Database::Url(target) if target.to_string() == PLACE));
     let Service {
         previous_signing_keys,
         sign_up,
@@ -66,6 +69,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         http: _,
         worker_threads: _,
         database_pool_size,
+        migrations,
         history,
         events,
         streams,
@@ -76,6 +80,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!(metrics_listen, None);
+    assert_eq!(migrations, Migrations::AtStart);
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
     assert_eq!(history.horizon_age, Duration::from_hours(24));
@@ -119,6 +124,7 @@ fn every_option_has_a_variable() {
         ("HALYARD_METRICS_LISTEN", "[::1]:2"),
         ("HALYARD_WORKER_THREADS", "3"),
         ("HALYARD_DATABASE_POOL_SIZE", "4"),
+        ("HALYARD_MIGRATE", "never"),
         ("HALYARD_SHUTDOWN_GRACE", "6s"),
         ("HALYARD_DRAIN_WINDOW", "5s"),
         ("HALYARD_HEARTBEAT", "2s"),
@@ -149,6 +155,7 @@ fn every_option_has_a_variable() {
     assert_eq!(serve.service.metrics_listen.unwrap().to_string(), "[::1]:2");
     assert_eq!(serve.service.worker_threads.get(), 3);
     assert_eq!(serve.service.database_pool_size.get(), 4);
+    assert_eq!(serve.service.migrations, Migrations::Never);
     let history = serve.service.history;
     assert_eq!(
         (history.horizon_revisions.get(), history.horizon_age),
@@ -259,7 +266,7 @@ fn our_own_database_variable_beats_the_common_one() {
         ("DATABASE_URL", "nonsense"),
         ("HALYARD_DATABASE_URL", URL),
     ];
-    assert!(matches!(serve("serve", &variables).database, Database::Url(url) if url.expose() == URL));
+    assert!(matches!(serve("serve", &variables).database, Database::Url(target) if target.to_string() == PLACE));
 }
 
 #[test]
@@ -373,12 +380,12 @@ fn secrets_are_read_from_files() {
         "serve",
         &[("HALYARD_DATABASE_URL_FILE", &url), ("HALYARD_SIGNING_KEY_FILE", &key)],
     );
-    assert!(matches!(by_variable.database, Database::Url(read) if read.expose() == URL));
+    assert!(matches!(by_variable.database, Database::Url(read) if read.to_string() == PLACE));
     let by_argument = serve(
         &format!("serve --database-url-file {url} --signing-key-file {key}"),
         &[],
     );
-    assert!(matches!(by_argument.database, Database::Url(read) if read.expose() == URL));
+    assert!(matches!(by_argument.database, Database::Url(read) if read.to_string() == PLACE));
     serve(
         "serve",
         &[("DATABASE_URL_FILE", &url), ("HALYARD_SIGNING_KEY_FILE", &key)],

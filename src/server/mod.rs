@@ -27,6 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 
 use crate::auth::{jwt, openid};
+use crate::config::Migrations;
 use crate::domain::limits;
 use crate::issuer::{self, Issuer};
 use crate::pb;
@@ -79,6 +80,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// The database, and how to use it.
     pub store: store::Settings,
+    /// Who brings the schema up to date.
+    pub migrations: Migrations,
     /// How to follow the database.
     pub feed: store::feed::Options,
     /// What is kept of the change log.
@@ -164,6 +167,7 @@ impl Server {
             listen,
             metrics,
             store: settings,
+            migrations,
             feed,
             compaction,
             events: keeping,
@@ -179,9 +183,14 @@ impl Server {
             drain_window,
             grace,
         } = options;
-        let migrations = store::migrate::run(&settings.config).await?;
-        if !migrations.is_empty() {
-            tracing::info!(?migrations, "the schema is up to date now");
+        match migrations {
+            Migrations::AtStart => {
+                let migrations = store::migrate::run(&settings.target).await?;
+                if !migrations.is_empty() {
+                    tracing::info!(?migrations, "the schema is up to date now");
+                }
+            }
+            Migrations::Never => store::migrate::check(&settings.target).await?,
         }
 
         let (listener, address) = bind(&Address::Tcp(listen))?;
@@ -195,11 +204,11 @@ impl Server {
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let hints = Hints::new();
-        let config = settings.config.clone();
+        let target = settings.target.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
         let spawn = |name, task| tasks.spawn(name, task);
         let pool = store::connect::feed_pool(&settings, feed.load_timeout)?;
-        let (feed, events) = Feed::start(config, pool, hints, feed, tasks.stop().clone(), spawn);
+        let (feed, events) = Feed::start(target, pool, hints, feed, tasks.stop().clone(), spawn);
         let hub = Hub::new(feed.clone(), watch);
         tasks.spawn("hub", hub.clone().run(events, tasks.stop().clone()));
         tasks.spawn("stalled streams", hub.clone().release_stalled(tasks.stop().clone()));

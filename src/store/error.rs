@@ -5,6 +5,7 @@ use std::fmt;
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::connect::Failure;
 use crate::domain::form;
 use crate::domain::invalid::Violations;
 
@@ -186,6 +187,12 @@ pub enum Cause {
     /// A statement or a connection.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
+    /// The connection must be encrypted, and there is nobody to do it with.
+    #[error(
+        "PostgreSQL there does not speak TLS, which sslmode asks for: set ssl = on there, or write sslmode=disable for a path that \
+         nobody else can reach"
+    )]
+    NoTls(#[source] tokio_postgres::Error),
     /// The pool had no connection to give.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -468,7 +475,9 @@ impl From<PoolError> for Error {
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(refusal) = error.as_db_error() else {
-            return if is_lost(&error) {
+            return if is_without_tls(&error) {
+                Self::Unavailable(Cause::NoTls(error))
+            } else if is_lost(&error) {
                 Self::Unavailable(error.into())
             } else {
                 Self::Bug(error.into())
@@ -506,7 +515,12 @@ fn without_row(refusal: &DbError) -> String {
 /// type than the statement's).
 fn is_lost(error: &tokio_postgres::Error) -> bool {
     let source = std::error::Error::source(error);
-    error.is_closed() || source.is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+    error.is_closed() || source.is_some_and(|source| source.is::<std::io::Error>() || source.is::<Failure>())
+}
+
+/// Whether the other side knows nothing of TLS. The driver has only words for it.
+fn is_without_tls(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.to_string() == "server does not support TLS")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

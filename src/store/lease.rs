@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
-use tokio_postgres::NoTls;
 
+use super::connect::Tls;
 use super::deadline;
 use super::feed::Hint;
 
@@ -14,36 +14,46 @@ use super::feed::Hint;
 ///
 /// Whoever asks for a write may go away in the middle of a statement, and the future is dropped. PostgreSQL does not notice: the
 /// statement goes on waiting for its lock, and whoever got the connection next would wait behind it. So such a connection is
-/// closed, and PostgreSQL is told to cancel what it is at.
-#[derive(Default)]
-pub(super) struct Lease(Option<Object>);
+/// closed, and PostgreSQL is told to cancel what it is at, on a connection that is encrypted as the other was.
+pub(super) struct Lease {
+    connection: Option<Object>,
+    tls: Tls,
+}
 
 impl Lease {
+    pub(super) fn new(tls: &Tls) -> Self {
+        Self {
+            connection: None,
+            tls: tls.clone(),
+        }
+    }
+
     /// Takes the connection in, and lends it.
     pub(super) fn hold(&mut self, connection: Object) -> &mut Object {
-        self.0.insert(connection)
+        self.connection.insert(connection)
     }
 
     /// Gives the connection back to the pool: every statement sent was answered.
     pub(super) fn give_back(mut self) {
-        self.0 = None;
+        self.connection = None;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            abandon(connection);
+        if let Some(connection) = self.connection.take() {
+            abandon(connection, &self.tls);
         }
     }
 }
 
 /// Closes a connection, and has PostgreSQL cancel what it is at.
-fn abandon(connection: Object) {
+fn abandon(connection: Object, tls: &Tls) {
     let cancel = Object::take(connection).cancel_token();
     if let Ok(runtime) = Handle::try_current() {
+        let tls = tls.clone();
         runtime.spawn(async move {
-            if let Err(error) = cancel.cancel_query(NoTls).await {
+            if let Err(error) = cancel.cancel_query(tls).await {
                 tracing::debug!(%error, "an abandoned statement could not be cancelled");
             }
         });
@@ -57,15 +67,17 @@ pub(super) struct Reader {
     connection: Option<Object>,
     /// Whether PostgreSQL was told to give up sooner than usual.
     short: bool,
+    tls: Tls,
 }
 
 impl Reader {
     /// Reads with a connection on which statements usually may take so long.
-    pub(super) fn new(connection: Object, usual: Duration) -> Self {
+    pub(super) fn new(connection: Object, usual: Duration, tls: &Tls) -> Self {
         let short = deadline::shorten(&connection, usual);
         Self {
             connection: Some(connection),
             short,
+            tls: tls.clone(),
         }
     }
 }
@@ -96,7 +108,7 @@ impl Drop for Reader {
             return;
         };
         if deadline::is_given_up() {
-            abandon(connection);
+            abandon(connection, &self.tls);
         } else if self.short {
             deadline::restore(&connection);
         }

@@ -1,9 +1,9 @@
 //! Bringing the schema up to date.
 
 use refinery::error::Kind;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
-use super::connect;
+use super::connect::{self, Target};
 use super::error::Error as StoreError;
 
 mod embedded {
@@ -22,11 +22,20 @@ pub enum Error {
     Store(#[from] StoreError),
     /// A newer version has migrated it.
     #[error(
-        "the database schema has version {version}, which this version of Halyard does not know; start a newer one"
+        "the database's schema is at version {version}, which this Halyard does not know: a newer version has migrated it. Start \
+         that version, or a newer one; the way back is a backup from before (docs/database.md)"
     )]
     Newer {
         /// The version found.
         version: i64,
+    },
+    /// It is not migrated, and must not be now.
+    #[error("the database{}, and this Halyard needs {needed}; run `halyard migrate` first, or start with --migrate at-start", at(*.version))]
+    Older {
+        /// The version found. `None`: there is no schema.
+        version: Option<i64>,
+        /// The version needed.
+        needed: i64,
     },
     /// An applied migration is not the one that this version knows.
     #[error(
@@ -42,14 +51,60 @@ pub enum Error {
 }
 
 /// Applies what is missing, and returns the versions applied. Instances that start together wait for each other.
-pub async fn run(config: &Config) -> Result<Vec<i64>, Error> {
-    let (mut client, connection) = connect::dedicated(config).await?;
+pub async fn run(target: impl Into<Target>) -> Result<Vec<i64>, Error> {
+    let (mut client, connection) = connect::dedicated(&target.into()).await?;
     let driver = tokio::spawn(connection);
     let applied = locked(&mut client).await;
     // Closing the connection gives the lock back.
     drop(client);
     let _ = driver.await;
     applied
+}
+
+fn at(version: Option<i64>) -> String {
+    match version {
+        Some(version) => format!("'s schema is at version {version}"),
+        None => " has no schema of Halyard's".to_owned(),
+    }
+}
+
+/// Refuses every schema but the one that this version needs. Changes nothing.
+pub async fn check(target: impl Into<Target>) -> Result<(), Error> {
+    let (client, connection) = connect::dedicated(&target.into()).await?;
+    let driver = tokio::spawn(connection);
+    let checked = compare(&client).await;
+    drop(client);
+    let _ = driver.await;
+    checked
+}
+
+async fn compare(client: &Client) -> Result<(), Error> {
+    connect::check_version(client).await?;
+    let known = embedded::migrations::runner();
+    let known = known.get_migrations();
+    let needed = known.iter().map(refinery::Migration::version).max().unwrap_or_default();
+    let there = "select to_regclass('refinery_schema_history') is not null as there";
+    let there = client.query_one(there, &[]).await.map_err(StoreError::from)?;
+    if !there.try_get("there").map_err(StoreError::from)? {
+        return Err(Error::Older { version: None, needed });
+    }
+    let applied = "select version::bigint as version, checksum from refinery_schema_history order by version";
+    let mut last = None;
+    for row in client.query(applied, &[]).await.map_err(StoreError::from)? {
+        let version: i64 = row.try_get("version").map_err(StoreError::from)?;
+        let checksum: String = row.try_get("checksum").map_err(StoreError::from)?;
+        match known.iter().find(|migration| migration.version() == version) {
+            None => return Err(Error::Newer { version }),
+            Some(migration) if migration.checksum().to_string() != checksum => {
+                return Err(Error::Divergent { version });
+            }
+            Some(_) => last = Some(version),
+        }
+    }
+    if last != Some(needed) {
+        return Err(Error::Older { version: last, needed });
+    }
+    Ok(())
 }
 
 async fn locked(client: &mut Client) -> Result<Vec<i64>, Error> {

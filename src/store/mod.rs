@@ -63,6 +63,7 @@ pub use mutation::{Actor, Caller, EnvironmentRevision, Mutation, Outcome, Reques
 pub use page::{Page, PageRequest};
 pub use queue::{Queue, WAITING_PER_CONNECTION};
 
+use connect::Tls;
 use feed::Hints;
 use lease::{Announcement, Lease, Reader};
 use mutation::Versioned;
@@ -76,6 +77,7 @@ pub struct Store {
     queue: Arc<Queue>,
     /// How long a statement usually may take.
     statement_timeout: Duration,
+    tls: Tls,
     hints: Hints,
     preparations: Turns,
 }
@@ -89,6 +91,7 @@ impl Store {
             pool,
             queue: Arc::new(Queue::of_pool(settings.pool_size)),
             statement_timeout: settings.statement_timeout,
+            tls: settings.target.tls().clone(),
             hints,
             preparations: Turns::new(),
         })
@@ -121,7 +124,7 @@ impl Store {
 
     /// A connection for reading.
     async fn reader(&self) -> Result<Reader, Error> {
-        Ok(Reader::new(self.connection().await?, self.statement_timeout))
+        Ok(Reader::new(self.connection().await?, self.statement_timeout, &self.tls))
     }
 
     /// A connection of the pool, once there is one.
@@ -139,7 +142,7 @@ impl Store {
         R: FnOnce(&Written<T>) -> Vec<u8>,
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {
-        let mut lease = Lease::default();
+        let mut lease = Lease::new(&self.tls);
         let client = lease.hold(self.connection().await?);
         let short = deadline::shorten(client, self.statement_timeout);
         let outcome = self.transact(client, mutation, respond, operation).await;

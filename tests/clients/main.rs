@@ -9,6 +9,7 @@
 )]
 #![allow(missing_docs, reason = "tests are named by what they show")]
 
+mod rolling;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -33,7 +33,7 @@ async fn newest(app: &App, keys: &Keys) -> Held {
 /// A server behind a proxy that hears and asks nothing by itself.
 async fn deaf(app: &App, proxy: &Proxy) -> (Server, Channel) {
     let mut options = options(&app.database);
-    options.store.config = proxy.config.clone();
+    options.store.target = (&proxy.config).into();
     options.feed.poll_interval = NEVER;
     options.feed.scan_interval = NEVER;
     // Nor does it notice that it is deaf.

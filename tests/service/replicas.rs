@@ -148,7 +148,7 @@ async fn writers_at_both_servers_make_one_history() {
 /// A server that reaches PostgreSQL through a proxy.
 async fn serve_through(app: &App, proxy: &Proxy) -> (Server, Channel) {
     let mut options = options(&app.database);
-    options.store.config = proxy.config.clone();
+    options.store.target = (&proxy.config).into();
     let server = Server::start(options).await.unwrap();
     within("the first state", server.ready()).await;
     let channel = connect(&server).await;

@@ -53,13 +53,19 @@ impl Server {
 
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
-        self.folder.join(".s.PGSQL.5432")
+        self.folder.join(format!(".s.PGSQL.{}", self.port()))
+    }
+
+    fn port(&self) -> u16 {
+        let port = self.settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        port.map_or(5432, |port| port.parse().unwrap())
     }
 
     /// How to connect.
     pub fn config(&self) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.folder).user("postgres").dbname("postgres");
+        config.host_path(&self.folder).port(self.port());
+        config.user("postgres").dbname("postgres");
         config
     }
 

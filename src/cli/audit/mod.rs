@@ -43,7 +43,7 @@ async fn store(opened: &Opened) -> Result<Store, store::Error> {
     let settings = Settings {
         pool_size: 1,
         statement_timeout: Duration::ZERO,
-        ..Settings::new(opened.config.clone())
+        ..Settings::new(&opened.target)
     };
     Store::connect(&settings, Hints::new()).await
 }

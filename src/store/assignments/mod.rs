@@ -144,6 +144,7 @@ impl Assignments {
         let state = Arc::new(State::default());
         let writer = Writer {
             pool: connect::assignment_pool(settings)?,
+            tls: settings.target.tls().clone(),
             requests: Mutex::new(requests),
             late: patience.saturating_mul(LATE),
             known: known.clone(),
@@ -258,6 +259,7 @@ impl Wanted {
 /// Writes assignments.
 pub struct Writer {
     pool: Pool,
+    tls: connect::Tls,
     requests: Mutex<mpsc::Receiver<Request>>,
     /// After so long without an answer PostgreSQL counts as away.
     late: Duration,
@@ -342,7 +344,7 @@ impl Writer {
     /// `None`: PostgreSQL did not answer.
     async fn settle(&self, wanted: &[&Wanted], read_first: bool) -> Option<batch::Found> {
         // A connection whose statement is given up is not used again: the next one would wait behind it.
-        let mut lease = Lease::default();
+        let mut lease = Lease::new(&self.tls);
         let settled = {
             let settling = async {
                 let client = lease.hold(self.pool.get().await?);

@@ -115,7 +115,7 @@ impl Intake {
     /// An intake, and what empties it. Connects to nothing yet.
     pub fn new(settings: &Settings, options: Options) -> Result<(Arc<Self>, Writer), Error> {
         let mut settings = settings.clone();
-        settings.config.application_name("halyard events");
+        settings.target = settings.target.named("halyard events");
         settings.pool_size = writer::CONNECTIONS;
         let (sender, receiver) = mpsc::channel(BATCHES);
         let intake = Arc::new(Self {
@@ -124,7 +124,11 @@ impl Intake {
             options,
             counts: Counts::default(),
         });
-        let writer = Writer::new(connect::pool("events", &settings)?, receiver, Arc::clone(&intake));
+        let writer = Writer::new(
+            (connect::pool("events", &settings)?, settings.target.tls().clone()),
+            receiver,
+            Arc::clone(&intake),
+        );
         Ok((intake, writer))
     }
 

@@ -17,6 +17,7 @@ use super::catalogue::Catalogue;
 use super::intake::{Batch, Intake, Refused, Waiting};
 use super::write;
 use crate::domain::event::Outcome;
+use crate::store::connect::Tls;
 use crate::store::error::Error;
 use crate::store::lease::Lease;
 use crate::store::pool::Pool;
@@ -31,15 +32,17 @@ const GROUP: usize = 10_000;
 /// What writes the batches. It comes to life with [`Writer::run`].
 pub struct Writer {
     pool: Pool,
+    tls: Tls,
     queue: Mutex<mpsc::Receiver<Waiting>>,
     intake: Arc<Intake>,
 }
 
 impl Writer {
     /// What empties this queue of this intake.
-    pub(super) fn new(pool: Pool, queue: mpsc::Receiver<Waiting>, intake: Arc<Intake>) -> Self {
+    pub(super) fn new((pool, tls): (Pool, Tls), queue: mpsc::Receiver<Waiting>, intake: Arc<Intake>) -> Self {
         Self {
             pool,
+            tls,
             queue: Mutex::new(queue),
             intake,
         }
@@ -93,7 +96,7 @@ impl Writer {
 
     /// One transaction.
     async fn write(&self, catalogue: &mut Catalogue, batches: &[&Batch]) -> Result<Vec<Vec<Outcome>>, Refused> {
-        let mut lease = Lease::default();
+        let mut lease = Lease::new(&self.tls);
         let written = timeout(GIVEN_UP, async {
             let client = lease.hold(self.pool.get().await?);
             write::write(client, catalogue, self.intake.window(), batches).await

@@ -15,7 +15,7 @@ use futures_util::future::poll_fn;
 use tokio::sync::watch;
 use tokio::time::{interval_at, sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ use super::error::{Error, chain};
 use super::hint::{CHANNEL, Hints, Payload};
 use super::notify;
 use super::poll::{Origin, ask_origin};
+use crate::store::connect::Target;
 
 /// What the listener's connection is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) struct Link {
 
 /// Everything that the listener needs.
 pub(super) struct Listener {
-    pub(super) config: Config,
+    pub(super) target: Target,
     pub(super) shared: Shared,
     /// Where it says how it is doing.
     pub(super) link: watch::Sender<Link>,
@@ -47,8 +48,9 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens, and connects again whenever it must, until it is cancelled.
     pub(super) async fn run(mut self) {
-        self.config
-            .application_name("halyard listener")
+        self.target = self.target.named("halyard listener");
+        self.target
+            .config_mut()
             .connect_timeout(self.shared.options.connect_timeout)
             .keepalives_idle(self.shared.options.probe_interval)
             .tcp_user_timeout(self.shared.options.probe_interval + self.shared.options.probe_timeout);
@@ -97,7 +99,7 @@ impl Listener {
     /// LISTEN comes first: everything committed from then on is either notified or found by the scan that the new session causes.
     async fn connect(&self) -> Result<Heard, Error> {
         let connecting = async {
-            let (client, connection) = self.config.connect(NoTls).await?;
+            let (client, connection) = self.target.connect().await?;
             let heard = Heard::new(client, connection, self);
             heard.client.batch_execute(&format!("listen {CHANNEL}")).await?;
             Ok(heard)

@@ -51,6 +51,7 @@ pub use options::Options;
 use self::confirm::Question;
 use self::engine::Engine;
 use self::listen::{Link, Listener};
+use super::connect::Target;
 use crate::domain::change::EnvironmentId;
 use crate::store::pool::Pool;
 use crate::watch::source::{Answer, Event, Head, Source, Unreachable};
@@ -76,12 +77,12 @@ struct Shared {
 }
 
 impl Feed {
-    /// Starts the feed on the current runtime, which must be the one that the pool's connections live on. `config` is for the
+    /// Starts the feed on the current runtime, which must be the one that the pool's connections live on. `target` is for the
     /// listener's own connection; `hints` is what this process's writes are told to; `spawn` runs the feed's tasks, each by its
     /// name, and whoever gives it decides what becomes of the process should one die. Events come in the order that
     /// [`source`](crate::watch::source) promises.
     pub fn start(
-        config: tokio_postgres::Config,
+        target: impl Into<Target>,
         pool: impl Into<Pool>,
         hints: Hints,
         options: Options,
@@ -101,7 +102,7 @@ impl Feed {
             cancel,
         };
         let listener = Listener {
-            config,
+            target: target.into(),
             shared: shared.clone(),
             link: link_sender,
             pool_origin,

@@ -90,7 +90,7 @@ impl Store {
     pub async fn get_results(&self, at: Address<'_>, experiment: &key::Experiment) -> Result<Results, Error> {
         self.get_environment(at).await?;
         // Whoever asks may go away long before there is an answer.
-        let mut lease = Lease::default();
+        let mut lease = Lease::new(&self.tls);
         let results = count::all(lease.hold(self.connection().await?), at, experiment).await;
         lease.give_back();
         results

@@ -21,7 +21,7 @@ async fn who_is_known_keeps_the_arm_and_others_get_the_hashed_one_while_postgres
     let through = proxy.config.clone();
     let patience = Duration::from_millis(300);
     let app = App::start_with(database, |options| {
-        options.store.config = through;
+        options.store.target = through.into();
         options.store.assignments.patience = patience;
     })
     .await;
@@ -72,7 +72,7 @@ async fn who_has_less_time_than_postgresql_takes_is_answered_in_time() {
     let proxy = Proxy::before(&database.config).await;
     let through = proxy.config.clone();
     let app = App::start_with(database, |options| {
-        options.store.config = through;
+        options.store.target = through.into();
         options.store.assignments.patience = Duration::from_mins(1);
     })
     .await;
@@ -100,7 +100,7 @@ async fn a_connection_that_is_never_answered_again_is_left() {
     let database = database().await;
     let proxy = Proxy::before(&database.config).await;
     let through = proxy.config.clone();
-    let app = App::start_with(database, |options| options.store.config = through).await;
+    let app = App::start_with(database, |options| options.store.target = through.into()).await;
     let key = shop(&app).await;
     let revision = run(&app, experiment("x")).await;
     ask(&app.channel, &key, "f", "first", revision).await;
@@ -117,7 +117,7 @@ async fn an_arm_of_long_ago_is_kept_while_postgresql_does_not_answer() {
     let proxy = Proxy::before(&database.config).await;
     let through = proxy.config.clone();
     let app = App::start_with(database, |options| {
-        options.store.config = through;
+        options.store.target = through.into();
         options.store.assignments.patience = Duration::from_secs(1);
         options.store.assignments.believed_for = Duration::ZERO;
     })
@@ -219,7 +219,7 @@ async fn what_postgresql_stored_but_could_not_say_is_the_arm_when_it_is_back() {
         url: postgres.url(),
     };
     let app = App::start_with(database, |options| {
-        options.store.config = through;
+        options.store.target = through.into();
         options.store.assignments.patience = Duration::from_millis(300);
     })
     .await;

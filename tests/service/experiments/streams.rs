@@ -174,7 +174,7 @@ async fn an_answer_that_could_not_be_stored_is_corrected_and_till_then_its_token
     let proxy = Proxy::before(&database.config).await;
     let through = proxy.config.clone();
     let app = App::start_with(database, |options| {
-        options.store.config = through;
+        options.store.target = through.into();
         options.store.assignments.patience = Duration::from_millis(300);
     })
     .await;

@@ -228,7 +228,7 @@ async fn who_is_known_is_let_in_without_the_database_and_who_is_not_is_told_to_c
     let proxy = Proxy::before(&database.config).await;
     let openid = Some(issuer.expectations());
     let app = App::start_with(database, |options| {
-        options.store.config = proxy.config.clone();
+        options.store.target = (&proxy.config).into();
         options.openid = openid;
     })
     .await;
