@@ -35,6 +35,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         anonymous,
         listen,
         metrics_listen,
+        traces,
         state_file,
         staleness,
         worker_threads,
@@ -56,6 +57,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Listen::Unix { path, mode } => Address::Unix { path, mode },
         },
         metrics: metrics_listen,
+        trace: tuning::traces(traces.as_ref()),
         upstream: Options {
             endpoint: upstream,
             key: key.into(),

@@ -10,6 +10,7 @@ use super::openid;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
+use super::traces::{self, Traces};
 use super::tuning::{self, Tuning};
 use super::values;
 use crate::auth::jwt::SigningKey;
@@ -68,6 +69,8 @@ pub struct Service {
     pub listen: SocketAddr,
     /// Where it serves metrics. `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go. `None`: nowhere.
+    pub traces: Option<Traces>,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
@@ -239,6 +242,8 @@ pub(super) const SERVE: &[Setting] = &[
     openid::ROLES,
     SERVE_LISTEN,
     METRICS_LISTEN,
+    traces::ENDPOINT,
+    traces::SHARE,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     HISTORY_RETENTION,
@@ -268,6 +273,8 @@ pub(super) const DEV: &[Setting] = &[
     openid::ROLES,
     DEV_LISTEN,
     METRICS_LISTEN,
+    traces::ENDPOINT,
+    traces::SHARE,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     HISTORY_RETENTION,
@@ -410,6 +417,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
     let metrics_listen = metrics_listen(reader, listen.ok());
+    let traces = traces::read(reader);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let history = history(reader);
@@ -423,6 +431,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         openid: openid?,
         listen: listen?,
         metrics_listen: metrics_listen?,
+        traces: traces?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         history: history?,

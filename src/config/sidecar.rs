@@ -15,6 +15,7 @@ use super::service::{
     STREAM_ROTATION, Shutdown, Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
+use super::traces::{self, Traces};
 use super::tuning::{self, SidecarTuning};
 use super::values;
 use crate::auth::keys;
@@ -39,6 +40,8 @@ pub struct Sidecar {
     pub listen: Listen,
     /// Where it serves metrics. `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go. `None`: nowhere.
+    pub traces: Option<Traces>,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -109,6 +112,8 @@ pub(super) const SIDECAR: &[Setting] = &[
     LISTEN,
     SOCKET_MODE,
     METRICS_LISTEN,
+    traces::ENDPOINT,
+    traces::SHARE,
     STATE_FILE,
     MAX_STALENESS,
     WORKER_THREADS,
@@ -134,6 +139,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         Ok(Listen::Unix { .. }) | Err(Noted) => None,
     };
     let metrics_listen = service::metrics_listen(reader, port);
+    let traces = traces::read(reader);
     let listen = listen(reader, address);
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
@@ -154,6 +160,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         anonymous: anonymous?,
         listen: listen?,
         metrics_listen: metrics_listen?,
+        traces: traces?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,

@@ -11,6 +11,7 @@ use crate::domain::limits;
 mod audit;
 mod bench;
 mod client;
+mod traces;
 mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -61,6 +62,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         openid,
         listen,
         metrics_listen,
+        traces,
         worker_threads: _,
         database_pool_size,
         history,
@@ -71,7 +73,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
-    assert_eq!(metrics_listen, None);
+    assert_eq!((metrics_listen, traces), (None, None));
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
     assert_eq!(history.horizon_age, Duration::from_hours(24));

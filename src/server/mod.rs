@@ -48,6 +48,7 @@ use crate::shutdown::{Fault, Tasks};
 use crate::store::events::Intake;
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
+use crate::trace::{self, Tracer};
 use crate::upstream;
 use crate::watch::Hub;
 use ending::Ending;
@@ -71,6 +72,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where to serve metrics. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where to send traces. `None`: nowhere.
+    pub trace: Option<trace::Options>,
     /// The database, and how to use it.
     pub store: store::Settings,
     /// How to follow the database.
@@ -125,6 +128,9 @@ pub enum Error {
     /// What asks the OpenID Connect issuer cannot be made.
     #[error("the OpenID Connect issuer cannot be asked")]
     Issuer(#[from] issuer::Error),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Trace(#[from] trace::Error),
     /// The descriptor set cannot be served.
     #[error("the reflection service cannot be made")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -153,8 +159,9 @@ impl Server {
         let Options {
             listen,
             metrics,
+            trace,
             store: settings,
-            feed,
+            mut feed,
             compaction,
             events: keeping,
             watch,
@@ -182,6 +189,8 @@ impl Server {
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
+        let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
+        feed.tracer = tracer.clone();
         let hints = Hints::new();
         let config = settings.config.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -246,12 +255,12 @@ impl Server {
             "denials",
             denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
-        let front = FrontLayer::new(authenticator, Handle::current(), denied);
+        let front = FrontLayer::new(authenticator, Handle::current(), denied).traced(tracer.clone());
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
             let followed = (feed, assignments, intake);
-            let counted = (front.tallies(), settings.pools);
+            let counted = (front.tallies(), settings.pools, metrics::spans(tracer.as_ref()));
             let serving = metrics.of_server(hub.clone(), followed, counted, tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
@@ -377,6 +386,13 @@ fn people(expectations: openid::Expectations, store: &Store, tasks: &Tasks) -> R
     let (issuer, refresher) = Issuer::new(expectations)?;
     tasks.spawn("openid connect", refresher.run(tasks.stop().clone()));
     Ok(OpenId::new(issuer, store.clone(), Handle::current()))
+}
+
+/// Whoever traces, and the task that sends it.
+fn traces(options: &trace::Options, tasks: &Tasks) -> Result<Tracer, trace::Error> {
+    let (tracer, exporter) = Tracer::new(options)?;
+    tasks.spawn("traces", exporter.run(tasks.stop().clone()));
+    Ok(tracer)
 }
 
 /// Listens, and says where.

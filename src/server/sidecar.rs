@@ -10,9 +10,9 @@ use tonic::service::Routes;
 
 use super::ending::Ending;
 use super::listen::Address;
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::workers::{Keepalive, Workers};
-use super::{Error, bind, compressed};
+use super::{Error, bind, compressed, traces};
 use crate::domain::limits;
 use crate::domain::staleness::Limits;
 use crate::pb;
@@ -23,6 +23,7 @@ use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
+use crate::trace;
 use crate::upstream::{self, Upstream};
 use crate::watch::{self, Hub};
 
@@ -39,6 +40,8 @@ pub struct Options {
     pub listen: Address,
     /// Where to serve metrics. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where to send traces. `None`: nowhere.
+    pub trace: Option<trace::Options>,
     /// Whom to follow, and for whom.
     pub upstream: upstream::Options,
     /// How old the state may be that answers.
@@ -77,6 +80,7 @@ impl Sidecar {
         let Options {
             listen,
             metrics,
+            trace,
             upstream,
             staleness,
             watch,
@@ -90,6 +94,7 @@ impl Sidecar {
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
+        let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
         let endpoint = upstream::connection(upstream.endpoint.clone(), &upstream.timing);
         let forwarding = Forwarding::new(&endpoint, &upstream.key);
@@ -122,12 +127,12 @@ impl Sidecar {
         let routes = routes(&hub, assignments, taking)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
-        let front = FrontLayer::for_applications(authenticator, Handle::current());
+        let front = FrontLayer::for_applications(authenticator, Handle::current()).traced(tracer.clone());
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
-            let tallies = front.tallies();
-            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tallies, tasks.stop().clone());
+            let counted = (front.tallies(), metrics::spans(tracer.as_ref()));
+            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), counted, tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
         let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;

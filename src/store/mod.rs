@@ -35,6 +35,7 @@ pub mod makers;
 pub mod members;
 pub mod migrate;
 pub mod mutation;
+mod named;
 pub mod page;
 mod pipeline;
 pub mod pool;
@@ -62,6 +63,8 @@ use lease::{Announcement, Lease};
 use mutation::Versioned;
 use pool::Pool;
 use segments::Turns;
+
+use crate::trace;
 
 /// Where everything is stored. Cheap to clone.
 #[derive(Clone)]
@@ -118,9 +121,8 @@ impl Store {
         F: AsyncFnOnce(&Transaction<'_>) -> Result<Written<T>, Error>,
     {
         let mut lease = Lease::default();
-        let outcome = self
-            .transact(lease.hold(self.pool.get().await?), mutation, respond, operation)
-            .await;
+        let client = lease.hold(self.pool.get().await?);
+        let outcome = trace::within("transaction", self.transact(client, mutation, respond, operation)).await;
         lease.give_back();
         outcome
     }
@@ -158,7 +160,7 @@ impl Store {
             requests::remember(&transaction, mutation, request, &respond(&written)).await?;
         }
         let announcement = Announcement::new(written.hints(), |hint| self.hints.send(hint));
-        transaction.commit().await?;
+        named::statement("commit", transaction.commit()).await?;
         drop(announcement);
         Ok(Outcome::Done(written))
     }

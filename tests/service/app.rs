@@ -344,6 +344,7 @@ pub fn options(database: &Database) -> server::Options {
     server::Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: None,
+        trace: None,
         store: store::Settings {
             pool_size: WRITERS,
             // A machine that tests run on may be busy.

@@ -58,6 +58,7 @@ mod propagation;
 mod replicas;
 mod segments;
 mod sidecar;
+mod traces;
 mod unread;
 mod users;
 mod viewers;

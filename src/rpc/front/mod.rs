@@ -8,6 +8,7 @@ mod denials;
 mod log;
 mod openid;
 mod tally;
+mod trace;
 mod uses;
 
 use std::convert::Infallible;
@@ -25,6 +26,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 pub use admit::Authenticator;
 use admit::Who;
@@ -37,6 +39,7 @@ pub use uses::{Used, Uses};
 
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};
+use crate::trace::{Tracer, carry};
 use tally::Tally;
 
 /// In the headers of a response: it was refused before it began.
@@ -56,6 +59,7 @@ struct Desk {
     authenticator: Authenticator,
     administration: Handle,
     denials: Arc<Denials>,
+    tracer: Option<Tracer>,
 }
 
 impl FrontLayer {
@@ -66,6 +70,7 @@ impl FrontLayer {
             authenticator,
             administration: runtime,
             denials: Arc::default(),
+            tracer: None,
         })
     }
 
@@ -76,7 +81,17 @@ impl FrontLayer {
             authenticator,
             administration,
             denials,
+            tracer: None,
         })
+    }
+
+    /// Traces requests. To be called before the front is shared.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Tracer>) -> Self {
+        if let Some(desk) = Arc::get_mut(&mut self.desk) {
+            desk.tracer = tracer;
+        }
+        self
     }
 
     fn of(desk: Desk) -> Self {
@@ -144,7 +159,10 @@ where
         // The clone that is ready serves; the fresh one waits for the next request.
         let fresh = self.services.clone();
         let services = std::mem::replace(&mut self.services, fresh);
-        Box::pin(async move { Ok(desk.serve(services, request, &tally).await) })
+        match trace::begin(&desk, &request) {
+            None => Box::pin(async move { Ok(desk.serve(services, request, &tally).await) }),
+            Some(traced) => Box::pin(async move { Ok(traced.answer(desk.serve(services, request, &tally)).await) }),
+        }
     }
 }
 
@@ -164,6 +182,7 @@ impl Desk {
         };
         let begun = tally.begin(method, started);
         let peer = caller::peer(&request);
+        let trace_id = trace::id(method, request.headers());
         let mut deadline = Deadline::of(request.headers());
         if method.is_open() && !method.streams {
             // Whoever shows nothing could keep what they have begun to send for ever.
@@ -183,7 +202,7 @@ impl Desk {
             None => work.await,
         };
         let (code, response) = complete(result);
-        log::request(method, code, peer, &who, started.elapsed());
+        log::request(method, code, peer, &who, trace_id, started.elapsed());
         begun.answered(code, response)
     }
 
@@ -233,7 +252,7 @@ impl Desk {
         let caller = request.extensions().get::<Caller>().cloned();
         let reason = caller::reason(request.headers()).to_owned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
-        let finished = match spawn(&self.administration, work).await {
+        let finished = match spawn(&self.administration, carry(work).in_current_span()).await {
             Ok(finished) => finished.map_err(|_| Refusal::Internal),
             // The runtime is shutting down.
             Err(_) => Err(Refusal::database_away()),
@@ -301,7 +320,7 @@ mod tests {
 
     /// A service with a bug.
     #[derive(Clone)]
-    struct Panics;
+    pub(super) struct Panics;
 
     impl Service<Request<Body>> for Panics {
         type Response = Response<Body>;
@@ -335,7 +354,7 @@ mod tests {
         }
     }
 
-    fn front<S>(service: S) -> Front<S> {
+    pub(super) fn front<S>(service: S) -> Front<S> {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
         let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
         FrontLayer::new(Authenticator::new(hub, tokens), Handle::current(), Arc::default()).layer(service)

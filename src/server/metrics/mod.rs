@@ -15,6 +15,7 @@ mod feed;
 mod pools;
 mod process;
 mod requests;
+mod traces;
 mod upstream;
 mod watch;
 
@@ -32,6 +33,7 @@ use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
 use crate::store::pool::Pools;
+use crate::trace::{Counts, Tracer};
 use crate::upstream::Upstream;
 use crate::watch::Hub;
 
@@ -65,10 +67,10 @@ impl Metrics {
         self,
         hub: Arc<Hub>,
         (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
-        (tallies, pools): (Arc<Tallies>, Pools),
+        (tallies, pools, spans): (Arc<Tallies>, Pools, Arc<Counts>),
         stop: CancellationToken,
     ) {
-        let mut registry = of_hub(hub, tallies);
+        let mut registry = of_hub(hub, tallies, spans);
         registry.register_collector(Box::new(pools::Numbers(pools)));
         registry.register_collector(Box::new(feed::Numbers(feed)));
         registry.register_collector(Box::new(assignments::Numbers(assignments)));
@@ -81,19 +83,25 @@ impl Metrics {
         self,
         hub: Arc<Hub>,
         upstream: Arc<Upstream>,
-        tallies: Arc<Tallies>,
+        (tallies, spans): (Arc<Tallies>, Arc<Counts>),
         stop: CancellationToken,
     ) {
-        let mut registry = of_hub(hub, tallies);
+        let mut registry = of_hub(hub, tallies, spans);
         registry.register_collector(Box::new(upstream::Numbers(upstream)));
         endpoint::serve(self.listener, registry, stop).await;
     }
 }
 
-fn of_hub(hub: Arc<Hub>, tallies: Arc<Tallies>) -> Registry {
+/// What is counted of spans, by nobody if there are none.
+pub(super) fn spans(tracer: Option<&Tracer>) -> Arc<Counts> {
+    tracer.map(|tracer| tracer.counts().clone()).unwrap_or_default()
+}
+
+fn of_hub(hub: Arc<Hub>, tallies: Arc<Tallies>, spans: Arc<Counts>) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(process::Numbers));
     registry.register_collector(Box::new(requests::Numbers(tallies)));
+    registry.register_collector(Box::new(traces::Numbers(spans)));
     registry.register_collector(Box::new(evaluations::Numbers(hub.clone())));
     registry.register_collector(Box::new(watch::Numbers(hub)));
     registry
