@@ -14,11 +14,12 @@
 //! | [`evaluate`] | how a flag is answered; pure, cannot fail | `domain` |
 //! | [`auth`] | verifying who is calling: keys, tokens, passwords; pure | `domain` |
 //! | [`watch`] | from events to streams: the hub, states, rings, tokens, subscriptions | `domain`, `evaluate` |
-//! | [`store`] | PostgreSQL: all the SQL, transactions, the change log, the audit log, the feed | `domain`, `evaluate`, `watch::source` |
+//! | [`store`] | PostgreSQL: all the SQL, transactions, the change log, the audit log, the feed | `domain`, `evaluate`, `watch::source`, `trace` |
 //! | [`issuer`] | the OpenID Connect issuer: its keys, asked for and kept in memory | `domain`, `auth` |
 //! | [`rpc`] | the edge: proto, status codes, who may call what | all above |
 //! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
+//! | [`trace`] | spans for a collector, within a request and through the store | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
 //! | [`server`] | the composition root: what starts and stops in which order | everything |
 //! | [`cli`] | the subcommands | everything |
@@ -44,5 +45,6 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod upstream;
 pub mod watch;

@@ -1,21 +1,7 @@
 //! Logging: lines on standard error, text on a terminal and JSON otherwise. Standard output is for data.
 //!
 //! A message is for people, fields are for queries. Tokens, secrets, contexts and bodies are never logged, by libraries neither,
-//! whatever the filter says. Fields with one meaning
-//! everywhere:
-//!
-//! | field | meaning |
-//! |---|---|
-//! | `task` | the name of a task that lives as long as the process |
-//! | `project`, `environment`, `flag` | keys |
-//! | `revision`, `generation` | where an environment stands |
-//! | `method`, `code` | of a call: its gRPC path, its status |
-//! | `user`, `key` | who called: an account's id, an environment key's id |
-//! | `peer` | the address that called |
-//! | `stream` | names one stream |
-//! | `elapsed_ms` | how long something took, in milliseconds |
-//! | `reason` | why a credential was rejected or something ended, one word |
-//! | `error` | an error with its sources |
+//! whatever the filter says. `docs/logs.md` holds every field, and a test keeps that list.
 
 use std::io::IsTerminal as _;
 

@@ -65,6 +65,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         listen,
         metrics_listen,
         ref http,
+        ref traces,
         worker_threads,
         database_pool_size,
         migrations,
@@ -88,6 +89,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
     Options {
         listen,
         metrics: metrics_listen,
+        trace: tuning::traces(traces.as_ref()),
         store: settings,
         migrations,
         feed: tuning::feed(&tuning),

@@ -36,6 +36,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         listen,
         metrics_listen,
         http,
+        traces,
         state_file,
         staleness,
         worker_threads,
@@ -58,6 +59,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Listen::Unix { path, mode } => Address::Unix { path, mode },
         },
         metrics: metrics_listen,
+        trace: tuning::traces(traces.as_ref()),
         upstream: Options {
             endpoint: upstream,
             key: key.into(),

@@ -1,13 +1,24 @@
 //! What is tuned, from what it is configured with.
 
-use crate::config::{Events, Following, Keepalive as Configured, Requests, StreamTuning, Tuning, UpstreamTiming};
+use crate::config::{
+    Events, Following, Keepalive as Configured, Requests, StreamTuning, Traces, Tuning, UpstreamTiming,
+};
 use crate::domain::event::Window;
 use crate::rpc::front;
 use crate::server::{self, Keepalive};
 use crate::store::events::Kept;
 use crate::store::feed;
+use crate::trace;
 use crate::upstream::Timing;
 use crate::watch;
+
+/// Where traces go.
+pub fn traces(traces: Option<&Traces>) -> Option<trace::Options> {
+    traces.map(|Traces { endpoint, share }| trace::Options {
+        endpoint: endpoint.clone(),
+        share: *share,
+    })
+}
 
 /// How the database is followed.
 pub fn feed(tuning: &Tuning) -> feed::Options {

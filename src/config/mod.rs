@@ -28,6 +28,7 @@ mod service;
 mod setting;
 mod sidecar;
 mod subcommand;
+mod traces;
 mod tuning;
 mod values;
 mod who;
@@ -51,6 +52,7 @@ pub use requests::Requests;
 pub use secret::Secret;
 pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
 pub use sidecar::{Listen, Sidecar};
+pub use traces::Traces;
 pub use tuning::{EventTuning, Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
 
 use clap::error::ErrorKind;

@@ -12,6 +12,7 @@ use super::postgres::{self, Migrations};
 use super::reader::{Noted, Reader};
 use super::requests::{self, Requests};
 use super::setting::Setting;
+use super::traces::{self, Traces};
 use super::tuning::{self, Tuning};
 use super::values;
 use crate::auth::jwt::SigningKey;
@@ -73,6 +74,8 @@ pub struct Service {
     pub metrics_listen: Option<SocketAddr>,
     /// What it serves over HTTP beside gRPC, and within which bounds.
     pub http: Http,
+    /// Where traces go. `None`: nowhere.
+    pub traces: Option<Traces>,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
@@ -249,6 +252,8 @@ pub(super) const SERVE: &[Setting] = &[
     http::MAX_REQUEST_BYTES,
     http::MAX_HEADER_BYTES,
     http::REQUEST_TIMEOUT,
+    traces::ENDPOINT,
+    traces::SHARE,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     postgres::MIGRATE,
@@ -289,6 +294,8 @@ pub(super) const DEV: &[Setting] = &[
     http::MAX_REQUEST_BYTES,
     http::MAX_HEADER_BYTES,
     http::REQUEST_TIMEOUT,
+    traces::ENDPOINT,
+    traces::SHARE,
     WORKER_THREADS,
     DATABASE_POOL_SIZE,
     postgres::MIGRATE,
@@ -427,6 +434,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let listen = reader.required(listen, values::address);
     let metrics_listen = metrics_listen(reader, listen.ok());
     let http = http::serve(reader);
+    let traces = traces::read(reader);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let migrations = postgres::migrations(reader);
@@ -443,6 +451,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         listen: listen?,
         metrics_listen: metrics_listen?,
         http: http?,
+        traces: traces?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         migrations: migrations?,

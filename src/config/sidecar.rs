@@ -17,6 +17,7 @@ use super::service::{
     STREAM_ROTATION, Shutdown, Streams, WORKER_THREADS,
 };
 use super::setting::Setting;
+use super::traces::{self, Traces};
 use super::tuning::{self, SidecarTuning};
 use super::values;
 use crate::auth::keys;
@@ -43,6 +44,8 @@ pub struct Sidecar {
     pub metrics_listen: Option<SocketAddr>,
     /// What it serves over HTTP beside gRPC, and within which bounds.
     pub http: Http,
+    /// Where traces go. `None`: nowhere.
+    pub traces: Option<Traces>,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -121,6 +124,8 @@ pub(super) const SIDECAR: &[Setting] = &[
     http::MAX_REQUEST_BYTES,
     http::MAX_HEADER_BYTES,
     http::REQUEST_TIMEOUT,
+    traces::ENDPOINT,
+    traces::SHARE,
     STATE_FILE,
     MAX_STALENESS,
     WORKER_THREADS,
@@ -149,6 +154,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         Ok(Listen::Unix { .. }) | Err(Noted) => None,
     };
     let metrics_listen = service::metrics_listen(reader, port);
+    let traces = traces::read(reader);
     let listen = listen(reader, address);
     let http = http::sidecar(reader);
     let state_file = reader.optional(STATE_FILE, values::path);
@@ -172,6 +178,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         listen: listen?,
         metrics_listen: metrics_listen?,
         http: http?,
+        traces: traces?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,

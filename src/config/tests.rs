@@ -15,6 +15,7 @@ mod client;
 mod http;
 mod printed;
 mod table;
+mod traces;
 mod tuning;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -67,6 +68,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         listen,
         metrics_listen,
         http: _,
+        traces,
         worker_threads: _,
         database_pool_size,
         migrations,
@@ -79,7 +81,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     } = serve.service;
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
-    assert_eq!(metrics_listen, None);
+    assert_eq!((metrics_listen, traces), (None, None));
     assert_eq!(migrations, Migrations::AtStart);
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));

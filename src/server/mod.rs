@@ -52,6 +52,7 @@ use crate::shutdown::{Fault, Tasks};
 use crate::store::events::Intake;
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
+use crate::trace::{self, Tracer};
 use crate::upstream;
 use crate::watch::Hub;
 use alive::{Alive, Runtime};
@@ -78,6 +79,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where to serve metrics. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where to send traces. `None`: nowhere.
+    pub trace: Option<trace::Options>,
     /// The database, and how to use it.
     pub store: store::Settings,
     /// Who brings the schema up to date.
@@ -138,6 +141,9 @@ pub enum Error {
     /// What asks the OpenID Connect issuer cannot be made.
     #[error("the OpenID Connect issuer cannot be asked")]
     Issuer(#[from] issuer::Error),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Trace(#[from] trace::Error),
     /// The descriptor set cannot be served.
     #[error("the reflection service cannot be made")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -166,9 +172,10 @@ impl Server {
         let Options {
             listen,
             metrics,
+            trace,
             store: settings,
             migrations,
-            feed,
+            mut feed,
             compaction,
             events: keeping,
             watch,
@@ -203,6 +210,8 @@ impl Server {
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
+        let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
+        feed.tracer = tracer.clone();
         let hints = Hints::new();
         let target = settings.target.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -272,14 +281,19 @@ impl Server {
             "denials",
             denials::keep(store.clone(), denied.clone(), denials_every, tasks.stop().clone()),
         );
-        let front = FrontLayer::new(authenticator, Handle::current(), denied, bounds.clone());
+        let front = FrontLayer::new(authenticator, Handle::current(), denied, bounds.clone()).traced(tracer.clone());
 
         let counts = Arc::<http::Counts>::default();
         let registry = Arc::new(metrics::of_server(
             hub.clone(),
             (feed, assignments, intake),
-            (counts.clone(), front.tallies()),
-            (bounds, store.queue().clone(), settings.pools),
+            (store.queue().clone(), settings.pools),
+            metrics::Counted {
+                http: counts.clone(),
+                tallies: front.tallies(),
+                bounds,
+                tracer,
+            },
         ));
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
@@ -430,6 +444,13 @@ async fn pulse(alive: Alive, stop: CancellationToken) {
 fn lives(alive: &Alive) -> health::Lives {
     let alive = alive.clone();
     Arc::new(move || alive.hanging().is_none())
+}
+
+/// Whoever traces, and the task that sends it.
+fn traces(options: &trace::Options, tasks: &Tasks) -> Result<Tracer, trace::Error> {
+    let (tracer, exporter) = Tracer::new(options)?;
+    tasks.spawn("traces", exporter.run(tasks.stop().clone()));
+    Ok(tracer)
 }
 
 /// Listens, and says where.

@@ -14,7 +14,7 @@ use super::http::{self, House};
 use super::listen::Address;
 use super::metrics::{self, Metrics};
 use super::workers::{Keepalive, Workers};
-use super::{Error, HttpOptions, bind, compressed, lives, pulse};
+use super::{Error, HttpOptions, bind, compressed, lives, pulse, traces};
 use crate::domain::limits;
 use crate::domain::staleness::Limits;
 use crate::pb;
@@ -26,6 +26,7 @@ use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
+use crate::trace;
 use crate::upstream::{self, Upstream};
 use crate::watch::{self, Hub};
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub listen: Address,
     /// Where to serve metrics. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where to send traces. `None`: nowhere.
+    pub trace: Option<trace::Options>,
     /// Whom to follow, and for whom.
     pub upstream: upstream::Options,
     /// How old the state may be that answers.
@@ -84,6 +87,7 @@ impl Sidecar {
         let Options {
             listen,
             metrics,
+            trace,
             upstream,
             staleness,
             watch,
@@ -99,6 +103,7 @@ impl Sidecar {
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
+        let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
         let endpoint = upstream::connection(upstream.endpoint.clone(), &upstream.timing);
         let forwarding = Forwarding::new(&endpoint, &upstream.key);
@@ -135,14 +140,16 @@ impl Sidecar {
         let routes = routes(&hub, assignments, taking, http.limits.request_bytes)?
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
-        let front = FrontLayer::for_applications(authenticator, Handle::current(), bounds.clone());
+        let front =
+            FrontLayer::for_applications(authenticator, Handle::current(), bounds.clone()).traced(tracer.clone());
         let counts = Arc::<http::Counts>::default();
-        let registry = Arc::new(metrics::of_sidecar(
-            hub.clone(),
-            upstream.clone(),
-            (counts.clone(), front.tallies()),
+        let counted = metrics::Counted {
+            http: counts.clone(),
+            tallies: front.tallies(),
             bounds,
-        ));
+            tracer,
+        };
+        let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counted));
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
             tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));

@@ -36,6 +36,7 @@ pub mod makers;
 pub mod members;
 pub mod migrate;
 pub mod mutation;
+mod named;
 pub mod page;
 mod pipeline;
 pub mod pool;
@@ -69,6 +70,8 @@ use lease::{Announcement, Lease, Reader};
 use mutation::Versioned;
 use pool::Pool;
 use segments::Turns;
+
+use crate::trace;
 
 /// Where everything is stored. Cheap to clone.
 #[derive(Clone)]
@@ -145,7 +148,7 @@ impl Store {
         let mut lease = Lease::new(&self.tls);
         let client = lease.hold(self.connection().await?);
         let short = deadline::shorten(client, self.statement_timeout);
-        let outcome = self.transact(client, mutation, respond, operation).await;
+        let outcome = trace::within("transaction", self.transact(client, mutation, respond, operation)).await;
         if short {
             deadline::restore(client);
         }
@@ -187,7 +190,7 @@ impl Store {
         }
         deadline::commit()?;
         let announcement = Announcement::new(written.hints(), |hint| self.hints.send(hint));
-        transaction.commit().await?;
+        named::statement("commit", transaction.commit()).await?;
         drop(announcement);
         Ok(Outcome::Done(written))
     }

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::error::{Cause, Error};
+use super::named;
 
 /// A statement and its parameters.
 pub(super) type Query<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
@@ -24,7 +25,8 @@ pub(super) async fn run(client: &impl GenericClient, queries: &[Query<'_>]) -> R
     }
     // Polled in order for the first time, which is when each is sent.
     let sent = statements.iter().zip(queries);
-    let answers = join_all(sent.map(|(statement, (_, parameters))| client.query(statement, parameters))).await;
+    let sent = sent.map(|(statement, (sql, parameters))| named::statement(sql, client.query(statement, parameters)));
+    let answers = join_all(sent).await;
     // Of a failed transaction only the first error means something.
     answers.into_iter().map(|rows| rows.map_err(Error::from)).collect()
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, PoolError};
 
+use crate::trace;
+
 /// Connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pool {
@@ -45,7 +47,7 @@ impl Pool {
     /// A connection, which goes back when it is dropped.
     pub async fn get(&self) -> Result<Object, PoolError> {
         let began = Instant::now();
-        let taken = self.connections.get().await;
+        let taken = trace::within("connection", self.connections.get()).await;
         let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or_default();
         let counted = if taken.is_ok() {
             &self.waits.taken

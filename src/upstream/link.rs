@@ -280,7 +280,7 @@ impl Link {
         let wait = self.timing.refused.mul_f64(0.8 + 0.4 * fastrand::f64());
         tracing::error!(
             code = ?status.code(),
-            message = status.message(),
+            said = status.message(),
             held = self.held.is_some(),
             retry_seconds = wait.as_secs(),
             "THE UPSTREAM REFUSES THIS SIDECAR: its key may be revoked, expired, mistyped or no server key. What is held is \

@@ -345,6 +345,7 @@ pub fn options(database: &Database) -> server::Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: None,
         migrations: halyard::config::Migrations::AtStart,
+        trace: None,
         store: store::Settings {
             pool_size: WRITERS,
             // A machine that tests run on may be busy.

@@ -60,6 +60,7 @@ mod propagation;
 mod replicas;
 mod segments;
 mod sidecar;
+mod traces;
 mod unread;
 mod users;
 mod viewers;

@@ -9,6 +9,7 @@ mod denials;
 mod log;
 mod openid;
 mod tally;
+mod trace;
 mod uses;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 pub use admit::Authenticator;
 use admit::Who;
@@ -41,6 +43,7 @@ pub use uses::{Used, Uses};
 use super::methods::{Method, Methods, Place};
 use super::{Refusal, status};
 use crate::store;
+use crate::trace::{Tracer, carry};
 use tally::Tally;
 
 /// In the headers of a response: it was refused before it began.
@@ -61,6 +64,7 @@ struct Desk {
     administration: Handle,
     denials: Arc<Denials>,
     bounds: Arc<Bounds>,
+    tracer: Option<Tracer>,
 }
 
 impl FrontLayer {
@@ -72,6 +76,7 @@ impl FrontLayer {
             administration: runtime,
             denials: Arc::default(),
             bounds,
+            tracer: None,
         })
     }
 
@@ -88,7 +93,17 @@ impl FrontLayer {
             administration,
             denials,
             bounds,
+            tracer: None,
         })
+    }
+
+    /// Traces requests. To be called before the front is shared.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Tracer>) -> Self {
+        if let Some(desk) = Arc::get_mut(&mut self.desk) {
+            desk.tracer = tracer;
+        }
+        self
     }
 
     fn of(desk: Desk) -> Self {
@@ -156,7 +171,10 @@ where
         // The clone that is ready serves; the fresh one waits for the next request.
         let fresh = self.services.clone();
         let services = std::mem::replace(&mut self.services, fresh);
-        Box::pin(async move { Ok(desk.serve(services, request, &tally).await) })
+        match trace::begin(&desk, &request) {
+            None => Box::pin(async move { Ok(desk.serve(services, request, &tally).await) }),
+            Some(traced) => Box::pin(async move { Ok(traced.answer(desk.serve(services, request, &tally)).await) }),
+        }
     }
 }
 
@@ -173,6 +191,7 @@ impl Desk {
         };
         let begun = tally.begin(method, started);
         let peer = caller::peer(&request);
+        let trace_id = trace::id(method, request.headers());
         let deadline = self.bounds.cut(Deadline::of(request.headers()), started, method);
         if deadline.instant().is_some() {
             request.extensions_mut().insert(deadline);
@@ -190,7 +209,7 @@ impl Desk {
             }
         };
         let (code, response) = complete(result);
-        log::request(method, code, peer, &who, started.elapsed());
+        log::request(method, code, peer, &who, trace_id, started.elapsed());
         begun.answered(code, response)
     }
 
@@ -257,12 +276,12 @@ impl Desk {
         let caller = request.extensions().get::<Caller>().cloned();
         let reason = caller::reason(request.headers()).to_owned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
-        let work = async move {
+        let work = carry(async move {
             let finished = store::deadline::by(deadline.instant(), work).await;
             drop(slot);
             finished
-        };
-        let finished = match spawn(&self.administration, work).await {
+        });
+        let finished = match spawn(&self.administration, work.in_current_span()).await {
             Ok(Ok(finished)) => finished.map_err(|_| Refusal::Internal),
             Ok(Err(store::deadline::Over)) => Err(Refusal::DeadlineExceeded),
             // The runtime is shutting down.
@@ -342,7 +361,7 @@ mod tests {
 
     /// A service with a bug.
     #[derive(Clone)]
-    struct Panics;
+    pub(super) struct Panics;
 
     impl Service<Request<Body>> for Panics {
         type Response = Response<Body>;
@@ -376,7 +395,7 @@ mod tests {
         }
     }
 
-    fn front<S>(service: S) -> Front<S> {
+    pub(super) fn front<S>(service: S) -> Front<S> {
         let hub = Hub::new(Arc::new(Away), crate::watch::Options::default());
         let tokens = Arc::new(Tokens::new(&SigningKey::new(&[7; 32]).unwrap(), &[]));
         let bounds = Arc::new(Bounds::new(Limits::default()));

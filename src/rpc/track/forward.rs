@@ -76,7 +76,7 @@ impl Forwarding {
         match (was, refused) {
             (false, Some(status)) => tracing::warn!(
                 code = ?status.code(),
-                message = status.message(),
+                said = status.message(),
                 "events cannot be handed to the upstream; their senders are told to try again"
             ),
             (true, None) => tracing::info!("events are handed to the upstream again"),

@@ -17,6 +17,7 @@ mod http;
 mod pools;
 mod process;
 mod requests;
+mod traces;
 mod upstream;
 mod watch;
 
@@ -38,6 +39,7 @@ use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
 use crate::store::feed::Feed;
 use crate::store::pool::Pools;
+use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::watch::Hub;
 
@@ -72,42 +74,56 @@ impl Metrics {
     }
 }
 
+/// What all servers count.
+pub(super) struct Counted {
+    /// What goes wrong over HTTP.
+    pub http: Arc<Counts>,
+    /// Requests, by method.
+    pub tallies: Arc<Tallies>,
+    /// What bounds them.
+    pub bounds: Arc<Bounds>,
+    /// Whoever traces them. `None`: nobody.
+    pub tracer: Option<Tracer>,
+}
+
 /// A server's numbers.
 pub(super) fn of_server(
     hub: Arc<Hub>,
     (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
-    (counts, tallies): (Arc<Counts>, Arc<Tallies>),
-    (bounds, queue, pools): (Arc<Bounds>, Arc<Queue>, Pools),
+    (queue, pools): (Arc<Queue>, Pools),
+    counted: Counted,
 ) -> Registry {
-    let mut registry = of_hub(hub, counts, tallies);
+    let mut registry = of_hub(hub, counted, Some(queue));
     registry.register_collector(Box::new(pools::Numbers(pools)));
     registry.register_collector(Box::new(feed::Numbers(feed)));
     registry.register_collector(Box::new(assignments::Numbers(assignments)));
     registry.register_collector(Box::new(events::Numbers(intake)));
-    let queue = Some(queue);
-    registry.register_collector(Box::new(bounds::Numbers { bounds, queue }));
     registry
 }
 
 /// A sidecar's numbers.
-pub(super) fn of_sidecar(
-    hub: Arc<Hub>,
-    upstream: Arc<Upstream>,
-    (counts, tallies): (Arc<Counts>, Arc<Tallies>),
-    bounds: Arc<Bounds>,
-) -> Registry {
-    let mut registry = of_hub(hub, counts, tallies);
+pub(super) fn of_sidecar(hub: Arc<Hub>, upstream: Arc<Upstream>, counted: Counted) -> Registry {
+    let mut registry = of_hub(hub, counted, None);
     registry.register_collector(Box::new(upstream::Numbers(upstream)));
-    registry.register_collector(Box::new(bounds::Numbers { bounds, queue: None }));
     registry
 }
 
-fn of_hub(hub: Arc<Hub>, counts: Arc<Counts>, tallies: Arc<Tallies>) -> Registry {
+fn of_hub(hub: Arc<Hub>, counted: Counted, queue: Option<Arc<Queue>>) -> Registry {
+    let Counted {
+        http: broken,
+        tallies,
+        bounds,
+        tracer,
+    } = counted;
+    // Nobody traces: nothing is counted.
+    let spans = tracer.map(|tracer| tracer.counts().clone()).unwrap_or_default();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(process::Numbers));
     registry.register_collector(Box::new(requests::Numbers(tallies)));
+    registry.register_collector(Box::new(traces::Numbers(spans)));
     registry.register_collector(Box::new(evaluations::Numbers(hub.clone())));
     registry.register_collector(Box::new(watch::Numbers(hub)));
-    registry.register_collector(Box::new(http::Numbers(counts)));
+    registry.register_collector(Box::new(http::Numbers(broken)));
+    registry.register_collector(Box::new(bounds::Numbers { bounds, queue }));
     registry
 }

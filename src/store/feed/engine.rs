@@ -27,6 +27,7 @@ use super::poll::{self, Heads, Origin};
 use super::together;
 use crate::domain::access::Directory;
 use crate::domain::change::EnvironmentId;
+use crate::trace::{Kind, Span};
 use crate::watch::source::{Event, Identity, Quality};
 
 /// The state of the feed.
@@ -234,11 +235,31 @@ impl Engine {
         if let [wish] = wishes[..]
             && !wish.together
         {
-            return self
-                .spawn(async move { Done::Fetched(wish.environment, fetch::fetch(&pool, options, wish).await) });
+            let span = self.read_span(&wishes);
+            return self.spawn(async move {
+                let read = follow(span, fetch::fetch(&pool, options, wish)).await;
+                Done::Fetched(wish.environment, read)
+            });
         }
         let environments = wishes.iter().map(|wish| wish.environment).collect();
-        self.spawn(async move { Done::FetchedTogether(environments, together::fetch(&pool, options, wishes).await) });
+        let span = self.read_span(&wishes);
+        self.spawn(async move {
+            let read = follow(span, together::fetch(&pool, options, wishes)).await;
+            Done::FetchedTogether(environments, read)
+        });
+    }
+
+    /// The trace of a reading, if it is to have one.
+    fn read_span(&self, wishes: &[Wish]) -> Option<Span> {
+        let tracer = self.shared.options.tracer.as_ref()?;
+        let span = tracer.begin("feed read", Kind::Internal, None)?;
+        if let [wish] = wishes {
+            span.set("halyard.environment_id", wish.environment.0);
+            let revision = wish.applied.map_or(0, |applied| applied.revision);
+            span.set("halyard.after_revision", i64::try_from(revision).unwrap_or(i64::MAX));
+        }
+        span.set("halyard.environments", i64::try_from(wishes.len()).unwrap_or(i64::MAX));
+        Some(span)
     }
 
     /// Raises the generation, unless that is being done.
@@ -347,6 +368,14 @@ impl Engine {
     /// Sends an event, waiting for the hub if it must: nothing is dropped.
     pub(super) async fn send(&self, event: Event) -> Result<(), Stopped> {
         self.events.send(event).await.map_err(|_| Stopped)
+    }
+}
+
+/// Reads as a part of a trace, if there is one.
+async fn follow<F: Future>(span: Option<Span>, read: F) -> F::Output {
+    match span {
+        Some(span) => span.follow(read).await,
+        None => read.await,
     }
 }
 

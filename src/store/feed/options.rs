@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::trace::Tracer;
+
 /// How the feed asks, waits and bounds itself.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -45,6 +47,8 @@ pub struct Options {
     pub parallel_fetches: usize,
     /// Events that wait for the hub before the feed does.
     pub event_capacity: usize,
+    /// Traces what is read. `None`: nobody does.
+    pub tracer: Option<Tracer>,
 }
 
 impl Default for Options {
@@ -69,6 +73,7 @@ impl Default for Options {
             batch_bytes: 4 * 1024 * 1024,
             parallel_fetches: 2,
             event_capacity: 64,
+            tracer: None,
         }
     }
 }

@@ -45,6 +45,7 @@ pub fn options(upstream: &str, key: &str) -> SidecarOptions {
     SidecarOptions {
         listen: Address::Tcp("127.0.0.1:0".parse().unwrap()),
         metrics: None,
+        trace: None,
         upstream: Options {
             endpoint: upstream.parse().unwrap(),
             key: key.to_owned().into(),
