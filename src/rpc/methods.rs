@@ -364,12 +364,8 @@ mod tests {
             of(Load::Evaluation),
             ["Evaluate", "EvaluateAll", "GetAssignment", "Acknowledge"]
         );
-        let unbounded = METHODS.iter().filter(|method| method.load() == Load::Unbounded);
-        assert!(
-            unbounded
-                .into_iter()
-                .all(|method| method.streams || method.path == "/grpc.health.v1.Health/Check")
-        );
+        let mut unbounded = METHODS.iter().filter(|method| method.load() == Load::Unbounded);
+        assert!(unbounded.all(|method| method.streams || method.path == "/grpc.health.v1.Health/Check"));
     }
 
     #[test]
