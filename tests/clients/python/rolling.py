@@ -71,7 +71,7 @@ class World:
     def guarded(self, work):
         def run():
             try:
-                work()
+                work(self)
             except Exception as error:  # Whatever it is, it must not go unnoticed with its thread.
                 self.fail(f"{work.__name__} ended: {error!r}")
 
@@ -166,10 +166,7 @@ def main():
     service_config = (ROOT / "docs" / "service-config.json").read_text()
     with grpc.insecure_channel(target, options=[("grpc.service_config", service_config)]) as channel:
         world = World(channel)
-        # Written once: no stream is without a configuration.
-        workers = [world.guarded(lambda: write(world))]
-        workers += [world.guarded(lambda: evaluate(world)) for _ in range(EVALUATORS)]
-        workers += [world.guarded(lambda: watch(world)) for _ in range(WATCHERS)]
+        workers = [world.guarded(work) for work in [write] + [evaluate] * EVALUATORS + [watch] * WATCHERS]
         for worker in workers:
             worker.start()
         print("under load", flush=True)
