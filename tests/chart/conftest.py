@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "helm"))
 
 HELMS = {name: os.environ[name] for name in ("HELM3", "HELM4")}
 EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*-values.yaml"))
+EVERYTHING = "everything-values.yaml"
 NAMESPACE = "flags"
 
 

@@ -178,12 +178,14 @@ def test_dependencies_are_built_without_the_sources(tmp_path):
 
 
 def test_dependencies_are_not_built_over_the_sources(tmp_path):
-    shutil.copy(ROOT / "Makefile", tmp_path / "Makefile")
+    for name in ("Cargo.toml", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "main.rs").write_text("fn main() {}")
     result = subprocess.run(["make", "release-dependencies", "CARGO=false"], cwd=tmp_path, capture_output=True)
     assert result.returncode != 0
     assert (tmp_path / "src" / "main.rs").exists()
+    assert (tmp_path / "Cargo.toml").read_text() == CARGO
 
 
 # compose.yaml

@@ -5,14 +5,13 @@ import re
 
 import pytest
 import yaml
-from conftest import CHART, nested, refusal, render, rendered
+from conftest import CHART, EVERYTHING, nested, refusal, render, rendered
 from generate import Comments, leaves
 
 SOURCE = (CHART / "values.yaml").read_text()
 VALUES = yaml.safe_load(SOURCE)
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 PATHS = {".".join(path): value for path, value in leaves(VALUES, Comments(SOURCE))}
-EVERYTHING = "everything-values.yaml"
 
 # Another value for what cannot be made of the one that is there, and what else must be so that it shows.
 OTHERS = {
