@@ -20,6 +20,7 @@
 //! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
 //! | [`trace`] | spans for a collector, within a request and through the store | nothing |
+//! | [`tls`] | certificates and keys: read, checked, read again when they change; how a client connects over TLS | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
 //! | [`server`] | the composition root: what starts and stops in which order | everything |
 //! | [`cli`] | the subcommands | everything |
@@ -45,6 +46,7 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
 pub mod upstream;
 pub mod watch;

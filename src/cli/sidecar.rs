@@ -29,6 +29,7 @@ pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyh
 fn options(configuration: Configuration) -> SidecarOptions {
     let Configuration {
         upstream,
+        tls,
         key,
         key_id,
         callers,
@@ -37,6 +38,7 @@ fn options(configuration: Configuration) -> SidecarOptions {
         metrics_listen,
         http,
         traces,
+        connections,
         state_file,
         staleness,
         worker_threads,
@@ -60,8 +62,10 @@ fn options(configuration: Configuration) -> SidecarOptions {
         },
         metrics: metrics_listen,
         trace: tuning::traces(traces.as_ref()),
+        connections: tuning::connections(&connections),
         upstream: Options {
             endpoint: upstream,
+            tls,
             key: key.into(),
             key_id,
             callers: Callers {

@@ -1,7 +1,7 @@
 //! What is tuned, from what it is configured with.
 
 use crate::config::{
-    Events, Following, Keepalive as Configured, Requests, StreamTuning, Traces, Tuning, UpstreamTiming,
+    Connections, Events, Following, Keepalive as Configured, Requests, StreamTuning, Traces, Tuning, UpstreamTiming,
 };
 use crate::domain::event::Window;
 use crate::rpc::front;
@@ -18,6 +18,12 @@ pub fn traces(traces: Option<&Traces>) -> Option<trace::Options> {
         endpoint: endpoint.clone(),
         share: *share,
     })
+}
+
+/// How connections are opened.
+pub fn connections(configured: &Connections) -> server::Connections {
+    let Connections { most, opening, tls } = configured.clone();
+    server::Connections { most, opening, tls }
 }
 
 /// How the database is followed.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::connections::{self, Connections};
 use super::events::{self, Events};
 use super::http::{self, Http};
 use super::openid;
@@ -76,6 +77,8 @@ pub struct Service {
     pub http: Http,
     /// Where traces go. `None`: nowhere.
     pub traces: Option<Traces>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
@@ -435,6 +438,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let metrics_listen = metrics_listen(reader, listen.ok());
     let http = http::serve(reader);
     let traces = traces::read(reader);
+    let connections = connections::read(reader);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let migrations = postgres::migrations(reader);
@@ -452,6 +456,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         metrics_listen: metrics_listen?,
         http: http?,
         traces: traces?,
+        connections: connections?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         migrations: migrations?,

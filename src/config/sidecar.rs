@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ::http::Uri;
 
+use super::connections::{self, Connections};
 use super::http::{self, Http};
 use super::reader::{Noted, Reader};
 use super::requests::{self, Requests};
@@ -19,17 +20,20 @@ use super::service::{
 use super::setting::Setting;
 use super::traces::{self, Traces};
 use super::tuning::{self, SidecarTuning};
-use super::values;
+use super::{trust, values};
 use crate::auth::keys;
 use crate::domain::access::{AcceptedKey, KeyKind};
 use crate::domain::key;
 use crate::domain::staleness::Limits;
+use crate::tls::ClientFiles;
 
 /// `halyard sidecar`: a server that is fed by another one.
 #[derive(Debug)]
 pub struct Sidecar {
     /// The server that it is fed by.
     pub upstream: Uri,
+    /// Whom to trust there, and what to show. `None`: it is not asked over TLS.
+    pub tls: Option<ClientFiles>,
     /// The key to show it.
     pub key: Secret,
     /// That key's id.
@@ -46,6 +50,8 @@ pub struct Sidecar {
     pub http: Http,
     /// Where traces go. `None`: nowhere.
     pub traces: Option<Traces>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -145,6 +151,7 @@ const LONGEST_STALENESS: Duration = Duration::from_hours(24 * 365);
 
 pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let upstream = upstream(reader);
+    let tls = trust::read(reader, upstream.as_ref().map(std::slice::from_ref).unwrap_or_default());
     let key = own_key(reader);
     let further = client_keys(reader);
     let address = address(reader);
@@ -157,6 +164,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let traces = traces::read(reader);
     let listen = listen(reader, address);
     let http = http::sidecar(reader);
+    let connections = connections::of_sidecar(reader, &listen);
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
@@ -171,6 +179,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     most_two_secrets(reader, &callers)?;
     Ok(Sidecar {
         upstream: upstream?,
+        tls: tls?,
         key,
         key_id,
         callers,
@@ -179,6 +188,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
         metrics_listen: metrics_listen?,
         http: http?,
         traces: traces?,
+        connections: connections?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,

@@ -69,6 +69,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         metrics_listen,
         http: _,
         traces,
+        connections,
         worker_threads: _,
         database_pool_size,
         migrations,
@@ -83,6 +84,11 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!((metrics_listen, traces), (None, None));
     assert_eq!(migrations, Migrations::AtStart);
+    assert_eq!(
+        (connections.most.get(), connections.opening),
+        (20_000, Duration::from_secs(10))
+    );
+    assert_eq!(connections.tls, None);
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
     assert_eq!(history.horizon_age, Duration::from_hours(24));

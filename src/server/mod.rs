@@ -13,9 +13,11 @@ mod hand_edits;
 mod http;
 mod listen;
 mod metrics;
+mod opening;
 mod propagation;
 mod sidecar;
 mod uses;
+mod within;
 mod workers;
 
 use std::net::SocketAddr;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::auth::{jwt, openid};
 use crate::config::Migrations;
@@ -52,6 +55,7 @@ use crate::shutdown::{Fault, Tasks};
 use crate::store::events::Intake;
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
+use crate::tls;
 use crate::trace::{self, Tracer};
 use crate::upstream;
 use crate::watch::Hub;
@@ -60,6 +64,7 @@ use ending::Ending;
 use http::House;
 use listen::Listener;
 use metrics::Metrics;
+use opening::Opening;
 use workers::Workers;
 
 pub use compaction::Compaction;
@@ -67,6 +72,7 @@ pub use denials::DENIALS_EVERY;
 pub use events::Events;
 pub use http::{Limits as HttpLimits, Metrics as HttpMetrics, Options as HttpOptions};
 pub use listen::Address;
+pub use opening::Connections;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 pub use workers::Keepalive;
 
@@ -81,6 +87,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Where to send traces. `None`: nowhere.
     pub trace: Option<trace::Options>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// The database, and how to use it.
     pub store: store::Settings,
     /// Who brings the schema up to date.
@@ -135,6 +143,9 @@ pub enum Error {
     /// What a sidecar needs to follow its upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
+    /// The certificates cannot be used.
+    #[error("TLS cannot be served: {0}")]
+    Tls(#[from] tls::Refused),
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -156,6 +167,7 @@ pub struct Server {
     hub: Arc<Hub>,
     store: Store,
     accounts: Arc<Accounts>,
+    opening: Opening,
     workers: Workers,
     draining: CancellationToken,
     leaving: CancellationToken,
@@ -173,6 +185,7 @@ impl Server {
             listen,
             metrics,
             trace,
+            connections,
             store: settings,
             migrations,
             mut feed,
@@ -212,6 +225,7 @@ impl Server {
         let running = tasks.stop().clone().drop_guard();
         let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
         feed.tracer = tracer.clone();
+        let opening = Opening::new(connections, &tasks)?;
         let hints = Hints::new();
         let target = settings.target.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -293,6 +307,7 @@ impl Server {
                 tallies: front.tallies(),
                 bounds,
                 tracer,
+                opening: opening.clone(),
             },
         ));
         let metrics_address = metrics.as_ref().map(Metrics::address);
@@ -312,7 +327,7 @@ impl Server {
             keepalive,
         };
         let house = House::new(parts, http);
-        let workers = Workers::start(workers, &house).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, &house, &opening).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {
@@ -321,6 +336,7 @@ impl Server {
             hub,
             store,
             accounts,
+            opening,
             workers,
             draining,
             leaving,
@@ -334,6 +350,21 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How it is asked there: `http` or, over TLS, `https`.
+    pub fn scheme(&self) -> &'static str {
+        match self.opening.certificates() {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// A channel from within the process, which needs no certificate. It ends with the server.
+    pub async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
+        // Nobody resolves the name.
+        let endpoint = Endpoint::from_static("http://within");
+        endpoint.connect_with_connector(self.workers.within()).await
     }
 
     /// Where it serves metrics. `None`: nowhere.
@@ -375,6 +406,7 @@ impl Server {
             hub,
             store,
             accounts: _,
+            opening: _,
             workers,
             draining,
             leaving,

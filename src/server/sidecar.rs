@@ -13,6 +13,7 @@ use super::ending::Ending;
 use super::http::{self, House};
 use super::listen::Address;
 use super::metrics::{self, Metrics};
+use super::opening::{Connections, Opening};
 use super::workers::{Keepalive, Workers};
 use super::{Error, HttpOptions, bind, compressed, lives, pulse, traces};
 use crate::domain::limits;
@@ -27,7 +28,7 @@ use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
 use crate::trace;
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, Road, Upstream};
 use crate::watch::{self, Hub};
 
 /// The services that reflection tells of.
@@ -45,6 +46,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Where to send traces. `None`: nowhere.
     pub trace: Option<trace::Options>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// Whom to follow, and for whom.
     pub upstream: upstream::Options,
     /// How old the state may be that answers.
@@ -88,6 +91,7 @@ impl Sidecar {
             listen,
             metrics,
             trace,
+            connections,
             upstream,
             staleness,
             watch,
@@ -104,11 +108,12 @@ impl Sidecar {
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
+        let opening = Opening::new(connections, &tasks)?;
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
-        let endpoint = upstream::connection(upstream.endpoint.clone(), &upstream.timing);
-        let forwarding = Forwarding::new(&endpoint, &upstream.key);
+        let road = Road::new(upstream.endpoint.clone(), upstream.tls.clone(), &upstream.timing);
+        let forwarding = Forwarding::new(road.channel(), &upstream.key);
         // A connection of its own: no evaluation waits behind events.
-        let taking = track::Forwarding::new(&endpoint, &upstream.key);
+        let taking = track::Forwarding::new(road.channel(), &upstream.key);
         let taking = taking.map_or(Destination::Nowhere, |it| Destination::Forwarded(Arc::new(it)));
         let spawn = |name, task| tasks.spawn(name, task);
         let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
@@ -148,6 +153,7 @@ impl Sidecar {
             tallies: front.tallies(),
             bounds,
             tracer,
+            opening: opening.clone(),
         };
         let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counted));
         let metrics_address = metrics.as_ref().map(Metrics::address);
@@ -166,7 +172,7 @@ impl Sidecar {
             keepalive,
         };
         let house = House::new(parts, http);
-        let workers = Workers::start(workers, &house).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, &house, &opening).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {
             address,

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::alive::Runtime;
-use super::connection::{Connection, Open};
+use super::connection::Open;
 use super::http::{self, House};
 use super::listen::{Accepted, Listener};
+use super::opening::Opening;
+use super::within::Within;
 
 /// Accepted connections that a worker has not taken over yet.
 const WAITING: usize = 1024;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// Between two lines in the log about connections that are too many.
+const TOLD: Duration = Duration::from_secs(1);
+
 /// How a connection that is gone is noticed: by asking it in its own protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
@@ -42,6 +45,7 @@ impl Default for Keepalive {
 /// The running workers. Dropping them closes every connection at once.
 pub struct Workers {
     all: Vec<Worker>,
+    opening: Opening,
     /// Cancelled: take no more connections, finish what was begun.
     stopping: CancellationToken,
     /// Dropped: close what is still open.
@@ -56,7 +60,7 @@ struct Worker {
 
 /// Where connections are handed to a worker.
 #[derive(Clone)]
-struct Seat {
+pub(super) struct Seat {
     connections: mpsc::Sender<(Accepted, Open)>,
     /// How many connections it has, those included that it has not taken over yet.
     open: Arc<AtomicUsize>,
@@ -64,19 +68,21 @@ struct Seat {
 
 impl Workers {
     /// Starts `count` workers.
-    pub fn start(count: usize, house: &House) -> io::Result<Self> {
+    pub fn start(count: usize, house: &House, opening: &Opening) -> io::Result<Self> {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let open = closing.clone().drop_guard();
         let start = |n| {
             let serving = Serving {
                 house: house.of_worker(),
                 runtime: Runtime::Worker(n),
+                opening: opening.clone(),
                 stopping: stopping.clone(),
             };
             Worker::start(n, serving, closing.clone())
         };
         Ok(Self {
             all: (0..count.max(1)).map(start).collect::<io::Result<_>>()?,
+            opening: opening.clone(),
             stopping,
             _open: open,
         })
@@ -91,7 +97,8 @@ impl Workers {
             .iter()
             .map(|worker| Box::pin(worker.ended.clone().cancelled_owned()));
         let mut one_ended = select_all(ended);
-        let stopping = self.stopping.clone();
+        let (stopping, opening) = (self.stopping.clone(), self.opening.clone());
+        let mut told: Option<Instant> = None;
         async move {
             loop {
                 let accepted = tokio::select! {
@@ -101,7 +108,13 @@ impl Workers {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok(stream) => place(&seats, stream),
+                    Ok(stream) if opening.has_room() => place(&seats, stream, &opening),
+                    // Dropped, it is closed.
+                    Ok(_) if told.is_some_and(|at| at.elapsed() < TOLD) => {}
+                    Ok(_) => {
+                        told = Some(Instant::now());
+                        tracing::warn!("a connection was closed: as many are open as may be, see --max-connections");
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(EXHAUSTED).await;
@@ -113,10 +126,17 @@ impl Workers {
         }
     }
 
+    /// Connects to them from within the process.
+    pub fn within(&self) -> Within {
+        let seats = self.all.iter().map(|worker| worker.seat.clone()).collect();
+        Within::new(seats, self.opening.clone())
+    }
+
     /// Accepts no more, lets requests finish until `deadline`, and closes what is then still open.
     pub async fn stop(self, deadline: Instant) {
         let Self {
             all,
+            opening: _,
             stopping,
             _open: open,
         } = self;
@@ -133,12 +153,12 @@ impl Workers {
 }
 
 /// Gives a connection to the living worker with the fewest.
-fn place(seats: &[Seat], stream: Accepted) {
+pub(super) fn place(seats: &[Seat], stream: Accepted, opening: &Opening) {
     let living = seats.iter().filter(|seat| !seat.connections.is_closed());
     let Some(idlest) = living.min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else {
         return;
     };
-    let open = Open::new(idlest.open.clone());
+    let open = Open::new(idlest.open.clone(), opening.clone());
     if let Err(error) = idlest.connections.try_send((stream, open)) {
         tracing::warn!(%error, "a connection was closed: no worker could take it");
     }
@@ -176,6 +196,7 @@ impl Worker {
 struct Serving {
     house: House,
     runtime: Runtime,
+    opening: Opening,
     stopping: CancellationToken,
 }
 
@@ -183,10 +204,10 @@ async fn serve(accepted: mpsc::Receiver<(Accepted, Open)>, serving: Serving) {
     let Serving {
         house,
         runtime,
+        opening,
         stopping,
     } = serving;
-    let connections = ReceiverStream::new(accepted).map(|(stream, open)| Connection::new(stream, open));
     // It ends with the runtime.
     drop(tokio::spawn(house.alive().clone().show(runtime)));
-    http::serve(connections, house, stopping).await;
+    http::serve(opening.open(accepted), house, stopping).await;
 }

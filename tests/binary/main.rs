@@ -22,3 +22,4 @@ mod secrets;
 mod serve;
 mod sidecar;
 mod storm;
+mod tls;

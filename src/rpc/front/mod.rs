@@ -13,7 +13,6 @@ mod trace;
 mod uses;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -190,7 +189,7 @@ impl Desk {
             return Status::from(Refusal::Unimplemented).into_http();
         };
         let begun = tally.begin(method, started);
-        let peer = caller::peer(&request);
+        let address = caller::address(&request);
         let trace_id = trace::id(method, request.headers());
         let deadline = self.bounds.cut(Deadline::of(request.headers()), started, method);
         if deadline.instant().is_some() {
@@ -198,7 +197,7 @@ impl Desk {
         }
         let mut who = Who::default();
         let result = {
-            let mut work = pin!(self.answer(method, services, request, peer, deadline, &mut who));
+            let mut work = pin!(self.answer(method, services, request, deadline, &mut who));
             match (poll!(work.as_mut()), method.place()) {
                 // Most evaluations are answered at once, and need no timer.
                 (Poll::Ready(result), _) => result,
@@ -209,7 +208,7 @@ impl Desk {
             }
         };
         let (code, response) = complete(result);
-        log::request(method, code, peer, &who, trace_id, started.elapsed());
+        log::request(method, code, address, &who, trace_id, started.elapsed());
         begun.answered(code, response)
     }
 
@@ -219,7 +218,6 @@ impl Desk {
         method: &'static Method,
         mut services: S,
         mut request: Request<Body>,
-        peer: Option<IpAddr>,
         deadline: Deadline,
         who: &mut Who,
     ) -> Result<Response<Body>, Refusal>
@@ -238,16 +236,13 @@ impl Desk {
             }
         };
         if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
-            self.denials.note(caller, peer, caller::reason(request.headers()));
+            let peer = Peer::of(request.extensions());
+            self.denials.note(caller, &peer, caller::reason(request.headers()));
         }
         *who = admitted?;
         self.bounds.count(who, self.authenticator.hub())?;
         let share = self.bounds.share(method.load());
-        let place = method.place();
-        if let (Place::Administration, Some(peer)) = (place, peer) {
-            request.extensions_mut().insert(peer);
-        }
-        match place {
+        match method.place() {
             Place::Connection => {
                 let _slot = share.map(|share| Share::enter(&**share)).transpose()?;
                 let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
@@ -256,7 +251,7 @@ impl Desk {
             }
             Place::Administration => {
                 let slot = share.cloned().map(Share::enter).transpose()?;
-                Box::pin(self.administrate(services, request, peer, (deadline, slot))).await
+                Box::pin(self.administrate(services, request, (deadline, slot))).await
             }
         }
     }
@@ -266,7 +261,6 @@ impl Desk {
         &self,
         mut services: S,
         request: Request<Body>,
-        peer: Option<IpAddr>,
         (deadline, slot): (Deadline, Option<Slot<Arc<Share>>>),
     ) -> Result<Response<Body>, Refusal>
     where
@@ -274,6 +268,7 @@ impl Desk {
         S::Future: Send + 'static,
     {
         let caller = request.extensions().get::<Caller>().cloned();
+        let peer = Peer::of(request.extensions());
         let reason = caller::reason(request.headers()).to_owned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
         let work = carry(async move {
@@ -291,7 +286,7 @@ impl Desk {
         if let Some(caller) = caller
             && Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::PermissionDenied)
         {
-            self.denials.note(&caller, peer, &reason);
+            self.denials.note(&caller, &peer, &reason);
         }
         Ok(response)
     }

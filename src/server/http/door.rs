@@ -68,7 +68,9 @@ impl Service<Request<Incoming>> for Door {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
+        // Whatever becomes of it: the connection has asked something.
+        self.peer.asks();
+        request.extensions_mut().insert(self.peer.clone());
         let desk = &self.desk;
         match Kind::of(&request) {
             Kind::Grpc if request.version() == Version::HTTP_2 => {

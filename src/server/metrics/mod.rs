@@ -14,6 +14,7 @@ mod events;
 mod families;
 mod feed;
 mod http;
+mod opening;
 mod pools;
 mod process;
 mod requests;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::Counts;
 use super::listen::Address;
+use super::opening::Opening;
 use super::{Error, bind, listen};
 use crate::rpc::front::{Bounds, Tallies};
 use crate::store::Queue;
@@ -84,6 +86,8 @@ pub(super) struct Counted {
     pub bounds: Arc<Bounds>,
     /// Whoever traces them. `None`: nobody.
     pub tracer: Option<Tracer>,
+    /// How connections are opened.
+    pub opening: Opening,
 }
 
 /// A server's numbers.
@@ -114,6 +118,7 @@ fn of_hub(hub: Arc<Hub>, counted: Counted, queue: Option<Arc<Queue>>) -> Registr
         tallies,
         bounds,
         tracer,
+        opening,
     } = counted;
     // Nobody traces: nothing is counted.
     let spans = tracer.map(|tracer| tracer.counts().clone()).unwrap_or_default();
@@ -124,6 +129,7 @@ fn of_hub(hub: Arc<Hub>, counted: Counted, queue: Option<Arc<Queue>>) -> Registr
     registry.register_collector(Box::new(evaluations::Numbers(hub.clone())));
     registry.register_collector(Box::new(watch::Numbers(hub)));
     registry.register_collector(Box::new(http::Numbers(broken)));
+    registry.register_collector(Box::new(opening::Numbers(opening)));
     registry.register_collector(Box::new(bounds::Numbers { bounds, queue }));
     registry
 }
