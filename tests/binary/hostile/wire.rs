@@ -9,11 +9,9 @@ use crate::support::within;
 
 pub const RST_STREAM: u8 = 3;
 pub const GOAWAY: u8 = 7;
-const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// The largest frame that is taken without being asked.
 const FRAME_BYTES: usize = 16_384;
@@ -70,10 +68,6 @@ impl Frames {
             self.push(kind, flags, stream, piece);
             kind = CONTINUATION;
         }
-    }
-
-    pub fn data(&mut self, stream: u32, bytes: &[u8], is_last: bool) {
-        self.push(DATA, if is_last { END_STREAM } else { 0 }, stream, bytes);
     }
 
     pub fn reset(&mut self, stream: u32) {

@@ -121,7 +121,7 @@ async fn refusals_reach_a_page_in_full_whoever_refuses() {
     );
     assert!(refused.trailer("grpc-message").contains("credential"), "{refused:?}");
     // Of the service.
-    let invalid = evaluate(&app, &bearer(&keys.client), "no key!").await;
+    let invalid = evaluate(&app, &bearer(&keys.client), "").await;
     assert_eq!((invalid.status(), reason(&invalid).as_str()), ("3", "INVALID_FIELDS"));
     // Of the transport: more than the message was to have.
     let address = app.server.address();

@@ -25,7 +25,8 @@ async fn only_metrics_are_there_and_only_to_be_read() {
     let head = ask(address, "HEAD /metrics HTTP/1.1\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
     // What its own port serves is not on the port of everything else.
-    let elsewhere = ask(app.server.address(), "GET /metrics HTTP/1.1\r\nHost: it\r\n\r\n").await;
+    let request = "GET /metrics HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n";
+    let elsewhere = ask(app.server.address(), request).await;
     assert!(!elsewhere.contains("halyard_"), "{elsewhere}");
 }
 
