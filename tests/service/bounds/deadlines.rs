@@ -28,7 +28,8 @@ async fn narrow() -> App {
 }
 
 async fn projects(app: &App) -> usize {
-    let listed = app.projects().list_projects(admin::ListProjectsRequest::default());
+    let mut client = app.projects();
+    let listed = client.list_projects(admin::ListProjectsRequest::default());
     let listed = within("a list", listed).await.unwrap().into_inner();
     listed.projects.len()
 }
