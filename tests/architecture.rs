@@ -110,8 +110,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("prost", &["rpc", "pb"]),
     ("prost_types", &["rpc", "pb", "upstream", "cli"]),
     ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),
-    // In `rpc` for the threads that hash passwords, which give way to others.
-    ("rustix", &["embedded", "cli", "rpc"]),
+    // In `rpc` for the threads that hash passwords, which give way to others; in `server` for the numbers of the process.
+    ("rustix", &["embedded", "cli", "rpc", "server"]),
     // Values of conditions are parsed in one place, and compared in another.
     ("regex", &["domain", "evaluate"]),
     ("semver", &["domain", "evaluate"]),

@@ -53,7 +53,8 @@ fn name(sql: &str) -> String {
         }
     };
     let verb = verb.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let table = table.copied().filter(|table| is_name(table)).unwrap_or_default();
+    let table = table.map(|table| table.trim_end_matches([')', ',', ';']));
+    let table = table.filter(|table| is_name(table)).unwrap_or_default();
     format!("{verb} {table}").trim_end().to_owned()
 }
 

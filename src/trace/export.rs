@@ -132,6 +132,18 @@ impl SpanProcessor for Queue {
 impl Exporter {
     /// Sends until it is stopped, and then what is left, within a bound.
     pub async fn run(mut self, stop: CancellationToken) {
+        let over = async {
+            stop.cancelled().await;
+            sleep(LAST).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.send_all(&stop) => {}
+            () = over => tracing::warn!("the collector does not answer; the last spans are not sent"),
+        }
+    }
+
+    async fn send_all(&mut self, stop: &CancellationToken) {
         let mut batch = Vec::new();
         loop {
             let gathered = async {
@@ -145,14 +157,12 @@ impl Exporter {
                     sleep(GATHERING).await;
                 }
             };
-            if stop.run_until_cancelled(gathered).await.is_none() {
-                break;
-            }
+            let stopped = stop.run_until_cancelled(gathered).await.is_none();
             self.fill(&mut batch);
+            if stopped && batch.is_empty() {
+                return;
+            }
             self.send(std::mem::take(&mut batch)).await;
-        }
-        if timeout(LAST, self.send_rest(batch)).await.is_err() {
-            tracing::warn!("the collector does not answer; the last spans are not sent");
         }
     }
 
@@ -162,16 +172,6 @@ impl Exporter {
                 Ok(span) => batch.push(span),
                 Err(_) => return,
             }
-        }
-    }
-
-    async fn send_rest(&mut self, mut batch: Vec<SpanData>) {
-        loop {
-            self.fill(&mut batch);
-            if batch.is_empty() {
-                return;
-            }
-            self.send(std::mem::take(&mut batch)).await;
         }
     }
 

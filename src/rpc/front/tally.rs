@@ -320,7 +320,9 @@ mod tests {
         let tallies = Tallies::default();
         let worker = tallies.of_worker();
         let begun = worker.begin(method("/Watch"), Instant::now());
-        let response = begun.answered(Code::Ok, Response::new(Body::empty()));
+        let endless = futures_util::stream::pending::<Result<Frame<bytes::Bytes>, Status>>();
+        let body = Body::new(http_body_util::StreamBody::new(endless));
+        let response = begun.answered(Code::Ok, Response::new(body));
         assert_eq!((one(&tallies).open, one(&tallies).codes[0]), (1, 1));
         drop(response);
         let counted = one(&tallies);

@@ -160,7 +160,7 @@ impl Families<'_> {
         let bounds = LATENCY_BOUNDS.iter().map(std::time::Duration::as_secs_f64);
         let mut buckets: Vec<_> = bounds.zip(counts.iter().copied()).collect();
         // The last bucket is the one without a bound.
-        buckets.push((f64::MAX, *longer));
+        buckets.push((f64::INFINITY, *longer));
         let count = buckets.iter().map(|(_, count)| count).sum();
         let name = format!("{PREFIX}{}", family.name);
         let mut encoder = self

@@ -42,7 +42,7 @@ impl Collector for Numbers {
             if method.is_some_and(|method| !method.streams) {
                 let bounds = DURATION_BOUNDS.iter().map(std::time::Duration::as_secs_f64);
                 // The last bucket is the one without a bound.
-                let buckets = bounds.chain([f64::MAX]).zip(counts.iter().copied());
+                let buckets = bounds.chain([f64::INFINITY]).zip(counts.iter().copied());
                 durations.push((labels, buckets.collect(), sum.as_secs_f64()));
             }
         }

@@ -64,6 +64,11 @@ fn exposed(scrape: &Scrape, at: &str, families: &mut BTreeMap<String, Family>) {
             _ => (family.clone(), family.clone()),
         };
         assert!(!scrape.help[family].is_empty());
+        if kind == "histogram" {
+            // Without it Prometheus computes no quantiles.
+            let last = ("le".to_owned(), "+Inf".to_owned());
+            assert!(names[&sample].contains(&last), "{name} has no bucket without a bound");
+        }
         let mut labels = BTreeSet::new();
         // Up to where buckets reach is no label of the family's.
         for (label, value) in names[&sample].iter().filter(|(label, _)| label != "le") {
