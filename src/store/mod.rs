@@ -148,7 +148,9 @@ impl Store {
         let mut lease = Lease::new(&self.tls);
         let client = lease.hold(self.connection().await?);
         let short = deadline::shorten(client, self.statement_timeout);
-        let outcome = trace::within("transaction", self.transact(client, mutation, respond, operation)).await;
+        // Boxed: whoever awaits it would carry its size around, through every layer.
+        let transaction = Box::pin(self.transact(client, mutation, respond, operation));
+        let outcome = trace::within("transaction", transaction).await;
         if short {
             deadline::restore(client);
         }

@@ -126,6 +126,8 @@ def test_a_database_by_its_parts():
     trusting = {"host": "db", "url": {"existingSecret": ""}, "password": {"existingSecret": "s"}, "ca": {"system": True}}
     url = render({"database": {**trusting, "sslMode": "verify-full"}}).options()["database-url"]
     assert url == "postgres://halyard@db:5432/halyard?sslmode=verify-full&sslrootcert=system"
+    url = render({"database": {**trusting, "ca": {}, "user": "a user"}}).options()["database-url"]
+    assert url == "postgres://a%20user@db:5432/halyard"
     values = {"database": {"host": "::1", "url": {"existingSecret": ""}, "password": {"existingSecret": "s"}}}
     assert render(values).options()["database-url"] == "postgres://halyard@[::1]:5432/halyard"
 

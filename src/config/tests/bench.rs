@@ -10,7 +10,10 @@ const WRITER: [(&str, &str); 3] = [
 ];
 
 fn bench(line: &str, variables: &[(&str, &str)]) -> Bench {
-    let Command::Client(Client::Bench(bench)) = read(line, variables).unwrap().command else {
+    let Command::Client(client) = read(line, variables).unwrap().command else {
+        panic!("not a client: {line}");
+    };
+    let Client::Bench(bench) = *client else {
         panic!("not bench: {line}");
     };
     *bench

@@ -307,7 +307,7 @@ mod tests {
         ];
         let wanted = all.map(|(experiment, unit, arm, iteration)| Wanted {
             experiment,
-            iteration,
+            iteration: u32::try_from(iteration).unwrap(),
             unit: unit.into(),
             arm: Some(arm.parse().unwrap()),
         });
