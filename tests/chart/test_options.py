@@ -10,31 +10,6 @@ DECLARED = re.compile(
     r'(?:Setting::(?:value|values|switch|secret|hidden)|\bbounded|\bcounted)\(\s*"([a-z0-9-]+)"'
     r'|Setting::value\(\s*\n\s*"([a-z0-9-]+)"'
 )
-# Options that the chart knows before src/config has them. What src/config has needs no row here.
-AWAITED = {
-    "tls-certificate-file",
-    "tls-key-file",
-    "tls-client-ca-file",
-    "tls-client-certificates",
-    "server-ca-file",
-    "own-certificate-file",
-    "own-key-file",
-    "max-connections",
-    "opening-timeout",
-    "database-password-file",
-    "migrate",
-    "cors-admin-origins",
-    "cors-evaluation-origins",
-    "max-connection-streams",
-    "max-request-bytes",
-    "max-header-bytes",
-    "request-timeout",
-    "max-key-rate",
-    "max-requests",
-    "max-deadline",
-    "otlp-endpoint",
-    "trace-sample-ratio",
-}
 # Options of the server that the chart does not set, and why.
 ELSEWHERE = {
     "embedded": "a pod has no PostgreSQL of its own",
@@ -86,7 +61,7 @@ def test_the_declarations_are_found():
 def test_every_option_exists(example):
     objects = render(example=example)
     for container in [c["name"] for c in objects.pod().get("initContainers", []) if c["name"] != "before"] + ["halyard"]:
-        unknown = set(objects.options(container)) - declared() - AWAITED
+        unknown = set(objects.options(container)) - declared()
         assert not unknown, f"{container}: {unknown}"
 
 
@@ -98,7 +73,7 @@ def test_every_argument_exists(example):
         commands.append(objects.server()[probe].get("exec", {}).get("command", []))
     for command in commands:
         options = {word.split("=")[0].removeprefix("--") for word in command if word.startswith("--")}
-        assert options <= declared() | AWAITED | {"service"}, command
+        assert options <= declared() | {"service"}, command
 
 
 def test_every_option_of_the_server_can_be_set():
