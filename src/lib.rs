@@ -19,6 +19,7 @@
 //! | [`rpc`] | the edge: proto, status codes, who may call what | all above |
 //! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
+//! | [`tls`] | certificates and keys: read, checked, read again when they change; how a client connects over TLS | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
 //! | [`server`] | the composition root: what starts and stops in which order | everything |
 //! | [`cli`] | the subcommands | everything |
@@ -44,5 +45,6 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 pub mod watch;

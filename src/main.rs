@@ -4,7 +4,7 @@ use std::env;
 use std::process::ExitCode;
 
 use halyard::config::{self, Command, Configuration, Environment};
-use halyard::{cli, embedded, shutdown, telemetry};
+use halyard::{cli, embedded, shutdown, telemetry, tls};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == embedded::SUPERVISED_EXEC) {
         return embedded::run_supervised(arguments);
     }
+    tls::install_provider();
     let configuration = match config::parse(env::args_os(), &Environment::of_process()) {
         Ok(configuration) => configuration,
         Err(refusal) => return refusal.report(),

@@ -46,7 +46,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "upstream",
-        imports: &["domain", "pb"],
+        imports: &["domain", "pb", "tls"],
         doors: &["watch::source", "watch::Token", "watch::Shown"],
     },
     Room {
@@ -61,12 +61,17 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "config",
-        imports: &["auth", "domain", "embedded"],
+        imports: &["auth", "domain", "embedded", "tls"],
         doors: &[],
     },
     Room {
         name: "telemetry",
         imports: &["config"],
+        doors: &[],
+    },
+    Room {
+        name: "tls",
+        imports: &[],
         doors: &[],
     },
     Room {

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Error;
 use crate::config::{Secret, Server};
+use crate::tls::Connector;
 
 /// The most bytes of an answer: those of every flag of a large project at once.
 pub(super) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -20,6 +21,8 @@ const USER_AGENT: &str = concat!("halyard-cli/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Caller {
     pub server: Server,
     pub channel: Channel,
+    /// What connects it. `None`: it is in clear.
+    tls: Option<Connector>,
     bearer: Option<MetadataValue<Ascii>>,
     credential: &'static str,
 }
@@ -31,8 +34,14 @@ impl Caller {
             .connect_timeout(server.timeout)
             .user_agent(USER_AGENT)
             .map_err(|_| Error::Answer("its address cannot be used"))?;
+        let over_tls = server.endpoint.scheme_str() == Some("https");
+        let tls = server.tls.clone().filter(|_| over_tls).map(Connector::new);
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            channel: match &tls {
+                Some(connector) => endpoint.connect_with_connector_lazy(connector.clone()),
+                None => endpoint.connect_lazy(),
+            },
+            tls,
             server,
             bearer: None,
             credential: "the credential",
@@ -109,6 +118,14 @@ impl Caller {
 
     /// The failure of a call.
     pub fn failed(&self, status: Status) -> Error {
+        // What a server says has details.
+        let is_ours = status.details().is_empty();
+        let failure = self.tls.as_ref().and_then(Connector::failure);
+        let status = match failure.filter(|_| is_ours) {
+            // Of a connection that TLS ended a call hears no more than that it is gone.
+            Some(failure) => Status::unavailable(failure),
+            None => status,
+        };
         Error::Call {
             endpoint: self.server.endpoint.clone(),
             status: Box::new(status),

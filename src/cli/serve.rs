@@ -64,6 +64,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
         ref openid,
         listen,
         metrics_listen,
+        ref connections,
         worker_threads,
         database_pool_size,
         history,
@@ -85,6 +86,7 @@ pub fn options(service: &Service, database: &Opened, signing_key: &SigningKey) -
     Options {
         listen,
         metrics: metrics_listen,
+        connections: tuning::connections(connections),
         store: settings,
         feed: tuning::feed(&tuning),
         compaction: server::Compaction {

@@ -29,12 +29,14 @@ pub async fn run(configuration: Configuration, stop: &CancellationToken) -> anyh
 fn options(configuration: Configuration) -> SidecarOptions {
     let Configuration {
         upstream,
+        tls,
         key,
         key_id,
         callers,
         anonymous,
         listen,
         metrics_listen,
+        connections,
         state_file,
         staleness,
         worker_threads,
@@ -56,8 +58,10 @@ fn options(configuration: Configuration) -> SidecarOptions {
             Listen::Unix { path, mode } => Address::Unix { path, mode },
         },
         metrics: metrics_listen,
+        connections: tuning::connections(&connections),
         upstream: Options {
             endpoint: upstream,
+            tls,
             key: key.into(),
             key_id,
             callers: Callers {

@@ -1,12 +1,18 @@
 //! What is tuned, from what it is configured with.
 
-use crate::config::{Events, Following, Keepalive as Configured, StreamTuning, Tuning, UpstreamTiming};
+use crate::config::{Connections, Events, Following, Keepalive as Configured, StreamTuning, Tuning, UpstreamTiming};
 use crate::domain::event::Window;
 use crate::server::{self, Keepalive};
 use crate::store::events::Kept;
 use crate::store::feed;
 use crate::upstream::Timing;
 use crate::watch;
+
+/// How connections are opened.
+pub fn connections(configured: &Connections) -> server::Connections {
+    let Connections { most, opening, tls } = configured.clone();
+    server::Connections { most, opening, tls }
+}
 
 /// How the database is followed.
 pub fn feed(tuning: &Tuning) -> feed::Options {

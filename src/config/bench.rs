@@ -200,7 +200,9 @@ pub(super) fn mixed(reader: &mut Reader<'_>) -> Result<Bench, Noted> {
 
 /// What every command has, without any load.
 fn common(reader: &mut Reader<'_>, name: &'static str) -> Result<Bench, Noted> {
-    let server = client::server(reader);
+    // What is wrong with it is told where it is read.
+    let other = reader.optional(COMPARE, |text| Ok(values::endpoint(text).ok()));
+    let server = client::server_beside(reader, other.ok().flatten().flatten());
     let day = Duration::from_hours(24);
     let duration = reader.required(DURATION, values::duration(Duration::from_millis(10)..=day));
     let warm_up = reader.required(WARM_UP, values::duration(Duration::ZERO..=day));

@@ -11,9 +11,10 @@ use super::bench::Bench;
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::setting::Setting;
-use super::{values, who};
+use super::{trust, values, who};
 use crate::domain::email::Email;
 use crate::domain::{key, limits};
+use crate::tls::ClientFiles;
 
 /// Ask a server something.
 #[derive(Debug)]
@@ -33,8 +34,10 @@ pub enum Client {
 /// Which server, and how long to wait for it.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Where it is; plain HTTP.
+    /// Where it is: over TLS if the address begins with `https`.
     pub endpoint: Uri,
+    /// Whom to trust, and what to show. `None`: nothing is asked over TLS.
+    pub tls: Option<ClientFiles>,
     /// How long an answer may take, connecting included. Streams may take for ever.
     pub timeout: Duration,
 }
@@ -263,11 +266,19 @@ pub(super) fn toggle(reader: &mut Reader<'_>) -> Result<ToggleFlags, Noted> {
 }
 
 pub(super) fn server(reader: &mut Reader<'_>) -> Result<Server, Noted> {
+    server_beside(reader, None)
+}
+
+/// The server of a command that asks another one too, with the same certificates.
+pub(super) fn server_beside(reader: &mut Reader<'_>, other: Option<Uri>) -> Result<Server, Noted> {
     let endpoint = reader.required(ENDPOINT, values::endpoint);
+    let servers: Vec<Uri> = endpoint.iter().cloned().chain(other).collect();
+    let tls = trust::read(reader, &servers);
     let bounds = Duration::from_millis(1)..=Duration::from_hours(1);
     let timeout = reader.required(TIMEOUT, values::duration(bounds));
     Ok(Server {
         endpoint: endpoint?,
+        tls: tls?,
         timeout: timeout?,
     })
 }

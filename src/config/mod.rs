@@ -15,6 +15,7 @@ mod admin;
 mod audit;
 mod bench;
 mod client;
+mod connections;
 mod environment;
 mod events;
 mod openid;
@@ -24,6 +25,7 @@ mod service;
 mod setting;
 mod sidecar;
 mod subcommand;
+mod trust;
 mod tuning;
 mod values;
 mod who;
@@ -39,6 +41,7 @@ pub use bench::{Bench, Compare, EvaluateLoad, Load, Pace, WatchLoad, Window, Wri
 pub use client::{
     Client, Credential, Evaluate, Health, Output, Server, Subject, Toggle, ToggleFlags, Watch, WatchDetail,
 };
+pub use connections::Connections;
 pub use environment::Environment;
 pub use events::Events;
 pub use secret::Secret;

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::connections::{self, Connections};
 use super::events::{self, Events};
 use super::openid;
 use super::reader::{Noted, Reader};
@@ -68,6 +69,8 @@ pub struct Service {
     pub listen: SocketAddr,
     /// Where it serves metrics. `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// How many threads evaluate, each with a runtime of its own.
     pub worker_threads: NonZeroUsize,
     /// How many connections to PostgreSQL it keeps for requests, beside the four with which it follows the database, the two with
@@ -410,6 +413,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
     let openid = openid::read(reader);
     let listen = reader.required(listen, values::address);
     let metrics_listen = metrics_listen(reader, listen.ok());
+    let connections = connections::read(reader);
     let worker_threads = worker_threads(reader);
     let database_pool_size = reader.required(DATABASE_POOL_SIZE, values::count(MOST_CONNECTIONS));
     let history = history(reader);
@@ -423,6 +427,7 @@ fn service(reader: &mut Reader<'_>, listen: Setting, grace: Setting, drain: Sett
         openid: openid?,
         listen: listen?,
         metrics_listen: metrics_listen?,
+        connections: connections?,
         worker_threads: worker_threads?,
         database_pool_size: database_pool_size?,
         history: history?,

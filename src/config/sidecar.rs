@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::connections::{self, Connections};
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
 use super::service::{
@@ -16,17 +17,20 @@ use super::service::{
 };
 use super::setting::Setting;
 use super::tuning::{self, SidecarTuning};
-use super::values;
+use super::{trust, values};
 use crate::auth::keys;
 use crate::domain::access::{AcceptedKey, KeyKind};
 use crate::domain::key;
 use crate::domain::staleness::Limits;
+use crate::tls::ClientFiles;
 
 /// `halyard sidecar`: a server that is fed by another one.
 #[derive(Debug)]
 pub struct Sidecar {
     /// The server that it is fed by.
     pub upstream: Uri,
+    /// Whom to trust there, and what to show. `None`: it is not asked over TLS.
+    pub tls: Option<ClientFiles>,
     /// The key to show it.
     pub key: Secret,
     /// That key's id.
@@ -39,6 +43,8 @@ pub struct Sidecar {
     pub listen: Listen,
     /// Where it serves metrics. `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// Where the last state is kept. `None`: nowhere.
     pub state_file: Option<PathBuf>,
     /// How old the state may be that answers.
@@ -125,6 +131,7 @@ const LONGEST_STALENESS: Duration = Duration::from_hours(24 * 365);
 
 pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let upstream = upstream(reader);
+    let tls = trust::read(reader, upstream.as_ref().map(std::slice::from_ref).unwrap_or_default());
     let key = own_key(reader);
     let further = client_keys(reader);
     let address = address(reader);
@@ -135,6 +142,7 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     };
     let metrics_listen = service::metrics_listen(reader, port);
     let listen = listen(reader, address);
+    let connections = connections::of_sidecar(reader, &listen);
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
@@ -148,12 +156,14 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     most_two_secrets(reader, &callers)?;
     Ok(Sidecar {
         upstream: upstream?,
+        tls: tls?,
         key,
         key_id,
         callers,
         anonymous: anonymous?,
         listen: listen?,
         metrics_listen: metrics_listen?,
+        connections: connections?,
         state_file: state_file?,
         staleness: staleness?.unwrap_or_default(),
         worker_threads: worker_threads?,

@@ -6,7 +6,9 @@ use clap::{Arg, ArgMatches};
 use super::bench::settings;
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
-use super::{Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, service, sidecar, tuning};
+use super::{
+    Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, connections, service, sidecar, trust, tuning,
+};
 
 /// One subcommand.
 pub(super) struct Subcommand {
@@ -30,7 +32,12 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
-        settings: &[service::DATABASE, service::SERVE, tuning::SERVE],
+        settings: &[
+            service::DATABASE,
+            service::SERVE,
+            connections::CONNECTIONS,
+            tuning::SERVE,
+        ],
         positional: || None,
         log: LOG,
         read: |reader| service::serve(reader).map(|serve| Command::Serve(Box::new(serve))),
@@ -38,7 +45,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "dev",
         about: "Serve on your own machine, with a private PostgreSQL and a demo project",
-        settings: &[service::DEV, tuning::SERVE],
+        settings: &[service::DEV, connections::CONNECTIONS, tuning::SERVE],
         positional: || None,
         log: DEV_LOG,
         read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
@@ -46,7 +53,12 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "sidecar",
         about: "Serve what another server holds, beside an application, and go on when that server is away",
-        settings: &[sidecar::SIDECAR, tuning::SIDECAR],
+        settings: &[
+            sidecar::SIDECAR,
+            connections::CONNECTIONS,
+            trust::TRUST,
+            tuning::SIDECAR,
+        ],
         positional: || None,
         log: LOG,
         read: |reader| sidecar::sidecar(reader).map(|sidecar| Command::Sidecar(Box::new(sidecar))),
@@ -86,7 +98,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "health",
         about: "Ask a server how it is",
-        settings: &[client::HEALTH],
+        settings: &[client::HEALTH, trust::TRUST],
         positional: || None,
         log: CLIENT_LOG,
         read: |reader| client::health(reader).map(|health| Command::Client(Client::Health(health))),
@@ -94,7 +106,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "evaluate",
         about: "Ask which variant somebody is served",
-        settings: &[client::EVALUATE],
+        settings: &[client::EVALUATE, trust::TRUST],
         positional: || {
             let flag = Arg::new(client::FLAG).value_parser(ValueParser::string());
             Some(flag.help("The flag; left out with --all"))
@@ -105,7 +117,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "watch",
         about: "Print every change of an environment as it happens",
-        settings: &[client::WATCH],
+        settings: &[client::WATCH, trust::TRUST],
         positional: || None,
         log: CLIENT_LOG,
         read: |reader| client::watch(reader).map(|watch| Command::Client(Client::Watch(watch))),
@@ -113,7 +125,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "toggle",
         about: "Turn flags of an environment on or off, all or none of them",
-        settings: &[client::TOGGLE],
+        settings: &[client::TOGGLE, trust::TRUST],
         positional: || {
             let toggles = Arg::new(client::TOGGLES).value_parser(ValueParser::string());
             Some(
@@ -132,6 +144,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[
             settings::PACE,
             settings::COMMON,
+            trust::TRUST,
             settings::EVALUATE,
             settings::TURNS,
             settings::TURNS_KEY,
@@ -146,6 +159,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[
             settings::WATCH,
             settings::COMMON,
+            trust::TRUST,
             settings::WATCH_KEY,
             settings::BESIDE,
             settings::WRITE,
@@ -157,7 +171,13 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "bench write",
         about: "Turn flags on and off at a rate, or so many at a time, and leave them as they were",
-        settings: &[settings::PACE, settings::COMMON, settings::WRITE, settings::TURNS],
+        settings: &[
+            settings::PACE,
+            settings::COMMON,
+            trust::TRUST,
+            settings::WRITE,
+            settings::TURNS,
+        ],
         positional: || Some(bench_flags().help("The flags to turn on and off in turn")),
         log: CLIENT_LOG,
         read: |reader| bench::write(reader).map(benched),
@@ -168,6 +188,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[
             settings::PACE,
             settings::COMMON,
+            trust::TRUST,
             settings::EVALUATE,
             settings::WATCH,
             settings::BESIDE,

@@ -61,6 +61,7 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
         openid,
         listen,
         metrics_listen,
+        connections,
         worker_threads: _,
         database_pool_size,
         history,
@@ -72,6 +73,11 @@ fn serving_needs_a_database_and_a_signing_key_and_no_more() {
     assert!(previous_signing_keys.is_empty() && !sign_up && openid.is_none());
     assert_eq!(listen.to_string(), "0.0.0.0:50051");
     assert_eq!(metrics_listen, None);
+    assert_eq!(
+        (connections.most.get(), connections.opening),
+        (20_000, Duration::from_secs(10))
+    );
+    assert_eq!(connections.tls, None);
     assert_eq!(database_pool_size.get(), 8);
     assert_eq!((history.horizon_revisions.get(), history.retention), (10_000, None));
     assert_eq!(history.horizon_age, Duration::from_hours(24));

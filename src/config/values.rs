@@ -57,13 +57,10 @@ pub(super) fn count(most: usize) -> impl Fn(&str) -> Result<NonZeroUsize, String
 pub(super) fn endpoint(text: &str) -> Result<Uri, String> {
     let uri: Uri = text
         .parse()
-        .map_err(|_| "is not an address such as http://127.0.0.1:50051".to_owned())?;
-    if uri.scheme_str() == Some("https") {
-        return Err("asks for TLS, which this version does not speak; use http://".to_owned());
-    }
+        .map_err(|_| "is not an address such as http://127.0.0.1:50051 or https://flags.example.com".to_owned())?;
     let nothing_behind = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || !nothing_behind {
-        return Err("is not an address such as http://127.0.0.1:50051".to_owned());
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) || !nothing_behind {
+        return Err("is not an address such as http://127.0.0.1:50051 or https://flags.example.com".to_owned());
     }
     Ok(uri)
 }
@@ -128,12 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_plain_http() {
+    fn endpoints_are_a_host_and_how_it_is_asked() {
         for (text, valid) in [
             ("http://127.0.0.1:50051", true),
             ("http://halyard.example:80/", true),
             ("http://[::1]:50051", true),
-            ("https://halyard.example", false),
+            ("https://halyard.example", true),
+            ("ftp://halyard.example", false),
             ("127.0.0.1:50051", false),
             ("halyard", false),
             ("http://halyard/path", false),

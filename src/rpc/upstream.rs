@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
 
@@ -15,12 +15,12 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// To the server there, with this key. Connects to nothing yet. `None`: the key cannot be shown.
-    pub(super) fn new(endpoint: &Endpoint, key: &SecretString) -> Option<Self> {
+    /// Over this channel, with this key. `None`: the key cannot be shown.
+    pub(super) fn new(channel: Channel, key: &SecretString) -> Option<Self> {
         let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", key.expose_secret()).parse().ok()?;
         bearer.set_sensitive(true);
         Some(Self {
-            client: EvaluationServiceClient::new(endpoint.connect_lazy()),
+            client: EvaluationServiceClient::new(channel),
             bearer,
         })
     }

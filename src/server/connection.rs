@@ -1,6 +1,7 @@
-//! A caller's connection, over TCP or a unix socket of this machine.
+//! A caller's connection, over TCP, in clear or with TLS, or over a unix socket of this machine.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,51 +9,123 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::listen::Accepted;
+use super::opening::Opening;
 use crate::rpc::front::Peer;
 
-/// A connection that writes what it is given in one piece.
+/// A connection that writes what it is given in one piece, and ends if it asks nothing in time.
 ///
 /// It says that it cannot write vectored. Otherwise h2 hands over every payload of 256 bytes and more as a slice of its own, and
-/// each of many streams' messages becomes a system call; copied together they become one.
+/// each of many streams' messages becomes a system call, and with TLS a record; copied together they become one.
 pub struct Connection {
     stream: Stream,
+    peer: Peer,
+    /// By when it must have asked something. `None`: it has.
+    unasked: Option<Box<Unasked>>,
     /// Counts the connection among those of its worker for as long as it lives.
     _open: Open,
 }
 
 enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
+/// What ends a connection that asks nothing.
+struct Unasked {
+    end: Pin<Box<Sleep>>,
+    opening: Opening,
+}
+
 /// One of a worker's open connections.
-pub struct Open(Arc<AtomicUsize>);
+pub struct Open {
+    of_worker: Arc<AtomicUsize>,
+    of_all: Opening,
+}
 
 impl Open {
     /// Counts one more.
-    pub fn new(count: Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    pub fn new(of_worker: Arc<AtomicUsize>, of_all: Opening) -> Self {
+        of_worker.fetch_add(1, Ordering::Relaxed);
+        of_all.counters().open.fetch_add(1, Ordering::Relaxed);
+        Self { of_worker, of_all }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.of_worker.fetch_sub(1, Ordering::Relaxed);
+        self.of_all.counters().open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Connection {
-    /// Takes an accepted connection over to the current runtime.
-    pub fn new(accepted: Accepted, open: Open) -> io::Result<Self> {
+    /// Takes an accepted connection over to the current runtime, as it is.
+    pub fn in_clear(accepted: Accepted, open: Open, opening: Opening, end: Instant) -> io::Result<Self> {
         let stream = match accepted {
             Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
             Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
         };
-        Ok(Self { stream, _open: open })
+        let address = match &stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Tls(_) | Stream::Unix(_) => None,
+        };
+        Ok(Self::new(
+            stream,
+            Peer::new(address, None),
+            open,
+            Unasked::new(opening, end),
+        ))
+    }
+
+    /// One whose handshake is done: from which address it comes, and whose certificate was verified.
+    pub fn over_tls(
+        stream: TlsStream<TcpStream>,
+        open: Open,
+        (address, certificate): (Option<IpAddr>, Option<String>),
+        opening: Opening,
+        end: Instant,
+    ) -> Self {
+        let peer = Peer::new(address, certificate);
+        Self::new(Stream::Tls(Box::new(stream)), peer, open, Unasked::new(opening, end))
+    }
+
+    fn new(stream: Stream, peer: Peer, open: Open, unasked: Unasked) -> Self {
+        Self {
+            stream,
+            peer,
+            unasked: Some(Box::new(unasked)),
+            _open: open,
+        }
+    }
+
+    /// Fails once it is too late for a first request. Whoever reads or writes is woken then.
+    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some(unasked) = &mut self.unasked else {
+            return Ok(());
+        };
+        if self.peer.has_asked() {
+            self.unasked = None;
+            return Ok(());
+        }
+        if unasked.end.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        unasked.opening.gave_up();
+        self.unasked = None;
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Unasked {
+    fn new(opening: Opening, end: Instant) -> Self {
+        let end = Box::pin(sleep_until(end));
+        Self { end, opening }
     }
 }
 
@@ -60,10 +133,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        match &self.stream {
-            Stream::Tcp(stream) => Peer(stream.peer_addr().ok().map(|address| address.ip())),
-            Stream::Unix(_) => Peer(None),
-        }
+        self.peer.clone()
     }
 }
 
@@ -72,6 +142,7 @@ macro_rules! either {
     ($connection:expr, $method:ident($($argument:expr),*)) => {
         match &mut $connection.stream {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
@@ -83,12 +154,14 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.in_time(context)?;
         either!(self, poll_read(context, buffer))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.in_time(context)?;
         either!(self, poll_write(context, bytes))
     }
 
@@ -97,6 +170,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.in_time(context)?;
         either!(self, poll_write_vectored(context, slices))
     }
 
@@ -105,6 +179,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(context)?;
         either!(self, poll_flush(context))
     }
 

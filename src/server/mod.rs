@@ -11,9 +11,11 @@ mod events;
 mod hand_edits;
 mod listen;
 mod metrics;
+mod opening;
 mod propagation;
 mod sidecar;
 mod uses;
+mod within;
 mod workers;
 
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::auth::{jwt, openid};
 use crate::domain::limits;
@@ -48,17 +51,20 @@ use crate::shutdown::{Fault, Tasks};
 use crate::store::events::Intake;
 use crate::store::feed::{Feed, Hints};
 use crate::store::{self, Store};
+use crate::tls;
 use crate::upstream;
 use crate::watch::Hub;
 use ending::Ending;
 use listen::Listener;
 use metrics::Metrics;
+use opening::Opening;
 use workers::Workers;
 
 pub use compaction::Compaction;
 pub use denials::DENIALS_EVERY;
 pub use events::Events;
 pub use listen::Address;
+pub use opening::Connections;
 pub use sidecar::{Options as SidecarOptions, Sidecar};
 pub use workers::Keepalive;
 
@@ -71,6 +77,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where to serve metrics. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// The database, and how to use it.
     pub store: store::Settings,
     /// How to follow the database.
@@ -119,6 +127,9 @@ pub enum Error {
     /// What a sidecar needs to follow its upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
+    /// The certificates cannot be used.
+    #[error("TLS cannot be served: {0}")]
+    Tls(#[from] tls::Refused),
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -137,6 +148,7 @@ pub struct Server {
     hub: Arc<Hub>,
     store: Store,
     accounts: Arc<Accounts>,
+    opening: Opening,
     workers: Workers,
     draining: CancellationToken,
     leaving: CancellationToken,
@@ -153,6 +165,7 @@ impl Server {
         let Options {
             listen,
             metrics,
+            connections,
             store: settings,
             feed,
             compaction,
@@ -182,6 +195,7 @@ impl Server {
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
+        let opening = Opening::new(connections, &tasks)?;
         let hints = Hints::new();
         let config = settings.config.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -210,7 +224,7 @@ impl Server {
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
             let followed = (feed, assignments.clone(), intake.clone());
-            let serving = metrics.of_server(hub.clone(), followed, tasks.stop().clone());
+            let serving = metrics.of_server((hub.clone(), opening.clone()), followed, tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -255,7 +269,7 @@ impl Server {
         );
         let front = FrontLayer::new(authenticator, Handle::current(), denied);
 
-        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, (&routes, &front), &opening, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         tasks.spawn("housekeeper", housekeep(store.clone(), tasks.stop().clone()));
         Ok(Self {
@@ -264,6 +278,7 @@ impl Server {
             hub,
             store,
             accounts,
+            opening,
             workers,
             draining,
             leaving,
@@ -277,6 +292,21 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How it is asked there: `http` or, over TLS, `https`.
+    pub fn scheme(&self) -> &'static str {
+        match self.opening.certificates() {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// A channel from within the process, which needs no certificate. It ends with the server.
+    pub async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
+        // Nobody resolves the name.
+        let endpoint = Endpoint::from_static("http://within");
+        endpoint.connect_with_connector(self.workers.within()).await
     }
 
     /// Where it serves metrics. `None`: nowhere.
@@ -318,6 +348,7 @@ impl Server {
             hub,
             store,
             accounts: _,
+            opening: _,
             workers,
             draining,
             leaving,

@@ -11,6 +11,7 @@ use tonic::service::Routes;
 use super::ending::Ending;
 use super::listen::Address;
 use super::metrics::Metrics;
+use super::opening::{Connections, Opening};
 use super::workers::{Keepalive, Workers};
 use super::{Error, bind, compressed};
 use crate::domain::limits;
@@ -23,7 +24,7 @@ use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
 use crate::shutdown::{Fault, Tasks};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, Road, Upstream};
 use crate::watch::{self, Hub};
 
 /// The services that reflection tells of.
@@ -39,6 +40,8 @@ pub struct Options {
     pub listen: Address,
     /// Where to serve metrics. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// How connections are opened.
+    pub connections: Connections,
     /// Whom to follow, and for whom.
     pub upstream: upstream::Options,
     /// How old the state may be that answers.
@@ -77,6 +80,7 @@ impl Sidecar {
         let Options {
             listen,
             metrics,
+            connections,
             upstream,
             staleness,
             watch,
@@ -90,11 +94,12 @@ impl Sidecar {
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
+        let opening = Opening::new(connections, &tasks)?;
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
-        let endpoint = upstream::connection(upstream.endpoint.clone(), &upstream.timing);
-        let forwarding = Forwarding::new(&endpoint, &upstream.key);
+        let road = Road::new(upstream.endpoint.clone(), upstream.tls.clone(), &upstream.timing);
+        let forwarding = Forwarding::new(road.channel(), &upstream.key);
         // A connection of its own: no evaluation waits behind events.
-        let taking = track::Forwarding::new(&endpoint, &upstream.key);
+        let taking = track::Forwarding::new(road.channel(), &upstream.key);
         let taking = taking.map_or(Destination::Nowhere, |it| Destination::Forwarded(Arc::new(it)));
         let spawn = |name, task| tasks.spawn(name, task);
         let (upstream, events) = Upstream::start(upstream, tasks.stop().clone(), spawn).await?;
@@ -112,7 +117,7 @@ impl Sidecar {
 
         let metrics_address = metrics.as_ref().map(Metrics::address);
         if let Some(metrics) = metrics {
-            let serving = metrics.of_sidecar(hub.clone(), upstream.clone(), tasks.stop().clone());
+            let serving = metrics.of_sidecar((hub.clone(), opening.clone()), upstream.clone(), tasks.stop().clone());
             tasks.spawn("metrics", serving);
         }
 
@@ -129,7 +134,7 @@ impl Sidecar {
             .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front = FrontLayer::for_applications(authenticator, Handle::current());
-        let workers = Workers::start(workers, &routes, &front, keepalive).map_err(Error::Thread)?;
+        let workers = Workers::start(workers, (&routes, &front), &opening, keepalive).map_err(Error::Thread)?;
         tasks.spawn("acceptor", workers.accept(listener, tasks.stop().clone()));
         Ok(Self {
             address,

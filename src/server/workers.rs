@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use super::connection::{Connection, Open};
+use super::connection::Open;
 use super::listen::{Accepted, Listener};
+use super::opening::{AskedLayer, Opening};
+use super::within::Within;
 use crate::domain::limits;
 use crate::rpc::front::FrontLayer;
 
@@ -23,6 +23,8 @@ use crate::rpc::front::FrontLayer;
 const WAITING: usize = 1024;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// Between two lines in the log about connections that are too many.
+const TOLD: Duration = Duration::from_secs(1);
 /// Streams of one connection: sidecars and proxies carry many.
 const STREAMS_PER_CONNECTION: u32 = 2_000;
 /// Streams that a peer may open and reset before they are served (rapid reset).
@@ -51,6 +53,7 @@ impl Default for Keepalive {
 /// The running workers. Dropping them closes every connection at once.
 pub struct Workers {
     all: Vec<Worker>,
+    opening: Opening,
     /// Cancelled: take no more connections, finish what was begun.
     stopping: CancellationToken,
     /// Dropped: close what is still open.
@@ -65,21 +68,27 @@ struct Worker {
 
 /// Where connections are handed to a worker.
 #[derive(Clone)]
-struct Seat {
+pub(super) struct Seat {
     connections: mpsc::Sender<(Accepted, Open)>,
     /// How many connections it has, those included that it has not taken over yet.
     open: Arc<AtomicUsize>,
 }
 
 impl Workers {
-    /// Starts `count` workers that serve `routes` behind `front`.
-    pub fn start(count: usize, routes: &Routes, front: &FrontLayer, keepalive: Keepalive) -> io::Result<Self> {
+    /// Starts `count` workers that serve the routes behind the front.
+    pub fn start(
+        count: usize,
+        (routes, front): (&Routes, &FrontLayer),
+        opening: &Opening,
+        keepalive: Keepalive,
+    ) -> io::Result<Self> {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let open = closing.clone().drop_guard();
         let start = |n| {
             let serving = Serving {
                 routes: routes.clone(),
                 front: front.clone(),
+                opening: opening.clone(),
                 keepalive,
                 stopping: stopping.clone(),
             };
@@ -87,6 +96,7 @@ impl Workers {
         };
         Ok(Self {
             all: (0..count.max(1)).map(start).collect::<io::Result<_>>()?,
+            opening: opening.clone(),
             stopping,
             _open: open,
         })
@@ -101,7 +111,8 @@ impl Workers {
             .iter()
             .map(|worker| Box::pin(worker.ended.clone().cancelled_owned()));
         let mut one_ended = select_all(ended);
-        let stopping = self.stopping.clone();
+        let (stopping, opening) = (self.stopping.clone(), self.opening.clone());
+        let mut told: Option<Instant> = None;
         async move {
             loop {
                 let accepted = tokio::select! {
@@ -111,7 +122,13 @@ impl Workers {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok(stream) => place(&seats, stream),
+                    Ok(stream) if opening.has_room() => place(&seats, stream, &opening),
+                    // Dropped, it is closed.
+                    Ok(_) if told.is_some_and(|at| at.elapsed() < TOLD) => {}
+                    Ok(_) => {
+                        told = Some(Instant::now());
+                        tracing::warn!("a connection was closed: as many are open as may be, see --max-connections");
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(EXHAUSTED).await;
@@ -123,10 +140,17 @@ impl Workers {
         }
     }
 
+    /// Connects to them from within the process.
+    pub fn within(&self) -> Within {
+        let seats = self.all.iter().map(|worker| worker.seat.clone()).collect();
+        Within::new(seats, self.opening.clone())
+    }
+
     /// Accepts no more, lets requests finish until `deadline`, and closes what is then still open.
     pub async fn stop(self, deadline: Instant) {
         let Self {
             all,
+            opening: _,
             stopping,
             _open: open,
         } = self;
@@ -143,12 +167,12 @@ impl Workers {
 }
 
 /// Gives a connection to the living worker with the fewest.
-fn place(seats: &[Seat], stream: Accepted) {
+pub(super) fn place(seats: &[Seat], stream: Accepted, opening: &Opening) {
     let living = seats.iter().filter(|seat| !seat.connections.is_closed());
     let Some(idlest) = living.min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else {
         return;
     };
-    let open = Open::new(idlest.open.clone());
+    let open = Open::new(idlest.open.clone(), opening.clone());
     if let Err(error) = idlest.connections.try_send((stream, open)) {
         tracing::warn!(%error, "a connection was closed: no worker could take it");
     }
@@ -189,6 +213,7 @@ impl Worker {
 struct Serving {
     routes: Routes,
     front: FrontLayer,
+    opening: Opening,
     keepalive: Keepalive,
     stopping: CancellationToken,
 }
@@ -197,18 +222,19 @@ async fn serve(accepted: mpsc::Receiver<(Accepted, Open)>, serving: Serving) -> 
     let Serving {
         routes,
         front,
+        opening,
         keepalive: Keepalive { interval, timeout },
         stopping,
     } = serving;
-    let connections = ReceiverStream::new(accepted).map(|(stream, open)| Connection::new(stream, open));
     Server::builder()
         .http2_keepalive_interval(Some(interval))
         .http2_keepalive_timeout(Some(timeout))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_max_header_list_size(HEADER_BYTES)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .layer(AskedLayer)
         .layer(front)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
+        .serve_with_incoming_shutdown(opening.open(accepted), stopping.cancelled_owned())
         .await
 }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
@@ -17,6 +15,7 @@ use super::end::{End, is_final};
 use super::file::Kept;
 use super::held::Held;
 use super::publish::{Publisher, Unheard};
+use super::road::Road;
 use super::step::{Broken, Difference, Step};
 use super::{Counters, Timing};
 use crate::pb::evaluation::v1::watch_response::Message;
@@ -24,8 +23,6 @@ use crate::pb::evaluation::v1::watch_service_client::WatchServiceClient;
 use crate::pb::evaluation::v1::{ClientInfo, Goodbye, Heartbeat, SourceState, WatchRequest, WatchResponse};
 use crate::watch::source::Quality;
 
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Three missed heartbeats, with their jitter of a tenth.
 const MISSED: f64 = 3.3;
 /// What a busy machine may add to a wait.
@@ -35,20 +32,9 @@ const LONGEST_WAIT: Duration = Duration::from_mins(5);
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LIBRARY: &str = concat!("halyard-sidecar/", env!("CARGO_PKG_VERSION"));
 
-/// How to connect to the upstream, so that it is noticed when it has gone without a word.
-pub fn connection(endpoint: Uri, timing: &Timing) -> Endpoint {
-    Endpoint::from(endpoint)
-        .connect_timeout(timing.connect)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // Whoever asks it and gives up soon leaves nothing open that would be asked after.
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-}
-
 /// Follows one environment of one server.
 pub struct Link {
-    endpoint: Endpoint,
+    road: Road,
     key: SecretString,
     timing: Timing,
     publisher: Publisher,
@@ -64,7 +50,7 @@ pub struct Link {
 impl Link {
     /// One that has not begun.
     pub fn new(
-        endpoint: Uri,
+        road: Road,
         key: SecretString,
         timing: Timing,
         publisher: Publisher,
@@ -72,7 +58,7 @@ impl Link {
         cancel: CancellationToken,
     ) -> Self {
         Self {
-            endpoint: connection(endpoint, &timing),
+            road,
             key,
             timing,
             publisher,
@@ -147,7 +133,7 @@ impl Link {
     }
 
     async fn open(&self) -> Result<Streaming<WatchResponse>, End> {
-        let channel = self.endpoint.connect().await?;
+        let channel = self.road.connect().await?;
         let mut request = Request::new(WatchRequest {
             resume_token: self.token.clone(),
             heartbeat: prost_types::Duration::try_from(self.timing.heartbeat).ok(),
@@ -270,7 +256,13 @@ impl Link {
                 "the upstream's stream makes no sense; asking for everything"
             );
         } else {
-            tracing::warn!(error, retry_ms, "the upstream is away; answering from what is held");
+            let tls = self.road.failure();
+            tracing::warn!(
+                error,
+                tls,
+                retry_ms,
+                "the upstream is away; answering from what is held"
+            );
         }
         wait
     }

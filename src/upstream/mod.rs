@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `held`, `step` | what is held of the upstream's environment, and how a step changes it: values |
+//! | `road` | how to connect, in clear or over TLS |
 //! | `link`, `end` | the connection: opened, read, given up, opened again |
 //! | `publish` | what came of it, as events for the hub |
 //! | `callers` | who may ask this sidecar, as a directory |
@@ -25,6 +26,7 @@ mod keeper;
 mod layout;
 mod link;
 mod publish;
+mod road;
 mod step;
 
 use std::path::PathBuf;
@@ -40,13 +42,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use backoff::{Backoff, HEALTHY};
 pub use callers::{ANONYMOUS, Callers};
-pub use link::connection;
+pub use road::Road;
 
 use self::file::{Origin, StateFile};
 use self::keeper::Keeper;
 use self::link::Link;
 use self::publish::{Publisher, Told};
 use crate::domain::change::EnvironmentId;
+use crate::tls::ClientFiles;
 use crate::watch::source::{Answer, Event, Head, Source, Unreachable};
 
 /// By how much what the upstream says may have been on its way here: across oceans, through a lost packet or two. Whoever waits for the
@@ -58,8 +61,10 @@ const EVENTS: usize = 64;
 /// Whom to follow, and for whom.
 #[derive(Debug)]
 pub struct Options {
-    /// Where the upstream is; plain HTTP.
+    /// Where the upstream is: over TLS if the address begins with `https`.
     pub endpoint: Uri,
+    /// Whom to trust there, and what to show. `None`: it is asked in clear.
+    pub tls: Option<ClientFiles>,
     /// The server key to show it.
     pub key: SecretString,
     /// The key's id.
@@ -152,6 +157,7 @@ impl Upstream {
     ) -> Result<(Arc<Self>, mpsc::Receiver<Event>), Error> {
         let Options {
             endpoint,
+            tls,
             key,
             key_id,
             callers,
@@ -178,7 +184,14 @@ impl Upstream {
             };
             spawn("state keeper", Box::pin(keeper.run()));
         }
-        let link = Link::new(endpoint, key, timing, publisher, counters.clone(), cancel);
+        let link = Link::new(
+            Road::new(endpoint, tls, &timing),
+            key,
+            timing,
+            publisher,
+            counters.clone(),
+            cancel,
+        );
         spawn("upstream", Box::pin(link.run(found)));
         Ok((Arc::new(Self { told, counters }), receiver))
     }

@@ -19,3 +19,4 @@ mod secrets;
 mod serve;
 mod sidecar;
 mod storm;
+mod tls;

@@ -108,7 +108,7 @@ fn everything_wrong_with_its_configuration_is_told_at_once() {
     let arguments = [
         "sidecar",
         "--upstream",
-        "https://flags",
+        "flags:443",
         "--anonymous",
         "client",
         "--socket-mode",
@@ -122,7 +122,7 @@ fn everything_wrong_with_its_configuration_is_told_at_once() {
     ];
     let said = run_halyard(&arguments, &[("HALYARD_KEY", "halyard_server_hunter2")]).refused(64);
     for words in [
-        "--upstream asks for TLS",
+        "--upstream is not an address",
         "--key is not an environment key",
         "--anonymous is for unix sockets only",
         "--socket-mode is not a file's permissions in octal",

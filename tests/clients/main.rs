@@ -15,14 +15,45 @@ mod support;
 use std::path::Path;
 
 use support::cluster::Folder;
-use support::program::{dev, run, with_dev_settings};
+use support::program::{Program, dev, halyard, run, with_dev_settings};
+use support::tls::{Authority, text};
+
+fn prepared(path: &str) {
+    assert!(
+        Path::new(path).exists(),
+        "{path} is missing; `make test` prepares it and everything else that the clients in other languages need"
+    );
+}
+
+/// The same journey over TLS, with a client certificate that the server asks for.
+fn check_over_tls(needed: &str, journey: &str) {
+    prepared(needed);
+    let folder = Folder::new();
+    let (data, authority) = (folder.path.join("data"), Authority::new(&folder.path, "authority"));
+    let own = authority.pair(&folder.path, "server", &["localhost", "127.0.0.1"]);
+    let client = authority.pair(&folder.path, "client", &["client.example.org"]);
+    let mut command = halyard();
+    command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir", text(&data)]);
+    command.args([
+        "--tls-certificate-file",
+        text(&own.certificate),
+        "--tls-key-file",
+        text(&own.key),
+    ]);
+    command.args(["--tls-client-ca-file", text(&authority.file)]);
+    let mut server = Program::start(command);
+    server.says("Halyard is ready at https://");
+    let mut command = with_dev_settings(&data, journey);
+    command.env("HALYARD_SERVER_CA_FILE", &authority.file);
+    command.env("HALYARD_OWN_CERTIFICATE_FILE", &client.certificate);
+    command.env("HALYARD_OWN_KEY_FILE", &client.key);
+    let ended = run(command);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+}
 
 /// What `make test` prepares, and the command that makes the journey.
-fn check(prepared: &str, journey: &str) {
-    assert!(
-        Path::new(prepared).exists(),
-        "{prepared} is missing; `make test` prepares it and everything else that the clients in other languages need"
-    );
+fn check(needed: &str, journey: &str) {
+    prepared(needed);
     let folder = Folder::new();
     let data = folder.path.join("data");
     let _server = dev(&data);
@@ -57,9 +88,18 @@ fn a_typescript_program_certifies_the_server() {
     check("target/clients/node/node_modules/typescript", certify);
 }
 
+/// One test, since both use what is built.
 #[test]
-fn a_go_program_makes_the_journey() {
+fn a_go_program_makes_the_journey_in_clear_and_over_tls() {
     let journey = "export HALYARD_SERVICE_CONFIG=docs/service-config.json
         tests/clients/go/build && target/clients/go/flag-journey";
     check("target/tools/bin/protoc-gen-go-grpc", journey);
+    check_over_tls("target/tools/bin/protoc-gen-go-grpc", journey);
+}
+
+#[test]
+fn a_python_program_makes_the_journey_over_tls() {
+    let python = "target/clients/python/bin/python";
+    let journey = "tests/clients/python/flag_journey.py --stubs flag_journey_tls";
+    check_over_tls(python, &format!("{python} {journey}"));
 }

@@ -342,6 +342,7 @@ pub async fn serve(database: &Database) -> Server {
 /// As a test wants it: quick to stop, everything else as in production.
 pub fn options(database: &Database) -> server::Options {
     server::Options {
+        connections: server::Connections::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: None,
         store: store::Settings {

@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod relay;
 pub mod scrape;
 pub mod server;
+pub mod tls;
 
 pub use cluster::{Database, database};
 pub use eventually::{eventually, eventually_within, within};

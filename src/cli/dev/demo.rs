@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::keepsake::Keepsake;
@@ -36,9 +36,7 @@ const ENVIRONMENTS: [&str; 3] = [ENVIRONMENT, "staging", "prod"];
 pub async fn prepare(server: &Server, keepsake: &mut Keepsake) -> anyhow::Result<()> {
     let password = keepsake.make_password()?;
     create_administrator(server.store(), &Email::new(EMAIL)?, password.clone().into()).await?;
-    let channel = Endpoint::from_shared(super::reachable(server.address()))?
-        .connect()
-        .await?;
+    let channel = server.channel().await?;
     let token = login(&channel, password).await?;
     let authorised = InterceptedService::new(channel, move |request| authorise(request, &token));
     let mut demo = Demo {

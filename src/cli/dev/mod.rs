@@ -5,7 +5,6 @@ mod demo;
 mod keepsake;
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -66,23 +65,23 @@ async fn welcome(server: &Server, keepsake: &mut Keepsake, started: Instant) -> 
     server.ready().await;
     // Before there is an administrator with it: whatever interrupts the rest, the next start can log in.
     keepsake.make_password()?;
-    keepsake.save(&reachable(server.address()))?;
+    keepsake.save(&reachable(server))?;
     demo::prepare(server, keepsake).await.context("the demo project")?;
-    keepsake.save(&reachable(server.address()))?;
+    keepsake.save(&reachable(server))?;
     greet(server, keepsake, started)
 }
 
 /// The URL at which programs on this machine find a server.
-fn reachable(address: SocketAddr) -> String {
-    let mut address = address;
+fn reachable(server: &Server) -> String {
+    let mut address = server.address();
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    format!("http://{address}")
+    format!("{}://{address}", server.scheme())
 }
 
 fn greet(server: &Server, keepsake: &Keepsake, started: Instant) -> anyhow::Result<()> {
-    let endpoint = reachable(server.address());
+    let endpoint = reachable(server);
     let seconds = started.elapsed().as_secs_f64();
     let mut out = std::io::stdout().lock();
     writeln!(

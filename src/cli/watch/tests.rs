@@ -25,6 +25,7 @@ use crate::pb::evaluation::v1::{
 fn caller(endpoint: &str) -> Caller {
     let server = config::Server {
         endpoint: endpoint.parse::<Uri>().unwrap(),
+        tls: None,
         timeout: Duration::from_secs(10),
     };
     Caller::new(server).unwrap().with_key(&"key".to_owned().into()).unwrap()

@@ -84,7 +84,7 @@ fn mixed_load_is_of_all_three_kinds() {
 fn wrong_load_is_refused_whole() {
     refused(
         "bench evaluate --rate 0 --concurrency 0 --connections x --duration 1ms --warm-up soon --units 0 --max-error-rate 2 \
-         --max-in-flight 0 --compare https://h --rounds 0",
+         --max-in-flight 0 --compare ftp://h --rounds 0",
         &[],
         &[
             "--rate is not a number between",
@@ -95,7 +95,7 @@ fn wrong_load_is_refused_whole() {
             "--units is not a whole number",
             "--max-error-rate is not a share",
             "--max-in-flight is not a whole number",
-            "--compare asks for TLS",
+            "--compare is not an address",
             "--rounds is not a whole number",
             "--key is missing",
             "<flag> is missing; name flags or give --all",

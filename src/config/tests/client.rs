@@ -52,7 +52,7 @@ fn the_context_may_hold_the_targeting_key() {
 #[test]
 fn a_wrong_question_is_refused_whole() {
     refused(
-        "evaluate Not/A/Flag --attribute =1 --attribute nameless --context [] --min-revision x --endpoint https://h",
+        "evaluate Not/A/Flag --attribute =1 --attribute nameless --context [] --min-revision x --endpoint ftp://h",
         &[],
         &[
             "<flag> must begin with",
@@ -60,7 +60,7 @@ fn a_wrong_question_is_refused_whole() {
             "--attribute is not a name and a value, as in country=DE: \"nameless\"",
             "--context is not a JSON object",
             "--min-revision is not a revision",
-            "--endpoint asks for TLS",
+            "--endpoint is not an address",
             "--key is missing (or HALYARD_KEY, HALYARD_KEY_FILE)",
         ],
     );

@@ -44,7 +44,7 @@ pub struct Entry {
     pub after: Option<String>,
     /// The request's id. Empty: none was given.
     pub request_id: String,
-    /// The caller's network address. Empty: none.
+    /// The caller's network address, and behind it whose certificate was verified. Empty: none.
     pub peer: String,
     /// The reason that the caller gave. Empty: none.
     pub reason: String,

@@ -15,7 +15,7 @@ use crate::domain::invalid::Violations;
 use crate::domain::{check, limits};
 use crate::pb::admin::v1 as pb;
 use crate::rpc::convert::common::finish;
-use crate::rpc::front::{self, Caller, REASON};
+use crate::rpc::front::{self, Caller, Peer, REASON};
 use crate::rpc::{Answer, Refusal};
 use crate::store::invitations::{Invitee, Joined, Newcomer, Shown};
 use crate::store::{self, Actor, Mutation, Written};
@@ -27,7 +27,7 @@ const METHOD: &str = "/halyard.admin.v1.AuthService/AcceptInvitation";
 struct Visitor {
     /// `None`: nobody we know yet.
     caller: Option<Caller>,
-    peer: Option<IpAddr>,
+    peer: Peer,
     reason: String,
 }
 
@@ -61,7 +61,7 @@ impl Auth {
         let Presented { id, hash } = invitations::parse(token.expose_secret()).ok_or(Refusal::Denied)?;
         let shown = Shown { id, secret_hash: hash };
         let invitee = match wanted {
-            Some(wanted) => Invitee::Newcomer(self.admit(shown, wanted, visitor.peer).await?),
+            Some(wanted) => Invitee::Newcomer(self.admit(shown, wanted, visitor.peer.address()).await?),
             None => Invitee::Account(visitor.person()?),
         };
         let mutation = visitor.mutation(&invitee);
@@ -91,7 +91,7 @@ impl Visitor {
     fn of<M>(request: &Request<M>) -> Self {
         Self {
             caller: request.extensions().get::<Caller>().cloned(),
-            peer: request.extensions().get::<IpAddr>().copied(),
+            peer: Peer::of(request.extensions()),
             reason: front::reason(request.metadata().as_ref()).to_owned(),
         }
     }
@@ -117,7 +117,7 @@ impl Visitor {
                 actor: Actor::User(actor),
                 name,
                 credential,
-                peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+                peer: self.peer.to_string(),
                 reason: self.reason,
             },
             method: METHOD,

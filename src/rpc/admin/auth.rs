@@ -1,6 +1,5 @@
 //! Signing up, logging in and out, and saying who one is. Accepting invitations is in [`accept`](super::accept).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -19,6 +18,7 @@ use crate::domain::key;
 use crate::pb::admin::v1 as pb;
 use crate::pb::admin::v1::auth_service_server::AuthService;
 use crate::rpc::convert::common::{finish, timestamp};
+use crate::rpc::front::Peer;
 use crate::rpc::{Answer, Refusal};
 use crate::store::sessions::PasswordChange;
 
@@ -38,7 +38,7 @@ impl Auth {
 impl AuthService for Auth {
     async fn sign_up(&self, request: Request<pb::SignUpRequest>) -> Answer<pb::SignUpResponse> {
         self.accounts.allow_sign_up()?;
-        let peer = peer(&request);
+        let peer = Peer::of(request.extensions());
         let pb::SignUpRequest {
             email,
             password,
@@ -50,12 +50,12 @@ impl AuthService for Auth {
         check_new(&mut violations, "password", email.as_ref(), &password);
         check_confirmation(&mut violations, &password, &confirmation);
         let email = finish(violations, email).map_err(Refusal::Invalid)?;
-        self.accounts.sign_up(email, password, peer).await?;
+        self.accounts.sign_up(email, password, &peer).await?;
         Ok(Response::new(pb::SignUpResponse {}))
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
-        let peer = peer(&request);
+        let peer = Peer::of(request.extensions());
         let pb::LoginRequest {
             email,
             password,
@@ -68,7 +68,7 @@ impl AuthService for Auth {
         } else {
             Wanted::Refreshable
         };
-        let logged_in = self.accounts.login(&email, password, wanted, peer).await?;
+        let logged_in = self.accounts.login(&email, password, wanted, &peer).await?;
         let refresh_expire_time = logged_in.refresh.is_some().then_some(logged_in.session.expires_at);
         Ok(Response::new(pb::LoginResponse {
             access_token: logged_in.access.token.expose_secret().to_owned(),
@@ -80,7 +80,7 @@ impl AuthService for Auth {
     }
 
     async fn refresh(&self, request: Request<pb::RefreshRequest>) -> Answer<pb::RefreshResponse> {
-        let peer = peer(&request);
+        let peer = Peer::of(request.extensions());
         let pb::RefreshRequest { refresh_token } = request.into_inner();
         let refresh_token = SecretString::from(refresh_token);
         if refresh_token.expose_secret().is_empty() {
@@ -90,7 +90,7 @@ impl AuthService for Auth {
             session,
             access,
             refresh,
-        } = self.accounts.refresh(refresh_token.expose_secret(), peer).await?;
+        } = self.accounts.refresh(refresh_token.expose_secret(), &peer).await?;
         Ok(Response::new(pb::RefreshResponse {
             access_token: access.token.expose_secret().to_owned(),
             expire_time: Some(timestamp(access.expires_at)),
@@ -143,10 +143,10 @@ impl AuthService for Auth {
         let email = finish(violations, email).map_err(Refusal::Invalid)?;
 
         let wrong = || Refusal::Invalid(Violations::one("current_password", "is not the current password"));
-        self.accounts.admit(&email, call.peer)?;
+        self.accounts.admit(&email, call.peer.address())?;
         let verified = self.accounts.verified(Some(&known), current).await?;
         let Some((user, verified_hash)) = verified else {
-            self.accounts.refuse(Some(&known), call.peer);
+            self.accounts.refuse(Some(&known), call.peer.address());
             return Err(wrong().into());
         };
         let change = PasswordChange {
@@ -202,11 +202,6 @@ impl AuthService for Auth {
     ) -> Answer<pb::AcceptInvitationResponse> {
         self.accept(request).await
     }
-}
-
-/// The caller's network address, of a call without a credential.
-fn peer<M>(request: &Request<M>) -> Option<IpAddr> {
-    request.extensions().get::<IpAddr>().copied()
 }
 
 fn read(email: &str, password: &SecretString) -> Result<Email, Refusal> {

@@ -16,7 +16,6 @@ mod segments;
 mod service_tokens;
 mod users;
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use prost::Message;
@@ -36,7 +35,7 @@ pub use users::Users;
 use self::paging::Paging;
 use super::convert::common;
 use super::convert::common::PageSizes;
-use super::front::{self, Caller, Deadline, REASON};
+use super::front::{self, Caller, Deadline, Peer, REASON};
 use super::{Answer, Refusal};
 use crate::domain::change::{Digest, form_hash};
 use crate::domain::invalid::Violations;
@@ -48,7 +47,7 @@ use crate::store::{self, Actor, EnvironmentRevision, Mutation, Outcome, RequestI
 /// A request, taken apart.
 struct Call {
     caller: Caller,
-    peer: Option<IpAddr>,
+    peer: Peer,
     reason: String,
     /// By when it must be answered.
     deadline: Deadline,
@@ -75,7 +74,7 @@ impl Call {
             .cloned()
             .ok_or(Refusal::Unauthenticated)?;
         let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
-        let peer = request.extensions().get::<IpAddr>().copied();
+        let peer = Peer::of(request.extensions());
         let reason = front::reason(request.metadata().as_ref()).to_owned();
         let mut message = request.into_inner();
         let secrets = take(&mut message);
@@ -212,7 +211,7 @@ impl Call {
                 actor: Actor::from(self.caller.principal),
                 name: self.caller.name().to_owned(),
                 credential: self.caller.credential.clone(),
-                peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+                peer: self.peer.to_string(),
                 reason: self.reason.clone(),
             },
             method: self.caller.method.path,

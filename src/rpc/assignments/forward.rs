@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::Endpoint;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::domain::context::Context;
@@ -41,7 +41,7 @@ struct Silent;
 
 impl Forwarding {
     /// Asks the server there, with this key. Connects to nothing yet. `None`: the key cannot be shown.
-    pub fn new(endpoint: &Endpoint, key: &SecretString) -> Option<Self> {
+    pub fn new(channel: Channel, key: &SecretString) -> Option<Self> {
         let Options {
             cache_bytes,
             believed_for,
@@ -49,7 +49,7 @@ impl Forwarding {
             patience: _,
         } = Options::default();
         Some(Self {
-            line: Line::new(endpoint, key)?,
+            line: Line::new(channel, key)?,
             known: Known::new(cache_bytes, believed_for),
             calls: Semaphore::new(CALLS),
             away_until: Mutex::new(None),

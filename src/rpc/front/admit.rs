@@ -7,7 +7,7 @@ use http::Request;
 use tonic::body::Body;
 use uuid::Uuid;
 
-use super::caller::{Application, Caller, bearer, peer};
+use super::caller::{Application, Caller, Peer, bearer};
 use super::openid::{OpenId, Visitor};
 use super::uses::Uses;
 use crate::auth::{jwt, keys, service_tokens};
@@ -165,7 +165,7 @@ impl Authenticator {
         } = if service_tokens::is_meant(text) {
             self.machine(text).await?
         } else if let Some(openid) = self.openid.as_ref().filter(|openid| openid.is_meant(text)) {
-            let peer = peer(request).map(|peer| peer.to_string()).unwrap_or_default();
+            let peer = Peer::of(request.extensions()).to_string();
             // Boxed for the same reason as below.
             Box::pin(openid.admit(text, method, &self.hub, peer)).await?.into()
         } else {

@@ -1,6 +1,8 @@
 //! Who is calling, as the services see it.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::Request;
@@ -143,13 +145,69 @@ impl Caller {
     }
 }
 
-/// Where a connection comes from: a network address, or none on a unix socket. In the extensions of every request.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub Option<IpAddr>);
+/// Where a connection comes from. In the extensions of every request. Written as the audit log keeps it: the network address, and
+/// behind it whose certificate was verified.
+#[derive(Debug, Clone, Default)]
+pub struct Peer(Arc<Origin>);
+
+#[derive(Debug, Default)]
+struct Origin {
+    /// `None`: it is a unix socket.
+    address: Option<IpAddr>,
+    /// Whose certificate was verified. `None`: none was shown.
+    certificate: Option<String>,
+    /// A request has begun on it.
+    has_asked: AtomicBool,
+}
+
+impl Peer {
+    /// Of a connection that has just been made.
+    pub fn new(address: Option<IpAddr>, certificate: Option<String>) -> Self {
+        Self(Arc::new(Origin {
+            address,
+            certificate,
+            has_asked: AtomicBool::new(false),
+        }))
+    }
+
+    /// Of a request; of nobody, where it came over no connection of ours.
+    pub fn of(extensions: &http::Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// The network address. `None` on a unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.address
+    }
+
+    /// Notes that a request has begun on the connection.
+    pub fn asks(&self) {
+        // Written once, so that requests on different threads do not take the line from each other.
+        if !self.has_asked() {
+            self.0.has_asked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a request has begun on the connection.
+    pub fn has_asked(&self) -> bool {
+        self.0.has_asked.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.0.address.map(|address| address.to_string());
+        let mut parts = address.iter().chain(&self.0.certificate);
+        if let Some(first) = parts.next() {
+            f.write_str(first)?;
+        }
+        parts.try_for_each(|part| write!(f, " {part}"))
+    }
+}
 
 /// The caller's network address. `None` on a unix socket.
-pub fn peer<B>(request: &Request<B>) -> Option<IpAddr> {
-    request.extensions().get::<Peer>().and_then(|Peer(address)| *address)
+pub fn address<B>(request: &Request<B>) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().and_then(Peer::address)
 }
 
 /// Why the caller calls, as it says. Empty: it does not, or not in words.

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::Caller;
+use super::{Caller, Peer};
 use crate::domain::{key, limits};
 use crate::store::audit::Denial;
 use crate::store::{self, Actor};
@@ -48,7 +47,7 @@ impl Subject {
 
 impl Denials {
     /// Notes that a caller was denied what it called, and the reason that it gave, unless that would only have read.
-    pub(super) fn note(&self, caller: &Caller, peer: Option<IpAddr>, reason: &str) {
+    pub(super) fn note(&self, caller: &Caller, peer: &Peer, reason: &str) {
         if !caller.method.only_reads() {
             self.add(denial(caller, peer, reason, Timestamp::now()));
         }
@@ -92,14 +91,14 @@ impl Denials {
     }
 }
 
-fn denial(caller: &Caller, peer: Option<IpAddr>, reason: &str, now: Timestamp) -> Denial {
+fn denial(caller: &Caller, peer: &Peer, reason: &str, now: Timestamp) -> Denial {
     let named = caller.subject.get();
     Denial {
         caller: store::Caller {
             actor: Actor::from(caller.principal),
             name: caller.name().to_owned(),
             credential: caller.credential.clone(),
-            peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            peer: peer.to_string(),
             reason: reason.chars().take(limits::REASON_CHARS).collect(),
         },
         method: caller.method.path,

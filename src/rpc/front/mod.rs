@@ -10,7 +10,6 @@ mod openid;
 mod uses;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -128,7 +127,7 @@ impl Desk {
         let Some(method) = self.methods.get(request.uri().path()) else {
             return Status::from(Refusal::Unimplemented).into_http();
         };
-        let peer = caller::peer(&request);
+        let address = caller::address(&request);
         let mut deadline = Deadline::of(request.headers());
         if method.is_open() && !method.streams {
             // Whoever shows nothing could keep what they have begun to send for ever.
@@ -138,7 +137,7 @@ impl Desk {
             request.extensions_mut().insert(deadline);
         }
         let mut who = Who::default();
-        let work = self.answer(method, services, request, peer, &mut who);
+        let work = self.answer(method, services, request, &mut who);
         let result = match deadline.instant() {
             // What only some requests need is boxed: an evaluation without a deadline would carry its size around.
             // Of a stream this is about its beginning; whoever streams looks at the deadline for the rest.
@@ -148,7 +147,7 @@ impl Desk {
             None => work.await,
         };
         let (code, response) = complete(result);
-        log::request(method, code, peer, &who, started.elapsed());
+        log::request(method, code, address, &who, started.elapsed());
         response
     }
 
@@ -158,7 +157,6 @@ impl Desk {
         method: &'static Method,
         mut services: S,
         mut request: Request<Body>,
-        peer: Option<IpAddr>,
         who: &mut Who,
     ) -> Result<Response<Body>, Refusal>
     where
@@ -167,35 +165,28 @@ impl Desk {
     {
         let admitted = self.authenticator.admit(method, &mut request).await;
         if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
-            self.denials.note(caller, peer, caller::reason(request.headers()));
+            let peer = Peer::of(request.extensions());
+            self.denials.note(caller, &peer, caller::reason(request.headers()));
         }
         *who = admitted?;
-        let place = method.place();
-        if let (Place::Administration, Some(peer)) = (place, peer) {
-            request.extensions_mut().insert(peer);
-        }
-        match place {
+        match method.place() {
             Place::Connection => {
                 let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
                 let Ok(response) = work.await.map_err(|_| Refusal::Internal)?;
                 Ok(response)
             }
-            Place::Administration => Box::pin(self.administrate(services, request, peer)).await,
+            Place::Administration => Box::pin(self.administrate(services, request)).await,
         }
     }
 
     /// Runs an administrative method, and notes whoever is denied it.
-    async fn administrate<S>(
-        &self,
-        mut services: S,
-        request: Request<Body>,
-        peer: Option<IpAddr>,
-    ) -> Result<Response<Body>, Refusal>
+    async fn administrate<S>(&self, mut services: S, request: Request<Body>) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         let caller = request.extensions().get::<Caller>().cloned();
+        let peer = Peer::of(request.extensions());
         let reason = caller::reason(request.headers()).to_owned();
         let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
         let finished = match spawn(&self.administration, work).await {
@@ -207,7 +198,7 @@ impl Desk {
         if let Some(caller) = caller
             && Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::PermissionDenied)
         {
-            self.denials.note(&caller, peer, &reason);
+            self.denials.note(&caller, &peer, &reason);
         }
         Ok(response)
     }

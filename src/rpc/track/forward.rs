@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
-use tonic::transport::Endpoint;
+use tonic::transport::Channel;
 
 use crate::pb::evaluation::v1 as pb;
 use crate::rpc::Refusal;
@@ -30,9 +30,9 @@ pub struct Forwarding {
 
 impl Forwarding {
     /// Hands them to the server there, with this key. Connects to nothing yet. `None`: the key cannot be shown.
-    pub fn new(endpoint: &Endpoint, key: &SecretString) -> Option<Self> {
+    pub fn new(channel: Channel, key: &SecretString) -> Option<Self> {
         Some(Self {
-            line: Line::new(endpoint, key)?,
+            line: Line::new(channel, key)?,
             room: Semaphore::new(ROOM),
             away: AtomicBool::new(false),
         })

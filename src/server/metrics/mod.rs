@@ -10,6 +10,7 @@ mod endpoint;
 mod events;
 mod families;
 mod feed;
+mod opening;
 mod upstream;
 mod watch;
 
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::Address;
+use super::opening::Opening;
 use super::{Error, bind, listen};
 use crate::store::assignments::Assignments;
 use crate::store::events::Intake;
@@ -56,11 +58,11 @@ impl Metrics {
     /// Serves a server's numbers until it is stopped.
     pub async fn of_server(
         self,
-        hub: Arc<Hub>,
+        (hub, opening): (Arc<Hub>, Opening),
         (feed, assignments, intake): (Arc<Feed>, Arc<Assignments>, Arc<Intake>),
         stop: CancellationToken,
     ) {
-        let mut registry = of_hub(hub);
+        let mut registry = of_both(hub, opening);
         registry.register_collector(Box::new(feed::Numbers(feed)));
         registry.register_collector(Box::new(assignments::Numbers(assignments)));
         registry.register_collector(Box::new(events::Numbers(intake)));
@@ -68,15 +70,21 @@ impl Metrics {
     }
 
     /// Serves a sidecar's numbers until it is stopped.
-    pub async fn of_sidecar(self, hub: Arc<Hub>, upstream: Arc<Upstream>, stop: CancellationToken) {
-        let mut registry = of_hub(hub);
+    pub async fn of_sidecar(
+        self,
+        (hub, opening): (Arc<Hub>, Opening),
+        upstream: Arc<Upstream>,
+        stop: CancellationToken,
+    ) {
+        let mut registry = of_both(hub, opening);
         registry.register_collector(Box::new(upstream::Numbers(upstream)));
         endpoint::serve(self.listener, registry, stop).await;
     }
 }
 
-fn of_hub(hub: Arc<Hub>) -> Registry {
+fn of_both(hub: Arc<Hub>, opening: Opening) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(watch::Numbers(hub)));
+    registry.register_collector(Box::new(opening::Numbers(opening)));
     registry
 }

@@ -8,6 +8,9 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -18,6 +21,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // Lets the service config's health check work.
 	"google.golang.org/grpc/metadata"
@@ -50,8 +54,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	transport := insecure.NewCredentials()
+	if endpoint.Scheme == "https" {
+		if transport, err = tlsCredentials(); err != nil {
+			return err
+		}
+	}
 	connection, err := grpc.NewClient(endpoint.Host,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(string(serviceConfig)))
 	if err != nil {
 		return err
@@ -60,6 +70,23 @@ func run() error {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	return journey(ctx, connection)
+}
+
+// tlsCredentials are whom to trust, and the certificate to show, from the files that Halyard's own commands are told of.
+func tlsCredentials() (credentials.TransportCredentials, error) {
+	authority, err := os.ReadFile(os.Getenv("HALYARD_SERVER_CA_FILE"))
+	if err != nil {
+		return nil, err
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(authority) {
+		return nil, errors.New("HALYARD_SERVER_CA_FILE holds no certificate")
+	}
+	own, err := tls.LoadX509KeyPair(os.Getenv("HALYARD_OWN_CERTIFICATE_FILE"), os.Getenv("HALYARD_OWN_KEY_FILE"))
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(&tls.Config{RootCAs: authorities, Certificates: []tls.Certificate{own}}), nil
 }
 
 func journey(ctx context.Context, connection *grpc.ClientConn) error {

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import uuid
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
@@ -17,7 +18,8 @@ from grpc_status import rpc_status
 
 from contract import DEADLINE_S, ROOT, Mismatch, bearer, expect, generate_stubs
 
-generate_stubs("flag_journey")
+# Two of this program may run at a time.
+generate_stubs(sys.argv[2] if sys.argv[1:2] == ["--stubs"] else "flag_journey")
 
 from halyard.admin.v1 import auth_service_pb2, auth_service_pb2_grpc  # noqa: E402
 from halyard.admin.v1 import environment_service_pb2, environment_service_pb2_grpc  # noqa: E402
@@ -151,10 +153,21 @@ def refused(code, call):
 
 
 def main():
-    target = urlsplit(os.environ["HALYARD_ENDPOINT"]).netloc
+    endpoint = urlsplit(os.environ["HALYARD_ENDPOINT"])
     service_config = (ROOT / "docs" / "service-config.json").read_text()
-    with grpc.insecure_channel(target, options=[("grpc.service_config", service_config)]) as channel:
+    options = [("grpc.service_config", service_config)]
+    if endpoint.scheme == "https":
+        made = grpc.secure_channel(endpoint.netloc, tls_credentials(), options=options)
+    else:
+        made = grpc.insecure_channel(endpoint.netloc, options=options)
+    with made as channel:
         journey(channel)
+
+
+def tls_credentials():
+    """Whom to trust, and the certificate to show, from the files that Halyard's own commands are told of."""
+    files = ["HALYARD_SERVER_CA_FILE", "HALYARD_OWN_KEY_FILE", "HALYARD_OWN_CERTIFICATE_FILE"]
+    return grpc.ssl_channel_credentials(*[Path(os.environ[name]).read_bytes() for name in files])
 
 
 def journey(channel):

@@ -43,10 +43,12 @@ pub fn accepted(key: &str) -> AcceptedKey {
 /// As a test wants it: quick to stop, everything else as in production.
 pub fn options(upstream: &str, key: &str) -> SidecarOptions {
     SidecarOptions {
+        connections: halyard::server::Connections::default(),
         listen: Address::Tcp("127.0.0.1:0".parse().unwrap()),
         metrics: None,
         upstream: Options {
             endpoint: upstream.parse().unwrap(),
+            tls: None,
             key: key.to_owned().into(),
             key_id: keys::parse(key).unwrap().id.to_owned(),
             callers: Callers {

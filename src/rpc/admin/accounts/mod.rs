@@ -19,6 +19,7 @@ use crate::auth::{self, jwt, refresh};
 use crate::domain::access::Principal;
 use crate::domain::email::Email;
 use crate::rpc::Refusal;
+use crate::rpc::front::Peer;
 use crate::store::Store;
 use crate::store::sessions::{NewSession, Refresh, Refreshed, Session, TokenHashes};
 use crate::store::users::{Credentials, FailedLogins, NewAccount};
@@ -147,19 +148,14 @@ impl Accounts {
     }
 
     /// Opens an account, unless there is one of this address; see the proto file for why that is not told.
-    pub(super) async fn sign_up(
-        &self,
-        email: Email,
-        password: SecretString,
-        peer: Option<IpAddr>,
-    ) -> Result<(), Refusal> {
-        self.admit(&email, peer)?;
+    pub(super) async fn sign_up(&self, email: Email, password: SecretString, peer: &Peer) -> Result<(), Refusal> {
+        self.admit(&email, peer.address())?;
         let password_hash = self.hashing.hash(password).await?;
         let new = NewAccount {
             id: Uuid::now_v7(),
             email,
             password_hash,
-            peer: written(peer),
+            peer: peer.to_string(),
         };
         Ok(self.store.sign_up(&new).await?)
     }
@@ -170,12 +166,12 @@ impl Accounts {
         email: &Email,
         password: SecretString,
         wanted: Wanted,
-        peer: Option<IpAddr>,
+        peer: &Peer,
     ) -> Result<LoggedIn, Refusal> {
-        self.admit(email, peer)?;
+        self.admit(email, peer.address())?;
         let known = self.store.find_for_login(email).await?;
         let Some((user, password_hash)) = self.verified(known.as_ref(), password).await? else {
-            return Err(self.refuse(known.as_ref(), peer));
+            return Err(self.refuse(known.as_ref(), peer.address()));
         };
         let id = Uuid::now_v7();
         let refresh = match wanted {
@@ -187,16 +183,16 @@ impl Accounts {
             user,
             password_hash,
             token: refresh.as_ref().map(|made| stored(made.hashes)),
-            peer: written(peer),
+            peer: peer.to_string(),
         };
         match self.store.open_session(&new).await? {
             Some(session) => self.logged_in(id, session, refresh),
-            None => Err(self.refuse(known.as_ref(), peer)),
+            None => Err(self.refuse(known.as_ref(), peer.address())),
         }
     }
 
     /// Exchanges a refresh token.
-    pub(super) async fn refresh(&self, token: &str, peer: Option<IpAddr>) -> Result<LoggedIn, Refusal> {
+    pub(super) async fn refresh(&self, token: &str, peer: &Peer) -> Result<LoggedIn, Refusal> {
         let shown = refresh::parse(token).ok_or(Refusal::Unauthenticated)?;
         self.throttle.check_session(shown.session)?;
         let _turn = self.turn_of_a_stranger().await?;
@@ -205,7 +201,7 @@ impl Accounts {
             session: shown.session,
             shown: stored(shown.hashes),
             next: next.hashes.token,
-            peer: written(peer),
+            peer: peer.to_string(),
         };
         match self.store.refresh_session(&refresh).await? {
             Refreshed::Rotated(session) => self.logged_in(shown.session, session, Some(next)),
@@ -294,10 +290,6 @@ impl Accounts {
 fn stored(hashes: refresh::Hashes) -> TokenHashes {
     let refresh::Hashes { family, token } = hashes;
     TokenHashes { family, token }
-}
-
-fn written(peer: Option<IpAddr>) -> String {
-    peer.map(|peer| peer.to_string()).unwrap_or_default()
 }
 
 fn failed(error: &auth::Error) -> Refusal {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response};
 use uuid::Uuid;
 
@@ -136,8 +136,8 @@ async fn serve() -> (Forwarding, Hand) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let routes = Server::builder().add_service(EvaluationServiceServer::new(upstream));
     tokio::spawn(routes.serve_with_incoming(TcpIncoming::from(listener)));
-    let endpoint = Endpoint::from_shared(url).unwrap();
-    let forwarding = Forwarding::new(&endpoint, &"key".to_owned().into()).unwrap();
+    let channel = Endpoint::from_shared(url).unwrap().connect_lazy();
+    let forwarding = Forwarding::new(channel, &"key".to_owned().into()).unwrap();
     let hand = Hand {
         answers,
         open: opened,
