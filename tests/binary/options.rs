@@ -43,9 +43,12 @@ fn helped(command: &str) -> Options {
     let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
     let help = run_halyard(&arguments, &[]).done();
     let mut paragraphs: Vec<String> = Vec::new();
-    for line in help.lines().map(str::trim) {
+    for line in help.lines() {
+        // Text that happens to begin with the name of an option stands further to the right.
+        let is_option = line.starts_with("      --") || line.starts_with("  -h,");
+        let line = line.trim();
         match paragraphs.last_mut() {
-            _ if line.starts_with("--") || line.starts_with("-h,") => paragraphs.push(line.to_owned()),
+            _ if is_option => paragraphs.push(line.to_owned()),
             Some(paragraph) if !line.is_empty() => paragraph.extend([" ", line]),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! An upgrade as operators do it: one replica after the other is told to stop, and started again, while applications are at work.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::cluster::{Database, database};
-use crate::support::eventually;
 use crate::support::program::{Program, clean, halyard, run_halyard};
+use crate::support::{Scrape, eventually};
 
 const SIGNING_KEY: (&str, &str) = ("HALYARD_SIGNING_KEY", "a signing key for tests, 32 bytes or more");
 const EMAIL: &str = "ada@example.com";
@@ -20,6 +21,7 @@ const GRACE: Duration = Duration::from_secs(20);
 
 struct Replica {
     address: String,
+    metrics: SocketAddr,
     program: Program,
 }
 
@@ -30,6 +32,7 @@ impl Replica {
 
     /// Started, and ready.
     async fn at(address: String, database: &Database) -> Self {
+        let metrics = free_address();
         let mut command = halyard();
         command.args([
             "serve",
@@ -41,7 +44,7 @@ impl Replica {
             "2",
         ]);
         command
-            .args(["--listen", &address])
+            .args(["--listen", &address, "--metrics-listen", &metrics])
             .envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
         let program = Program::start(command);
         let endpoint = format!("http://{address}");
@@ -49,7 +52,21 @@ impl Replica {
             (run_halyard(&["health", "--endpoint", &endpoint], &[]).code == Some(0)).then_some(())
         })
         .await;
-        Self { address, program }
+        Self {
+            address,
+            metrics: metrics.parse().unwrap(),
+            program,
+        }
+    }
+
+    /// Waits until clients have found it: it has made a change for one. A library tries again after a second at first, and later after
+    /// more; whoever stops the next replica before that leaves the clients without any.
+    async fn is_at_work(&self) {
+        eventually("a change made by the new replica", async || {
+            let made = Scrape::of(self.metrics).await.count("halyard_feed_hints_sent_total");
+            (made > 0).then_some(())
+        })
+        .await;
     }
 
     /// Told to stop as Kubernetes does it, and started again at the same address.
@@ -92,11 +109,16 @@ async fn replicas_are_replaced_without_a_failed_request_or_a_lost_update() {
     ]);
     let mut load = Program::start(command);
     load.says("under load");
+    for replica in &replicas {
+        replica.is_at_work().await;
+    }
     for _ in 0..ROUNDS {
         // The one that has served longest goes first, as in a rolling upgrade.
         for _ in 0..2 {
             let oldest = replicas.remove(0);
-            replicas.push(oldest.replace(&database).await);
+            let newest = oldest.replace(&database).await;
+            newest.is_at_work().await;
+            replicas.push(newest);
         }
     }
     load.signal(Signal::TERM);

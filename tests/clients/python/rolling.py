@@ -164,7 +164,9 @@ def main():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     target = "ipv4:" + os.environ["HALYARD_ENDPOINTS"]
     service_config = (ROOT / "docs" / "service-config.json").read_text()
-    with grpc.insecure_channel(target, options=[("grpc.service_config", service_config)]) as channel:
+    # A name for all of them: a list of addresses is no authority that a request could carry.
+    options = [("grpc.service_config", service_config), ("grpc.default_authority", "halyard")]
+    with grpc.insecure_channel(target, options=options) as channel:
         world = World(channel)
         workers = [world.guarded(work) for work in [write] + [evaluate] * EVALUATORS + [watch] * WATCHERS]
         for worker in workers:
