@@ -52,6 +52,6 @@ pub(super) fn target(reader: &mut Reader<'_>) -> Result<Option<Target>, Noted> {
         Some(password) => target.with_password(password.expose()),
     };
     let target = target.map_err(|wrong| reader.refuse(URL.argument(), wrong.to_string()))?;
-    reader.note(URL, format!("{target}, sslmode={}", target.mode()));
+    reader.note(URL, &format!("{target}, sslmode={}", target.mode()));
     Ok(Some(target))
 }

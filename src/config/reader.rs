@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps what a setting comes to, where what was given does not say it, or says too much.
-    pub fn note(&mut self, setting: Setting, value: impl ToString) {
+    pub fn note(&mut self, setting: Setting, value: &impl ToString) {
         self.known.insert(setting.name, value.to_string());
     }
 

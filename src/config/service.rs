@@ -490,7 +490,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 pub(super) fn worker_threads(reader: &mut Reader<'_>) -> Result<NonZeroUsize, Noted> {
     let given = reader.optional(WORKER_THREADS, values::count(MOST_WORKER_THREADS))?;
     let threads = given.unwrap_or_else(cores);
-    reader.note(WORKER_THREADS, threads);
+    reader.note(WORKER_THREADS, &threads);
     Ok(threads)
 }
 

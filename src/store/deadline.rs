@@ -153,14 +153,14 @@ mod tests {
 
     use super::*;
 
-    fn soon() -> Option<Instant> {
-        Some(tokio::time::Instant::now().into_std() + Duration::from_millis(100))
+    fn soon() -> Instant {
+        tokio::time::Instant::now().into_std() + Duration::from_millis(100)
     }
 
     #[tokio::test(start_paused = true)]
     async fn work_that_takes_too_long_is_given_up() {
-        assert_eq!(by(soon(), pending::<()>()).await, Err(Over));
-        assert_eq!(by(soon(), async { 7 }).await, Ok(7));
+        assert_eq!(by(Some(soon()), pending::<()>()).await, Err(Over));
+        assert_eq!(by(Some(soon()), async { 7 }).await, Ok(7));
         assert_eq!(by(None, async { 7 }).await, Ok(7));
     }
 
@@ -171,12 +171,12 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             7
         };
-        assert_eq!(by(soon(), late).await, Ok(7));
+        assert_eq!(by(Some(soon()), late).await, Ok(7));
         let never = async {
             commit().unwrap();
             pending::<()>().await;
         };
-        assert_eq!(by(soon(), never).await, Err(Over));
+        assert_eq!(by(Some(soon()), never).await, Err(Over));
     }
 
     #[tokio::test]
@@ -201,7 +201,7 @@ mod tests {
     async fn what_is_dropped_at_the_end_is_told_from_what_is_given_up() {
         let given_up = AtomicBool::new(true);
         let held = Held(&given_up);
-        by(soon(), async move {
+        by(Some(soon()), async move {
             tokio::task::yield_now().await;
             drop(held);
         })
@@ -214,7 +214,7 @@ mod tests {
             let _held = held;
             pending::<()>().await;
         };
-        by(soon(), waits).await.unwrap_err();
+        by(Some(soon()), waits).await.unwrap_err();
         assert!(given_up.load(Ordering::Relaxed));
         assert!(!is_given_up(), "nothing is, where nobody asks");
     }

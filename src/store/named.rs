@@ -40,17 +40,14 @@ fn name(sql: &str) -> String {
     };
     let first = words.first().copied().unwrap_or_default();
     let write = (0..words.len()).find(writes);
-    let (verb, table) = match write {
-        Some(at) => {
-            let verb = words.get(at).copied().unwrap_or_default();
-            let target = if verb == "update" { at + 1 } else { at + 2 };
-            (verb, words.get(target))
-        }
-        None => {
-            let from = words.iter().position(|word| *word == "from");
-            let verb = if first == "with" { "select" } else { first };
-            (verb, from.and_then(|at| words.get(at + 1)))
-        }
+    let (verb, table) = if let Some(at) = write {
+        let verb = words.get(at).copied().unwrap_or_default();
+        let target = if verb == "update" { at + 1 } else { at + 2 };
+        (verb, words.get(target))
+    } else {
+        let from = words.iter().position(|word| *word == "from");
+        let verb = if first == "with" { "select" } else { first };
+        (verb, from.and_then(|at| words.get(at + 1)))
     };
     let verb = verb.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let table = table.map(|table| table.trim_end_matches([')', ',', ';']));

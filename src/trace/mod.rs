@@ -90,9 +90,8 @@ impl Tracer {
     pub fn begin(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<&[u8]>) -> Option<Span> {
         let parent = match parent.and_then(parent::read) {
             Some(parent) if parent.is_sampled() => Context::new().with_remote_span_context(parent),
-            Some(_) => return None,
             None if fastrand::f64() < self.share => Context::new(),
-            None => return None,
+            Some(_) | None => return None,
         };
         Some(self.span(name.into(), kind, &parent))
     }

@@ -1,6 +1,7 @@
 //! `docs/configuration.md` lists every option of every command. `REGENERATE=1 cargo test --lib documented_settings` writes it anew.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::*;
 use crate::config::setting::Setting;
@@ -57,7 +58,7 @@ fn table() -> String {
         let default = default.map(|default| format!("`{default}`")).unwrap_or_default();
         let (ways, variables, commands) = (code(&ways), code(&variables), commands.join(", "));
         let help = help.replace('|', r"\|");
-        table += &format!("| {ways} | {commands} | {variables} | {default} | {help} |\n");
+        writeln!(table, "| {ways} | {commands} | {variables} | {default} | {help} |").unwrap();
     }
     table
 }

@@ -34,6 +34,9 @@ pub(super) enum Kind {
     Gauge,
 }
 
+/// Labels; what each bucket alone holds, with its bound in seconds; and all of it together.
+pub(super) type Durations<'a, const N: usize> = ([(&'a str, &'a str); N], Vec<(f64, u64)>, f64);
+
 /// A number that is counted.
 pub(super) const fn count<'a>(name: &'a str, help: &'a str) -> Family<'a> {
     Family { name, help, unit: None }
@@ -110,11 +113,7 @@ impl Families<'_> {
     }
 
     /// How long things took, each with its labels: what each bucket alone holds, up to its bound in seconds, and all of it together.
-    pub fn histograms<const N: usize>(
-        &mut self,
-        family: Family<'_>,
-        values: &[([(&str, &str); N], Vec<(f64, u64)>, f64)],
-    ) -> fmt::Result {
+    pub fn histograms<const N: usize>(&mut self, family: Family<'_>, values: &[Durations<'_, N>]) -> fmt::Result {
         if values.is_empty() {
             return Ok(());
         }

@@ -24,6 +24,7 @@ impl Failure {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
 fn advice(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidCertificate(refused) => about_certificate(refused),
@@ -38,6 +39,7 @@ fn advice(error: &rustls::Error) -> &'static str {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow")]
 fn about_certificate(refused: &CertificateError) -> &'static str {
     match refused {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {

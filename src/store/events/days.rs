@@ -73,7 +73,7 @@ impl Store {
     /// dropped. For a task that calls it now and then. What somebody is reading is dropped the next time.
     pub async fn keep_event_days(&self, kept: &Kept) -> Result<u64, Error> {
         let mut client = self.reader().await?;
-        let today = make_partitions(&mut *client).await?;
+        let today = make_partitions(&mut client).await?;
         let existing = existing(&*client).await?;
         let mut dropped = 0;
         for partition in existing {
@@ -88,7 +88,7 @@ impl Store {
                 let overdue =
                     shifted(today, -days.unwrap_or_default() - 1).is_ok_and(|overdue| partition.day < overdue);
                 let patience = if overdue { DROP_PATIENCE_OVERDUE } else { DROP_PATIENCE };
-                if drop_partition(&mut *client, partition, patience).await? {
+                if drop_partition(&mut client, partition, patience).await? {
                     dropped += 1;
                 } else if overdue {
                     tracing::warn!(
