@@ -42,9 +42,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         let stop = CancellationToken::new();
         shutdown::listen(stop.clone())?;
         match command {
-            Command::Serve(serve) => cli::serve::run(*serve, &stop).await?,
+            Command::Serve(serve) => Box::pin(cli::serve::run(*serve, &stop)).await?,
             Command::Sidecar(sidecar) => cli::sidecar::run(*sidecar, &stop).await?,
-            Command::Dev(dev) => cli::dev::run(*dev, &stop).await?,
+            Command::Dev(dev) => Box::pin(cli::dev::run(*dev, &stop)).await?,
             Command::Migrate(migrate) => cli::migrate::run(migrate).await?,
             Command::CreateAdmin(create) => cli::create_admin::run(create).await?,
             Command::Audit(audit) => return Ok(cli::audit::run(audit).await?.into()),

@@ -29,7 +29,7 @@ async fn check(text: &str, expected: Expected) {
         Outcome::Malformed(wrong) => panic!("{text}: {wrong}"),
         Outcome::Failed(why) => match expected {
             Failed(words) if why.contains(words) => return,
-            _ => panic!("{text}: {why} instead of {expected:?}"),
+            Tls | Plain | Failed(_) => panic!("{text}: {why} instead of {expected:?}"),
         },
         Outcome::Connected(client) => {
             let asked = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";

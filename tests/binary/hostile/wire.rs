@@ -77,17 +77,16 @@ impl Frames {
 
 /// A text as it is, its length before it.
 fn text(block: &mut Vec<u8>, text: &str) {
-    match u8::try_from(text.len()) {
-        Ok(length @ 0..127) => block.push(length),
-        _ => {
-            block.push(127);
-            let mut rest = text.len() - 127;
-            while rest >= 128 {
-                block.push(u8::try_from(rest % 128).unwrap() | 128);
-                rest /= 128;
-            }
-            block.push(u8::try_from(rest).unwrap());
+    if let Ok(length @ 0..127) = u8::try_from(text.len()) {
+        block.push(length);
+    } else {
+        block.push(127);
+        let mut rest = text.len() - 127;
+        while rest >= 128 {
+            block.push(u8::try_from(rest % 128).unwrap() | 128);
+            rest /= 128;
         }
+        block.push(u8::try_from(rest).unwrap());
     }
     block.extend(text.as_bytes());
 }
