@@ -20,7 +20,7 @@
 //! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
-//! | [`server`] | the composition root: what starts and stops in which order | everything |
+//! | [`server`] | the composition root: what starts and stops in which order, and the one port (`server::http`) | everything |
 //! | [`cli`] | the subcommands | everything |
 //!
 //! `tests/architecture.rs` keeps this table. What it says is deliberately absent:

@@ -93,6 +93,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("reqwest", &["issuer"]),
     ("prometheus_client", &["server"]),
     ("hyper", &["server"]),
+    ("h2", &["server"]),
     ("prost", &["rpc", "pb"]),
     ("prost_types", &["rpc", "pb", "upstream", "cli"]),
     ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),
