@@ -22,7 +22,7 @@
 //! | [`trace`] | spans for a collector, within a request and through the store | nothing |
 //! | [`tls`] | certificates and keys: read, checked, read again when they change; how a client connects over TLS | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
-//! | [`server`] | the composition root: what starts and stops in which order | everything |
+//! | [`server`] | the composition root: what starts and stops in which order, and the one port (`server::http`) | everything |
 //! | [`cli`] | the subcommands | everything |
 //!
 //! `tests/architecture.rs` keeps this table. What it says is deliberately absent:

@@ -107,6 +107,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["trace"]),
     ("opentelemetry_otlp", &["trace"]),
     ("hyper", &["server"]),
+    ("h2", &["server"]),
     ("prost", &["rpc", "pb"]),
     ("prost_types", &["rpc", "pb", "upstream", "cli"]),
     ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),

@@ -1,3 +1,5 @@
+//! Messages that come whole, in pieces, late, too many, or not at all.
+
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! The one port: gRPC, what browsers speak in its place, and plain HTTP for probes and scrapers, over HTTP/1.1 and HTTP/2.
 //!
-//! [`serve`] keeps the connections and their limits, [`door`] tells requests apart. What each kind is answered is next door: native gRPC
+//! [`mod@serve`] keeps the connections and their limits, [`door`] tells requests apart. What each kind is answered is next door: native gRPC
 //! goes to the front and the services as it is, [`web`] translates for browsers, [`cors`] says from which pages, [`plain`] has the rest.
 
 mod cors;
