@@ -103,9 +103,8 @@ impl<'a> Read<'a> {
         let is_encrypted = bytes.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);
         match (keys.next(), keys.next()) {
             (_, Some(_)) => Err(self.wrong(Flaw::SeveralKeys)),
-            (Some(Ok(_)), None) if is_encrypted => Err(self.wrong(Flaw::EncryptedKey)),
+            (_, None) if is_encrypted => Err(self.wrong(Flaw::EncryptedKey)),
             (Some(Ok(key)), None) => Ok(key),
-            (Some(Err(_)) | None, None) if is_encrypted => Err(self.wrong(Flaw::EncryptedKey)),
             (Some(Err(_)), None) => Err(self.wrong(Flaw::Key)),
             (None, None) => Err(self.wrong(Flaw::NoKey)),
         }

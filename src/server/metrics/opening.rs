@@ -7,6 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::families::{Families, count, read};
 use crate::server::opening::{Counters, Opening};
+use crate::tls::Certificates;
 
 /// How connections are opened, asked for its numbers.
 pub(super) struct Numbers(pub Opening);
@@ -58,9 +59,9 @@ impl Collector for Numbers {
         let certificates = self.0.certificates();
         families.counter(
             count("tls_reloads", "Times that changed files of TLS were taken into use"),
-            certificates.map_or(0, |certificates| certificates.reloads()),
+            certificates.map_or(0, Certificates::reloads),
         )?;
-        let failing = certificates.is_some_and(|certificates| certificates.is_failing());
+        let failing = certificates.is_some_and(Certificates::is_failing);
         families.gauge(
             count(
                 "tls_reload_failing",

@@ -201,10 +201,10 @@ impl<S> Told<S> {
     fn told(&self, error: io::Error) -> io::Error {
         let failure = Failure::of(error, &self.host);
         self.failed.unheard(&failure);
-        match failure {
-            Failure::Connection(error) => error,
-            failure => io::Error::new(io::ErrorKind::InvalidData, failure),
+        if let Failure::Connection(error) = failure {
+            return error;
         }
+        io::Error::new(io::ErrorKind::InvalidData, failure)
     }
 }
 
