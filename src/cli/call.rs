@@ -35,7 +35,7 @@ impl Caller {
             .user_agent(USER_AGENT)
             .map_err(|_| Error::Answer("its address cannot be used"))?;
         let over_tls = server.endpoint.scheme_str() == Some("https");
-        let tls = server.tls.clone().filter(|_| over_tls).map(Connector::new);
+        let tls = server.tls.as_deref().filter(|_| over_tls).cloned().map(Connector::new);
         Ok(Self {
             channel: match &tls {
                 Some(connector) => endpoint.connect_with_connector_lazy(connector.clone()),

@@ -37,7 +37,7 @@ pub struct Server {
     /// Where it is: over TLS if the address begins with `https`.
     pub endpoint: Uri,
     /// Whom to trust, and what to show. `None`: nothing is asked over TLS.
-    pub tls: Option<ClientFiles>,
+    pub tls: Option<Box<ClientFiles>>,
     /// How long an answer may take, connecting included. Streams may take for ever.
     pub timeout: Duration,
 }
@@ -278,7 +278,7 @@ pub(super) fn server_beside(reader: &mut Reader<'_>, other: Option<Uri>) -> Resu
     let timeout = reader.required(TIMEOUT, values::duration(bounds));
     Ok(Server {
         endpoint: endpoint?,
-        tls: tls?,
+        tls: tls?.map(Box::new),
         timeout: timeout?,
     })
 }
