@@ -46,7 +46,7 @@ const MAX_CONNECTIONS: Setting = Setting::value(
 const OPENING_TIMEOUT: Setting = Setting::value(
     "opening-timeout",
     "DURATION",
-    "How long a connection may take until its first request has begun, the TLS handshake included",
+    "How long a connection may take until it has begun, with a request or HTTP/2's greeting, the TLS handshake included",
 )
 .default("10s");
 

@@ -17,14 +17,15 @@ use super::listen::Accepted;
 use super::opening::Opening;
 use crate::rpc::front::Peer;
 
-/// A connection that writes what it is given in one piece, and ends if it asks nothing in time.
+/// A connection that writes what it is given in one piece, and ends if it does not begin in time: with a request, or with HTTP/2's
+/// greeting. A client that has greeted may have connected before it has anything to ask; from then on it answers pings.
 ///
 /// It says that it cannot write vectored. Otherwise h2 hands over every payload of 256 bytes and more as a slice of its own, and
 /// each of many streams' messages becomes a system call, and with TLS a record; copied together they become one.
 pub struct Connection {
     stream: Stream,
     peer: Peer,
-    /// By when it must have asked something. `None`: it has.
+    /// By when it must have begun. `None`: it has.
     unasked: Option<Box<Unasked>>,
     /// Counts the connection among those of its worker for as long as it lives.
     _open: Open,
@@ -36,10 +37,18 @@ enum Stream {
     Unix(UnixStream),
 }
 
-/// What ends a connection that asks nothing.
+/// What ends a connection that does not begin.
 struct Unasked {
     end: Pin<Box<Sleep>>,
     opening: Opening,
+    greeting: Greeting,
+}
+
+/// HTTP/2's first words, as far as they have come.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Greeting {
+    /// How many bytes of it.
+    heard: usize,
 }
 
 /// One of a worker's open connections.
@@ -124,8 +133,31 @@ impl Connection {
 
 impl Unasked {
     fn new(opening: Opening, end: Instant) -> Self {
-        let end = Box::pin(sleep_until(end));
-        Self { end, opening }
+        Self {
+            end: Box::pin(sleep_until(end)),
+            opening,
+            greeting: Greeting::default(),
+        }
+    }
+}
+
+impl Greeting {
+    /// What every client says first (RFC 9113, section 3.4), before a frame with its settings.
+    const WORDS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    /// The head of that frame, in which its length and its type are.
+    const FRAME_HEAD: usize = 9;
+
+    /// Hears what comes next. Whether it is whole now: what is something else never is.
+    fn hear(&mut self, bytes: &[u8]) -> bool {
+        let mut expected = Self::WORDS.get(self.heard..).unwrap_or_default().iter();
+        let (words, rest) = bytes.split_at(bytes.len().min(expected.len()));
+        if !words.iter().all(|byte| expected.next() == Some(byte)) {
+            // It cannot begin again.
+            self.heard = usize::MAX;
+            return false;
+        }
+        self.heard = self.heard.saturating_add(words.len() + rest.len());
+        self.heard != usize::MAX && self.heard >= Self::WORDS.len() + Self::FRAME_HEAD
     }
 }
 
@@ -155,7 +187,14 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.in_time(context)?;
-        either!(self, poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let read = either!(self, poll_read(context, buffer));
+        if let Some(unasked) = &mut self.unasked
+            && unasked.greeting.hear(buffer.filled().get(before..).unwrap_or_default())
+        {
+            self.unasked = None;
+        }
+        read
     }
 }
 
@@ -185,5 +224,37 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    #[test]
+    fn a_greeting_is_whole_with_the_head_of_its_settings_however_it_is_cut() {
+        let whole = [Greeting::WORDS, SETTINGS].concat();
+        for cut in 0..whole.len() {
+            let (first, second) = whole.split_at(cut);
+            let mut greeting = Greeting::default();
+            assert!(!greeting.hear(first), "{cut}");
+            assert!(greeting.hear(second), "{cut}");
+        }
+        assert!(Greeting::default().hear(&[&whole, &b"more"[..]].concat()));
+    }
+
+    #[test]
+    fn what_is_no_greeting_never_becomes_one() {
+        for other in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n",
+            b"\x16\x03\x01",
+        ] {
+            let mut greeting = Greeting::default();
+            assert!(!greeting.hear(other));
+            assert!(!greeting.hear(&[Greeting::WORDS, SETTINGS].concat()));
+        }
     }
 }

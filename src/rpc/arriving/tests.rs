@@ -153,7 +153,7 @@ async fn what_is_held_of_all_requests_is_bounded_and_whole_messages_are_not_coun
     send.send(message(100)).await.unwrap();
     body.frame().await.unwrap().unwrap();
     let (send, mut last) = bodies.pop().unwrap();
-    send.send(vec![7; 2]).await.unwrap();
+    send.send(vec![7; PREFIX + 1]).await.unwrap();
     last.frame().await.unwrap().unwrap();
     assert_eq!(
         arrivals.0.held.load(Ordering::Relaxed),

@@ -32,7 +32,7 @@ impl Collector for Numbers {
         families.gauge(
             count(
                 "connections_open",
-                "Connections that are open, those included that have asked nothing yet",
+                "Connections that are open, those included that have not begun yet",
             ),
             f64::from(open),
         )?;
@@ -45,7 +45,7 @@ impl Collector for Numbers {
             (
                 unasked,
                 "connections_unasked",
-                "Connections that were closed since no request had begun on them in time",
+                "Connections that were closed since they had not begun in time",
             ),
             (handshakes, "tls_handshakes", "TLS handshakes that were completed"),
             (

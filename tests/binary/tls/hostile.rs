@@ -41,10 +41,16 @@ async fn ended(mut stream: impl AsyncRead + AsyncWrite + Unpin, says: &[u8]) {
     while matches!(stream.read(&mut answer).await, Ok(1..)) {}
 }
 
-async fn first_request(address: &str) -> SendRequest<Bytes> {
+/// A client that has connected before it has anything to ask.
+async fn greeted(address: &str) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
+    client
+}
+
+async fn first_request(address: &str) -> SendRequest<Bytes> {
+    let mut client = greeted(address).await;
     request(&mut client).await;
     client
 }
@@ -71,7 +77,14 @@ async fn connections_that_never_ask_are_ended_and_others_are_served() {
         &metrics,
     ]);
     command
-        .args(["--opening-timeout", "2s"])
+        .args([
+            "--opening-timeout",
+            "2s",
+            "--keepalive-interval",
+            "2s",
+            "--keepalive-timeout",
+            "2s",
+        ])
         .envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
     let server = Program::start(command);
     let metrics = metrics.parse().unwrap();
@@ -80,6 +93,7 @@ async fn connections_that_never_ask_are_ended_and_others_are_served() {
     })
     .await;
     let mut idle = first_request(&address).await;
+    let mut eager = greeted(&address).await;
     let before = resident(server.pid());
     let half = [PREFACE, SETTINGS, HEADERS].concat();
     let says: [&[u8]; 6] = [
@@ -111,10 +125,11 @@ async fn connections_that_never_ask_are_ended_and_others_are_served() {
     );
     let scrape = Scrape::of(metrics).await;
     assert!(scrape.count("halyard_connections_unasked_total") > 0);
-    // The one that has asked something lives on, and those of the crowd are gone.
+    // The one that has asked something lives on, and the one that has only greeted; those of the crowd are gone.
     request(&mut idle).await;
+    request(&mut eager).await;
     eventually("the end of the last", async || {
-        (Scrape::of(metrics).await.count("halyard_connections_open") == 1).then_some(())
+        (Scrape::of(metrics).await.count("halyard_connections_open") == 2).then_some(())
     })
     .await;
 }
