@@ -3,12 +3,12 @@
 use std::future::Future;
 
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::Error;
 use crate::config::{Secret, Server};
-use crate::tls::Connector;
+use crate::tls::{self, Connector};
 
 /// The most bytes of an answer: those of every flag of a large project at once.
 pub(super) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -30,7 +30,7 @@ pub(super) struct Caller {
 impl Caller {
     /// One that shows no credential. It connects with the first call.
     pub fn new(server: Server) -> Result<Self, Error> {
-        let endpoint = Endpoint::from(server.endpoint.clone())
+        let endpoint = tls::endpoint(server.endpoint.clone())
             .connect_timeout(server.timeout)
             .user_agent(USER_AGENT)
             .map_err(|_| Error::Answer("its address cannot be used"))?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use http::Uri;
+use http::uri::Scheme;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
@@ -17,6 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tonic::transport::Endpoint;
 use tower_service::Service;
 
 use super::error::{Part, Refused, both};
@@ -193,6 +195,17 @@ impl Connector {
         let connected = TlsConnector::from(config).connect(name, stream).await;
         let stream = connected.map_err(|error| Failure::of(error, &host))?;
         Ok(TokioIo::new(Told::new(stream, host, self.failed)))
+    }
+}
+
+/// Where to connect to, in clear or with a [`Connector`]. Requests say `https` where the address does. The transport must not hear of it: it
+/// would want to make TLS itself.
+pub fn endpoint(address: Uri) -> Endpoint {
+    let mut parts = address.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    match Uri::from_parts(parts) {
+        Ok(dialled) => Endpoint::from(dialled).origin(address),
+        Err(_) => Endpoint::from(address),
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use client::{Connector, Files as ClientFiles};
+pub use client::{Connector, Files as ClientFiles, endpoint};
 pub use error::{Error, Part, Refused};
 pub use name::Holder;
 pub use reload::Certificates;

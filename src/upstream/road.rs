@@ -6,7 +6,7 @@ use http::Uri;
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::Timing;
-use crate::tls::{ClientFiles, Connector};
+use crate::tls::{self, ClientFiles, Connector};
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub struct Road {
 impl Road {
     /// Connects to nothing yet.
     pub fn new(endpoint: Uri, tls: Option<ClientFiles>, timing: &Timing) -> Self {
-        let endpoint = Endpoint::from(endpoint)
+        let endpoint = tls::endpoint(endpoint)
             .connect_timeout(timing.connect)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use halyard::tls::{ClientFiles, Connector};
+use halyard::tls::{self, ClientFiles, Connector};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use tonic::transport::{Channel, Endpoint, Error};
+use tonic::transport::{Channel, Error};
 
 /// An authority whose certificate is in a file.
 pub struct Authority {
@@ -85,6 +85,6 @@ pub async fn connect(address: &str, authority: &Authority, own: Option<&Pair>) -
         authorities: Some(authority.file.clone()),
         own: own.map(|pair| (pair.certificate.clone(), pair.key.clone())),
     };
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    let endpoint = tls::endpoint(format!("https://{address}").parse().unwrap());
     endpoint.connect_with_connector(Connector::new(files)).await
 }

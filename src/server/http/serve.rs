@@ -16,8 +16,9 @@ use crate::server::connection::Connection;
 
 /// Streams that a peer may open and reset before they are served (rapid reset).
 const PENDING_RESETS: usize = 50;
-/// Streams of a connection that we may have to reset for what its peer does wrong, and that the peer has not acknowledged yet.
-const LOCAL_RESETS: usize = 200;
+/// Streams of a connection, over its whole life, that we may have to reset for what its peer does wrong. What it sends for a request that
+/// was refused meanwhile is counted here too, so a client that is refused often must not come near it.
+const LOCAL_RESETS: usize = 10_000;
 /// Header lines of a request over HTTP/1.1.
 const HEADER_LINES: usize = 100;
 

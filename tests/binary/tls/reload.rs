@@ -53,7 +53,7 @@ async fn certificates_are_replaced_without_one_failed_request() {
                         authorities: Some(authority.clone()),
                         own: None,
                     };
-                    let endpoint = tonic::transport::Endpoint::from_shared(format!("https://{address}")).unwrap();
+                    let endpoint = halyard::tls::endpoint(format!("https://{address}").parse().unwrap());
                     let connector = halyard::tls::Connector::new(files);
                     check(endpoint.connect_with_connector(connector).await.unwrap()).await;
                 }
