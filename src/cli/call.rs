@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::Error;
 use crate::config::{Secret, Server};
@@ -30,12 +30,12 @@ pub(super) struct Caller {
 impl Caller {
     /// One that shows no credential. It connects with the first call.
     pub fn new(server: Server) -> Result<Self, Error> {
-        let endpoint = tls::endpoint(server.endpoint.clone())
+        let over_tls = server.endpoint.scheme_str() == Some("https");
+        let tls = server.tls.as_deref().filter(|_| over_tls).cloned().map(Connector::new);
+        let endpoint = tls::endpoint(server.endpoint.clone(), tls.as_ref())
             .connect_timeout(server.timeout)
             .user_agent(USER_AGENT)
             .map_err(|_| Error::Answer("its address cannot be used"))?;
-        let over_tls = server.endpoint.scheme_str() == Some("https");
-        let tls = server.tls.as_deref().filter(|_| over_tls).cloned().map(Connector::new);
         Ok(Self {
             channel: match &tls {
                 Some(connector) => endpoint.connect_with_connector_lazy(connector.clone()),
@@ -124,6 +124,11 @@ impl Caller {
         let status = match failure.filter(|_| is_ours) {
             // Of a connection that TLS ended a call hears no more than that it is gone.
             Some(failure) => Status::unavailable(failure),
+            // So the transport calls a connection that breaks, or that speaks something else.
+            None if is_ours && matches!(status.code(), Code::Internal | Code::Unknown) => Status::unavailable(format!(
+                "the connection broke, or is none for gRPC: {}",
+                status.message()
+            )),
             None => status,
         };
         Error::Call {

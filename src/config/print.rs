@@ -46,7 +46,7 @@ fn quoted(value: String) -> String {
 }
 
 /// A value without what stands between `://` and `@` of every address in it: names and passwords.
-fn redacted(value: &str) -> String {
+pub(super) fn redacted(value: &str) -> String {
     let mut shown = String::with_capacity(value.len());
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("://") {

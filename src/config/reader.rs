@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::ArgMatches;
 
 use super::environment::Environment;
+use super::print::redacted;
 use super::secret::Secret;
 use super::setting::Setting;
 use super::values;
@@ -14,6 +15,9 @@ use crate::domain::invalid::Violations;
 
 /// The most bytes of a file that holds a secret.
 const SECRET_FILE_BYTES: usize = 64 * 1024;
+
+/// The place of what is on the command line.
+const ARGUMENT: &str = "argument";
 
 /// Something is wrong, and it has been noted.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +37,13 @@ pub(super) struct Origin {
     pub value: String,
     /// What to call the place.
     pub place: String,
+}
+
+impl Origin {
+    /// Whether it was given on the command line, for this command alone.
+    pub fn is_argument(&self) -> bool {
+        self.place == ARGUMENT
+    }
 }
 
 /// A value as it was given, and the name under which it was.
@@ -79,7 +90,7 @@ impl<'a> Reader<'a> {
         let value = value.to_string_lossy().into_owned();
         let place = match (is_file, name.starts_with("--")) {
             (true, _) => format!("file {value}, by {name}"),
-            (false, true) => "argument".to_owned(),
+            (false, true) => ARGUMENT.to_owned(),
             (false, false) => format!("variable {name}"),
         };
         Some(Origin { value, place })
@@ -109,7 +120,7 @@ impl<'a> Reader<'a> {
         };
         match read(text) {
             Ok(value) => Ok(Some(value)),
-            Err(description) => Err(self.refuse(given.name, format!("{description}: {text:?}"))),
+            Err(description) => Err(self.refuse(given.name, format!("{description}: {:?}", redacted(text)))),
         }
     }
 

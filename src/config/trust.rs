@@ -38,8 +38,9 @@ pub(super) fn read(reader: &mut Reader<'_>, servers: &[Uri]) -> Result<Option<Cl
     }
     let ClientFiles { authorities, own } = files;
     for (setting, given) in [(CA, authorities.is_some()), (CERTIFICATE, own.is_some())] {
-        // Of an address that cannot be read nothing more is said.
-        if given && !servers.is_empty() {
+        // Of an address that cannot be read nothing more is said; and a variable may be there for another command.
+        let is_meant = reader.origin(setting).is_some_and(|origin| origin.is_argument());
+        if given && is_meant && !servers.is_empty() {
             reader.refuse(
                 setting.argument(),
                 "means nothing where nothing is asked over TLS; the address begins with http://",

@@ -71,6 +71,12 @@ pub(super) fn endpoint(text: &str) -> Result<Uri, String> {
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) || !nothing_behind {
         return Err("is not an address such as http://127.0.0.1:50051 or https://flags.example.com".to_owned());
     }
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err("names a user, who would not be asked for; leave out what is before the @".to_owned());
+    }
     Ok(uri)
 }
 
@@ -145,6 +151,7 @@ mod tests {
             ("halyard", false),
             ("http://halyard/path", false),
             ("http://halyard/?a=b", false),
+            ("http://ada:hunter2@halyard", false),
             ("", false),
         ] {
             assert_eq!(endpoint(text).is_ok(), valid, "{text}");

@@ -101,6 +101,20 @@ impl Method {
         }
     }
 
+    /// Whether it may take minutes: it deletes what has years of history, or reads all of it.
+    pub fn is_long(&self) -> bool {
+        const LONG: [&str; 7] = [
+            "/halyard.admin.v1.ProjectService/DeleteProject",
+            "/halyard.admin.v1.EnvironmentService/DeleteEnvironment",
+            "/halyard.admin.v1.FlagService/DeleteFlag",
+            "/halyard.admin.v1.SegmentService/DeleteSegment",
+            "/halyard.admin.v1.SegmentService/ActivateSegmentUpload",
+            "/halyard.admin.v1.ExperimentService/GetResults",
+            "/halyard.admin.v1.AuditService/VerifyChain",
+        ];
+        LONG.contains(&self.path)
+    }
+
     /// What kind of load it is.
     pub fn load(&self) -> Load {
         if self.streams {
@@ -334,6 +348,11 @@ mod tests {
             })
         })
         .collect()
+    }
+
+    #[test]
+    fn what_may_take_minutes_is_there() {
+        assert_eq!(METHODS.iter().filter(|method| method.is_long()).count(), 7);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, future};
 use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ use crate::tls::{Certificates, Holder, ServerFiles};
 
 /// Connections that are open to the worker, and that it does not serve yet.
 const WAITING: usize = 64;
+/// How long a peer whose handshake failed may take to read why.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How connections are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,8 +219,22 @@ async fn secure(
     let hello = LazyConfigAcceptor::new(Acceptor::default(), TcpStream::from_std(stream)?).await?;
     let turn = turns.acquire().await.map_err(io::Error::other)?;
     // Here our answer is signed. It is sent, and the peer waited for, when it is the next one's turn already.
-    let answered = hello.into_stream(certificates.config());
+    let answered = hello.into_stream(certificates.config()).into_fallible();
     tokio::task::yield_now().await;
     drop(turn);
-    answered.await
+    match answered.await {
+        Ok(stream) => Ok(stream),
+        Err((error, stream)) => {
+            let _ = tokio::time::timeout(PARTING, part(stream)).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends a connection so that its peer learns why: closed with something unread, it would be reset, and what was sent last be lost.
+async fn part(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }

@@ -118,6 +118,10 @@ pub(super) fn commit() -> Result<(), Error> {
     }
 }
 
+/// PostgreSQL is never told to give up sooner than this: what takes it back must not be given up too. Whoever has less time left is
+/// answered in time all the same, and the statement cancelled.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Has PostgreSQL give up statements of this connection in time, and says whether it had to be told: not where statements usually
 /// may take no longer anyway. It is told for the session, since the time is to hold for what is asked outside of transactions too; and
 /// together with whatever is sent next, which it comes before.
@@ -125,13 +129,17 @@ pub(super) fn shorten(client: &Client, usual: Duration) -> bool {
     let Some(left) = left().filter(|left| *left < usual) else {
         return false;
     };
-    // Zero would mean: as long as it likes.
-    send(client, &format!("set statement_timeout = {}", left.as_millis().max(1)));
+    send(
+        client,
+        &format!("set statement_timeout = {}", left.max(SHORTEST).as_millis()),
+    );
     true
 }
 
 /// Takes back what [`shorten`] has told PostgreSQL.
 pub(super) fn restore(client: &Client) {
+    // The first holds to the short time itself, and may fail where the machine stands still for so long; then the second remains.
+    send(client, "reset statement_timeout");
     send(client, "reset statement_timeout");
 }
 

@@ -10,6 +10,9 @@ use super::connect::Tls;
 use super::deadline;
 use super::feed::Hint;
 
+/// How long PostgreSQL may take to be told that a statement is not wanted any more.
+const CANCELLING: Duration = Duration::from_secs(5);
+
 /// Holds a connection that is given back only when the operation has returned.
 ///
 /// Whoever asks for a write may go away in the middle of a statement, and the future is dropped. PostgreSQL does not notice: the
@@ -53,8 +56,11 @@ fn abandon(connection: Object, tls: &Tls) {
     if let Ok(runtime) = Handle::try_current() {
         let tls = tls.clone();
         runtime.spawn(async move {
-            if let Err(error) = cancel.cancel_query(tls).await {
-                tracing::debug!(%error, "an abandoned statement could not be cancelled");
+            // PostgreSQL may accept and not answer.
+            match tokio::time::timeout(CANCELLING, cancel.cancel_query(tls)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "an abandoned statement could not be cancelled"),
+                Err(_) => tracing::debug!("an abandoned statement could not be cancelled in time"),
             }
         });
     }

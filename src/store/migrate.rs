@@ -89,7 +89,7 @@ async fn compare(client: &Client) -> Result<(), Error> {
         return Err(Error::Older { version: None, needed });
     }
     let applied = "select version::bigint as version, checksum from refinery_schema_history order by version";
-    let mut last = None;
+    let (mut last, mut count) = (None, 0);
     for row in client.query(applied, &[]).await.map_err(StoreError::from)? {
         let version: i64 = row.try_get("version").map_err(StoreError::from)?;
         let checksum: String = row.try_get("checksum").map_err(StoreError::from)?;
@@ -98,10 +98,11 @@ async fn compare(client: &Client) -> Result<(), Error> {
             Some(migration) if migration.checksum().to_string() != checksum => {
                 return Err(Error::Divergent { version });
             }
-            Some(_) => last = Some(version),
+            Some(_) => (last, count) = (Some(version), count + 1),
         }
     }
-    if last != Some(needed) {
+    // One that is missing among them is as good as none of those behind it.
+    if last != Some(needed) || count != known.len() {
         return Err(Error::Older { version: last, needed });
     }
     Ok(())

@@ -198,9 +198,12 @@ impl Connector {
     }
 }
 
-/// Where to connect to, in clear or with a [`Connector`]. Requests say `https` where the address does. The transport must not hear of it: it
-/// would want to make TLS itself.
-pub fn endpoint(address: Uri) -> Endpoint {
+/// Where to connect to, in clear or with a [`Connector`]. Requests say `https` where the address does; but the transport, if it is the
+/// connector that makes TLS, must not hear of it: it would want to make it itself.
+pub fn endpoint(address: Uri, connector: Option<&Connector>) -> Endpoint {
+    if connector.is_none() {
+        return Endpoint::from(address);
+    }
     let mut parts = address.clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
     match Uri::from_parts(parts) {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
@@ -97,6 +97,7 @@ impl Found<'_> {
         let builder = builder.with_safe_default_protocol_versions();
         // The provider is ours, and has the ciphers of both versions.
         let builder = builder.map_err(|_| self.unusable(Part::Certificate))?;
+        let takes_certificates = authorities.is_some();
         let builder = match authorities {
             None => builder.with_no_client_auth(),
             Some((authorities, demand)) => {
@@ -105,6 +106,11 @@ impl Found<'_> {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)));
+        if takes_certificates {
+            // A session that is resumed shows no certificate anew: one that has expired meanwhile would still come in.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Usable {
             config: Arc::new(config),

@@ -22,17 +22,15 @@ pub struct Road {
 impl Road {
     /// Connects to nothing yet.
     pub fn new(endpoint: Uri, tls: Option<ClientFiles>, timing: &Timing) -> Self {
-        let endpoint = tls::endpoint(endpoint)
+        let tls = tls.map(Connector::new);
+        let endpoint = tls::endpoint(endpoint, tls.as_ref())
             .connect_timeout(timing.connect)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             // Whoever asks it and gives up soon leaves nothing open that would be asked after.
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        Self {
-            endpoint,
-            tls: tls.map(Connector::new),
-        }
+        Self { endpoint, tls }
     }
 
     /// A connection that is made when it is needed, and made again when it has gone.

@@ -85,6 +85,7 @@ pub async fn connect(address: &str, authority: &Authority, own: Option<&Pair>) -
         authorities: Some(authority.file.clone()),
         own: own.map(|pair| (pair.certificate.clone(), pair.key.clone())),
     };
-    let endpoint = tls::endpoint(format!("https://{address}").parse().unwrap());
-    endpoint.connect_with_connector(Connector::new(files)).await
+    let connector = Connector::new(files);
+    let endpoint = tls::endpoint(format!("https://{address}").parse().unwrap(), Some(&connector));
+    endpoint.connect_with_connector(connector).await
 }

@@ -244,9 +244,16 @@ impl Desk {
         let share = self.bounds.share(method.load());
         match method.place() {
             Place::Connection => {
-                let _slot = share.map(|share| Share::enter(&**share)).transpose()?;
-                let work = AssertUnwindSafe(async move { services.call(request).await }).catch_unwind();
-                let Ok(response) = work.await.map_err(|_| Refusal::Internal)?;
+                let mut work = pin!(AssertUnwindSafe(async move { services.call(request).await }).catch_unwind());
+                let finished = match poll!(work.as_mut()) {
+                    // What has come whole and waits for nothing takes nobody's place: others who hold theirs cannot keep it out.
+                    Poll::Ready(finished) => finished,
+                    Poll::Pending => {
+                        let _slot = share.map(|share| Share::enter(&**share)).transpose()?;
+                        work.await
+                    }
+                };
+                let Ok(response) = finished.map_err(|_| Refusal::Internal)?;
                 Ok(response)
             }
             Place::Administration => {

@@ -53,8 +53,9 @@ async fn certificates_are_replaced_without_one_failed_request() {
                         authorities: Some(authority.clone()),
                         own: None,
                     };
-                    let endpoint = halyard::tls::endpoint(format!("https://{address}").parse().unwrap());
                     let connector = halyard::tls::Connector::new(files);
+                    let address = format!("https://{address}").parse().unwrap();
+                    let endpoint = halyard::tls::endpoint(address, Some(&connector));
                     check(endpoint.connect_with_connector(connector).await.unwrap()).await;
                 }
                 calls.fetch_add(1, Ordering::Relaxed);

@@ -43,6 +43,9 @@ impl Default for Limits {
 
 /// How long a call may take that needs no credential: whoever shows nothing could keep what they have begun to send for ever.
 const LONGEST_OPEN: Duration = Duration::from_secs(30);
+/// How long a call may take at least that deletes what has years of history, or reads all of it: longer than the store lets one of its
+/// statements take.
+const LONGEST_LONG: Duration = Duration::from_mins(6);
 
 /// What bounds requests, and counts those that it refuses.
 #[derive(Debug)]
@@ -89,6 +92,8 @@ impl Bounds {
         }
         let longest = if method.is_open() {
             self.longest.min(LONGEST_OPEN)
+        } else if method.is_long() {
+            self.longest.max(LONGEST_LONG)
         } else {
             self.longest
         };
