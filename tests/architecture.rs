@@ -110,7 +110,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("h2", &["server"]),
     ("prost", &["rpc", "pb"]),
     ("prost_types", &["rpc", "pb", "upstream", "cli"]),
-    ("tonic", &["rpc", "pb", "upstream", "server", "cli"]),
+    // In `tls` for the address that a connector is asked for, which the transport must not take for its own to secure.
+    ("tonic", &["rpc", "pb", "upstream", "server", "cli", "tls"]),
     // In `rpc` for the threads that hash passwords, which give way to others; in `server` for the numbers of the process.
     ("rustix", &["embedded", "cli", "rpc", "server"]),
     // Values of conditions are parsed in one place, and compared in another.

@@ -131,9 +131,9 @@ impl Wire {
         }
     }
 
-    /// What a replica is given to connect with.
+    /// What a replica is given to connect with: in clear, since the wire reads what passes and would not understand being asked for TLS.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@{}/postgres", self.address)
+        format!("postgres://postgres@{}/postgres?sslmode=disable", self.address)
     }
 
     /// Changes how it is, for what is connected too.
