@@ -79,12 +79,19 @@ fn sidecars_and_developers_have_it_too() {
     let key = crate::auth::keys::generate(crate::domain::access::KeyKind::Server).unwrap();
     let secret = secrecy::ExposeSecret::expose_secret(&key.secret);
     let text = printed(
-        "sidecar --print-config --upstream http://ada:hunter2@flags",
+        "sidecar --print-config --upstream http://flags",
         &[("HALYARD_KEY", secret)],
     );
-    assert_eq!(line(&text, "upstream"), "upstream = http://***@flags  # argument");
+    assert_eq!(line(&text, "upstream"), "upstream = http://flags  # argument");
     assert_eq!(line(&text, "key"), "key = ***  # variable HALYARD_KEY");
-    assert!(!text.contains("hunter2") && !text.contains(secret), "{text}");
+    assert!(!text.contains(secret), "{text}");
+    let wrong =
+        ["--upstream names a user, who would not be asked for; leave out what is before the @: \"http://***@flags\""];
+    refused(
+        "sidecar --upstream http://ada:hunter2@flags",
+        &[("HALYARD_KEY", secret)],
+        &wrong,
+    );
     let text = printed("dev --print-config", &[]);
     assert_eq!(line(&text, "listen"), "listen = 127.0.0.1:50051  # default");
 }
