@@ -23,8 +23,8 @@ pub(super) const ENDPOINT: Setting = Setting::value(
 pub(super) const SHARE: Setting = Setting::value(
     "trace-sample-ratio",
     "RATIO",
-    "Which share of the requests without a trace of their caller's begin one, from 0 to 1; what a caller samples is always traced; \
-     by default 0.01",
+    "Which share of the requests without a trace of their caller's begin one, from 0 to 1; what a caller samples \
+     who shows more than a client key is always traced; by default 0.01",
 );
 /// Enough for somebody who has just given a collector to see something, and too little to be felt.
 const USUAL: f64 = 0.01;

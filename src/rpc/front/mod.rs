@@ -165,12 +165,12 @@ where
         self.services.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let (desk, tally) = (self.desk.clone(), self.tally.clone());
         // The clone that is ready serves; the fresh one waits for the next request.
         let fresh = self.services.clone();
         let services = std::mem::replace(&mut self.services, fresh);
-        match trace::begin(&desk, &request) {
+        match trace::begin(&desk, &mut request) {
             None => Box::pin(async move { Ok(desk.serve(services, request, &tally).await) }),
             Some(traced) => Box::pin(async move { Ok(traced.answer(desk.serve(services, request, &tally)).await) }),
         }
