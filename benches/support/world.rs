@@ -129,6 +129,11 @@ impl World {
         self.runtime.block_on(administrator.experiment())
     }
 
+    /// Makes flags like [`FLAG`] until there are so many, and returns the revision with which they are there.
+    pub fn fill(&self, administrator: &Administrator, flags: usize) -> Result<u64> {
+        self.runtime.block_on(administrator.fill(flags))
+    }
+
     /// Makes the environment and its flags, and returns the environment's server key.
     pub fn furnish(&self, administrator: &Administrator) -> Result<String> {
         self.runtime.block_on(administrator.furnish())
@@ -200,6 +205,16 @@ impl Administrator {
             self.configure(key, rules()).await?;
         }
         Ok(key)
+    }
+
+    async fn fill(&self, flags: usize) -> Result<u64> {
+        for n in 2..flags {
+            let key = format!("flag-{n}");
+            self.flag(PROJECT, &key).await?;
+            self.configure(&key, rules()).await?;
+        }
+        self.toggle(false).await?;
+        self.toggle(true).await
     }
 
     /// Makes a project.
@@ -389,8 +404,22 @@ impl Administrator {
 
 /// A floor of this shape on these cores that answers and streams these messages.
 pub fn floor(cores: &[usize], shape: super::floor::Shape, messages: &[String], before: &[String]) -> Result<Replica> {
+    bare(cores, ("floor", shape), messages, before)
+}
+
+/// A floor of this shape on these cores that answers with these bytes when it is asked for everything.
+pub fn constant(cores: &[usize], shape: super::floor::Shape, bytes: &[u8]) -> Result<Replica> {
+    bare(cores, ("constant", shape), &[hex::encode(bytes)], &[])
+}
+
+fn bare(
+    cores: &[usize],
+    (kind, shape): (&str, super::floor::Shape),
+    messages: &[String],
+    before: &[String],
+) -> Result<Replica> {
     let program = std::env::current_exe()?.display().to_string();
-    let words = [program, "floor".to_owned(), shape.argument()];
+    let words = [program, kind.to_owned(), shape.argument()];
     let mut words = before.iter().cloned().chain(words).chain(messages.iter().cloned());
     let mut command = Command::new(words.next().ok_or("no program")?);
     let mut process = process::Process::start(cores, command.args(words))?;
