@@ -93,7 +93,7 @@ pub enum Command {
     /// Prove the audit log, or hand it out.
     Audit(Audit),
     /// Ask a server something.
-    Client(Box<Client>),
+    Client(Client),
     /// Print this: what it is configured with.
     Print(String),
 }

@@ -103,7 +103,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[client::HEALTH, trust::TRUST],
         positional: || None,
         log: CLIENT_LOG,
-        read: |reader| client::health(reader).map(|health| Command::Client(Box::new(Client::Health(health)))),
+        read: |reader| client::health(reader).map(|health| Command::Client(Client::Health(health))),
     },
     Subcommand {
         name: "evaluate",
@@ -114,7 +114,7 @@ const ALL: [Subcommand; 15] = [
             Some(flag.help("The flag; left out with --all"))
         },
         log: CLIENT_LOG,
-        read: |reader| client::evaluate(reader).map(|evaluate| Command::Client(Box::new(Client::Evaluate(evaluate)))),
+        read: |reader| client::evaluate(reader).map(|evaluate| Command::Client(Client::Evaluate(evaluate))),
     },
     Subcommand {
         name: "watch",
@@ -122,7 +122,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[client::WATCH, trust::TRUST],
         positional: || None,
         log: CLIENT_LOG,
-        read: |reader| client::watch(reader).map(|watch| Command::Client(Box::new(Client::Watch(watch)))),
+        read: |reader| client::watch(reader).map(|watch| Command::Client(Client::Watch(watch))),
     },
     Subcommand {
         name: "toggle",
@@ -138,7 +138,7 @@ const ALL: [Subcommand; 15] = [
             )
         },
         log: CLIENT_LOG,
-        read: |reader| client::toggle(reader).map(|toggle| Command::Client(Box::new(Client::Toggle(toggle)))),
+        read: |reader| client::toggle(reader).map(|toggle| Command::Client(Client::Toggle(toggle))),
     },
     Subcommand {
         name: "bench evaluate",
@@ -210,7 +210,7 @@ fn bench_flags() -> Arg {
 }
 
 fn benched(bench: super::Bench) -> Command {
-    Command::Client(Box::new(Client::Bench(Box::new(bench))))
+    Command::Client(Client::Bench(Box::new(bench)))
 }
 
 /// Subcommands that belong together, and what they are about.
