@@ -1,5 +1,6 @@
 //! TLS as operators and callers have it: what is refused at the start, what is spoken, what is reloaded, and who comes in.
 
+mod doubtful;
 mod hostile;
 mod mutual;
 mod refusals;
