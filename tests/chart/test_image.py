@@ -256,7 +256,8 @@ def test_the_workflow_runs_what_ci_runs():
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     run = [step["run"] for step in steps if step.get("run", "").startswith("make ")]
     ours = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
-    assert run == ours
+    # Counting takes long, and says nothing about whether a change is right.
+    assert run == [*ours, "make coverage"]
     assert workflow["permissions"] == {"contents": "read"}
     uses = {step["uses"].split("@")[0] for step in steps if "uses" in step}
     assert uses == {"actions/checkout", "actions/cache"}
@@ -266,7 +267,7 @@ def test_the_workflow_runs_what_ci_runs():
 def test_the_workflow_has_the_rust_that_is_needed():
     needed = re.search(r'^rust-version = "(.*)"$', CARGO, re.M)[1]
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
-    assert text.count(f"rustup toolchain install {needed} ") == text.count(f"rustup default {needed}") == 2
+    assert text.count(f"rustup toolchain install {needed} ") == text.count(f"rustup default {needed}") == 3
 
 
 def test_the_chart_is_checked_with_everything_else():
