@@ -131,7 +131,9 @@ impl<'a> Place<'a> {
         config
             .get_keepalives_interval()
             .map(|time| alone.keepalives_interval(time));
-        config.get_keepalives_retries().map(|count| alone.keepalives_retries(count));
+        config
+            .get_keepalives_retries()
+            .map(|count| alone.keepalives_retries(count));
         alone
     }
 
@@ -306,7 +308,10 @@ impl AsyncRead for Silent {
 
 impl AsyncWrite for Silent {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        let error = self.0.take().map(|silence| io::Error::new(io::ErrorKind::TimedOut, silence));
+        let error = self
+            .0
+            .take()
+            .map(|silence| io::Error::new(io::ErrorKind::TimedOut, silence));
         Poll::Ready(Err(error.unwrap_or_else(|| io::ErrorKind::TimedOut.into())))
     }
 
@@ -326,7 +331,8 @@ mod tests {
 
     #[test]
     fn one_place_has_every_setting_of_them_all() {
-        let settings = "user=u password=p dbname=d options='-c a=b' application_name=x connect_timeout=7 tcp_user_timeout=8
+        let settings =
+            "user=u password=p dbname=d options='-c a=b' application_name=x connect_timeout=7 tcp_user_timeout=8
             keepalives=0 keepalives_idle=9 keepalives_interval=10 keepalives_retries=11 target_session_attrs=read-write
             channel_binding=disable load_balance_hosts=random sslmode=require sslnegotiation=direct";
         let both = parse(&format!("host=one,two hostaddr=10.0.0.1,10.0.0.2 port=1,2 {settings}")).unwrap();
@@ -344,10 +350,17 @@ mod tests {
     async fn who_is_silent_is_waited_for_so_long_and_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = parse(&format!("postgres://u:hunter2@localhost:{port}/d?hostaddr=127.0.0.1&connect_timeout=7")).unwrap();
+        let target = parse(&format!(
+            "postgres://u:hunter2@localhost:{port}/d?hostaddr=127.0.0.1&connect_timeout=7"
+        ))
+        .unwrap();
         let error = connect(target.config(), target.tls()).await.err().unwrap();
         let said = crate::store::Error::from(error).summary();
-        for words in [&format!("localhost:{port} (127.0.0.1)"), "did not answer within 7s", "is not available"] {
+        for words in [
+            &format!("localhost:{port} (127.0.0.1)"),
+            "did not answer within 7s",
+            "is not available",
+        ] {
             assert!(said.contains(words), "{said}");
         }
         assert!(!said.contains("hunter2"), "{said}");

@@ -118,7 +118,10 @@ mod tests {
     async fn what_one_has_begun_another_waits_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = parse(&format!("host=127.0.0.1 port={port} user=u sslmode=disable connect_timeout=60")).unwrap();
+        let target = parse(&format!(
+            "host=127.0.0.1 port={port} user=u sslmode=disable connect_timeout=60"
+        ))
+        .unwrap();
         let begun = Begun::new(target.tls().clone());
         for _ in 0..10 {
             let short = timeout(Duration::from_millis(5), begun.connect(target.config())).await;

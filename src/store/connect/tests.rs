@@ -244,7 +244,10 @@ fn what_a_service_needs_is_added_and_what_was_said_is_kept() {
     let target = parse("postgres://u@h/d").unwrap();
     assert_eq!(target.config().get_application_name(), Some("halyard"));
     assert_eq!(target.config().get_connect_timeout(), Some(&PATIENCE));
-    assert_eq!(keepalives(&target), (true, Duration::from_secs(10), Some(Duration::from_secs(5)), Some(3)));
+    assert_eq!(
+        keepalives(&target),
+        (true, Duration::from_secs(10), Some(Duration::from_secs(5)), Some(3))
+    );
     let target = parse("postgres://u@h/d?connect_timeout=7&application_name=x").unwrap();
     assert_eq!(target.config().get_application_name(), Some("x"));
     assert_eq!(target.config().get_connect_timeout(), Some(&Duration::from_secs(7)));

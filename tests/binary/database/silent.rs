@@ -69,7 +69,11 @@ fn who_says_nothing_more_once_it_speaks_of_tls_is_not_waited_for_either() {
     let (yes, no) = (silent_after(b"S"), silent_after(b"N"));
     for (port, options, words) in [
         (yes, "connect_timeout=1", "did not end the handshake of TLS within 1s"),
-        (yes, "sslmode=require&connect_timeout=1", "did not end the handshake of TLS within 1s"),
+        (
+            yes,
+            "sslmode=require&connect_timeout=1",
+            "did not end the handshake of TLS within 1s",
+        ),
         (no, "connect_timeout=1", "did not answer within 1s"),
         (no, "sslmode=disable&connect_timeout=1", "did not answer within 1s"),
         // What is not said is two seconds.
