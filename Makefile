@@ -1,7 +1,7 @@
 # What a developer does. CI does the same: `.ci/run` calls these.
 
 .DEFAULT_GOAL := help
-.PHONY: help run release release-dependencies test test-faults check format lint docs deny proto chart generate-chart clients bench bench-peers fuzz
+.PHONY: help run release release-dependencies test test-faults test-upgrade soak check format lint docs deny proto chart generate-chart clients bench bench-peers fuzz
 
 CARGO := cargo
 TOOLS := target/tools
@@ -42,6 +42,28 @@ test: clients ## Runs every test
 test-faults: ## Breaks real processes under load, with three seeds, within an hour (docs/faults.md)
 	@.ci/setup test
 	$(CARGO) test --locked --test faults -- --ignored --exact --nocapture long_pass
+
+# A replica's memory is judged, so it is the program as it is shipped; SOAK_PROGRAM names another.
+soak: ## Soaks three replicas in mixed load for ten minutes, replaced in turn: no failure, flat memory (docs/operations.md)
+	@.ci/setup test
+	@test -n "$(SOAK_PROGRAM)" || $(MAKE) --no-print-directory release
+	SOAK_PROGRAM=$(or $(SOAK_PROGRAM),$(abspath target/release/halyard)) \
+	  $(CARGO) test --locked --test clients -- --ignored --exact --nocapture soak::nothing_fails_and_memory_stays_flat
+
+# The older program is built from the files of the commit, in a folder of its own; the times of the files are those of now, since Cargo goes by
+# them. FROM is a commit whose migrations are the first of today's.
+UPGRADE := target/upgrade
+test-upgrade: ## Upgrades replicas of an older commit to this one under load, with the migrations between: FROM=<commit>
+	@test -n "$(FROM)" || { echo 'Say from which version: make test-upgrade FROM=<commit>' >&2; exit 1; }
+	@.ci/setup test
+	@commit=$$(git rev-parse --verify --quiet '$(FROM)^{commit}') || { echo '$(FROM) is no commit' >&2; exit 1; }; \
+	  test "$$commit" = "$$(cat $(UPGRADE)/commit 2>/dev/null)" || { \
+	    rm -rf $(UPGRADE)/source && mkdir -p $(UPGRADE)/source \
+	      && git archive --output=$(UPGRADE)/source.tar "$$commit" \
+	      && tar -x -m -f $(UPGRADE)/source.tar -C $(UPGRADE)/source && rm $(UPGRADE)/source.tar && echo "$$commit" >$(UPGRADE)/commit; }
+	$(CARGO) build --locked --manifest-path $(UPGRADE)/source/Cargo.toml --target-dir $(UPGRADE)/build --bin halyard
+	UPGRADE_FROM=$(abspath $(UPGRADE)/build/debug/halyard) \
+	  $(CARGO) test --locked --test clients -- --ignored --exact --nocapture upgrade::an_older_program_is_replaced_by_this_one
 
 check: format lint docs deny proto chart ## Runs every gate but the tests
 

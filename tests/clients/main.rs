@@ -9,9 +9,14 @@
 )]
 #![allow(missing_docs, reason = "tests are named by what they show")]
 
+mod load;
+mod mixed;
+mod replica;
 mod rolling;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 
 use std::path::Path;
 
