@@ -53,7 +53,6 @@ impl Report {
                 match code {
                     "OK" => answered += count,
                     "MISSED" => unasked += count,
-                    "STOOD_STILL" if self.stood_still() => {}
                     _ => panic!("{count} × {code} of {kind}: {}", self.0),
                 }
             }

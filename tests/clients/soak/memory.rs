@@ -38,12 +38,12 @@ impl Memory {
 }
 
 /// Judges what was resident at moments since the beginning, of one process that lived all the time.
-pub fn judge(samples: &[(Duration, u64)], time: Duration) -> Result<Memory, String> {
+pub fn judge(samples: &[(Duration, f64)], time: Duration) -> Result<Memory, String> {
     let within = |(from, to): (f64, f64)| {
         let span = time.mul_f64(from)..=time.mul_f64(to);
         let within = samples.iter().filter(move |(at, _)| span.contains(at));
         within
-            .map(|(at, kib)| (at.as_secs_f64() / 60.0, *kib as f64))
+            .map(|(at, kib)| (at.as_secs_f64() / 60.0, *kib))
             .collect::<Vec<_>>()
     };
     let median = |span| {
@@ -65,7 +65,7 @@ pub fn judge(samples: &[(Duration, u64)], time: Duration) -> Result<Memory, Stri
 
 /// Of the line that least squares lay through points.
 fn slope(points: &[(f64, f64)]) -> f64 {
-    let count = points.len() as f64;
+    let count = f64::from(u32::try_from(points.len()).unwrap());
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
     let (x, y) = (mean(|point| point.0), mean(|point| point.1));
     let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
@@ -80,7 +80,7 @@ mod tests {
     /// Ten minutes, sampled every five seconds.
     fn judged(kib: impl Fn(f64) -> f64) -> Memory {
         let samples: Vec<_> = (0..120)
-            .map(|n| (Duration::from_secs(5 * n), kib(n as f64 / 12.0) as u64))
+            .map(|n| (Duration::from_secs(5) * n, kib(f64::from(n) / 12.0)))
             .collect();
         judge(&samples, Duration::from_mins(10)).unwrap()
     }
@@ -114,6 +114,6 @@ mod tests {
 
     #[test]
     fn too_few_samples_are_no_judgement() {
-        judge(&[(Duration::from_secs(1), 1)], Duration::from_mins(10)).unwrap_err();
+        judge(&[(Duration::from_secs(1), 1.0)], Duration::from_mins(10)).unwrap_err();
     }
 }

@@ -42,10 +42,10 @@ pub fn print(report: &Report, told: &Told, memory: &Result<Memory, String>, (rep
 }
 
 fn row(life: &Life) {
-    let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
+    let mib = |kib: f64| format!("{:.1}", kib / 1024.0);
     let (first, last) = (life.samples[0], life.samples[life.samples.len() - 1]);
     let mut resident: Vec<_> = life.samples.iter().map(|sample| sample.resident_kib).collect();
-    resident.sort_unstable();
+    resident.sort_by(f64::total_cmp);
     let files = life
         .samples
         .iter()
