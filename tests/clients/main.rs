@@ -5,13 +5,19 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on fails"
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and long ones report"
 )]
 #![allow(missing_docs, reason = "tests are named by what they show")]
 
+mod load;
+mod mixed;
+mod replica;
 mod rolling;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 
 use std::path::Path;
 
