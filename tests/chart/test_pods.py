@@ -1,7 +1,7 @@
 """The pods: what they may do, what they are told, from where their secrets come, how they are asked and how they end."""
 
 import pytest
-from conftest import EVERYTHING, EXAMPLES, render
+from conftest import EVERYTHING, EXAMPLES, ROOT, render
 
 
 def containers(objects):
@@ -218,6 +218,16 @@ def test_replicas_are_replaced_one_by_one_without_a_gap():
     deployment = render().one("Deployment")["spec"]
     assert deployment["replicas"] == 2
     assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_the_next_replica_is_replaced_when_clients_know_the_last_one():
+    deployment = render().one("Deployment")["spec"]
+    # gRPC's own bound, before which no client looks a name up a second time.
+    assert deployment["minReadySeconds"] > 30
+    # Kubernetes refuses more than it waits for progress, ten minutes.
+    assert render({"minReadySeconds": 590}).one("Deployment")["spec"]["minReadySeconds"] == 590
+    page = (ROOT / "docs" / "database.md").read_text()
+    assert f"minReadySeconds: {deployment['minReadySeconds']}`" in page
 
 
 def test_autoscaling_owns_the_number_of_replicas():

@@ -170,6 +170,8 @@ WRONG = [
     ("podDisruptionBudget.maxUnavailable", "half"),
     ("podDisruptionBudget.minAvailable", -1),
     ("updateStrategy.maxSurge", "25"),
+    ("minReadySeconds", -1),
+    ("minReadySeconds", 600),
     ("database.port", 0),
     ("database.port", 65536),
     ("database.host", "db/name"),
