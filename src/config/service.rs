@@ -87,7 +87,8 @@ const LISTEN: Setting = Setting::value("listen", "ADDRESS", "The address and por
 pub(super) const METRICS_LISTEN: Setting = Setting::value(
     "metrics-listen",
     "ADDRESS",
-    "The address and port to serve metrics on, at /metrics over plain HTTP to everyone who reaches it; without it nowhere",
+    "The address and port to serve metrics on, at /metrics, and probes, at /healthz and /readyz, over plain HTTP to everyone who \
+     reaches it; without it metrics are nowhere, and probes on the port of --listen alone",
 );
 pub(super) const WORKER_THREADS: Setting = Setting::value(
     "worker-threads",
