@@ -1,6 +1,7 @@
 //! `halyard serve`: what it refuses to start with, and `halyard health` beside it.
 
 use rustix::process::Signal;
+use std::net::SocketAddr;
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::cluster::database;
@@ -129,7 +130,7 @@ async fn who_has_no_room_for_connections_is_alive_and_ready_where_metrics_are() 
         .args(["--max-connections", "30", "--opening-timeout", "10m"])
         .envs([SIGNING_KEY, ("DATABASE_URL", database.url.as_str())]);
     let mut server = Program::start(command);
-    let (port, metrics) = (port.parse().unwrap(), metrics.parse().unwrap());
+    let (port, metrics): (SocketAddr, SocketAddr) = (port.parse().unwrap(), metrics.parse().unwrap());
     eventually("readiness", async || {
         let scrape = Scrape::attempt(metrics).await?;
         (scrape.count("halyard_ready") == 1).then_some(())
