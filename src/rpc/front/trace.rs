@@ -20,8 +20,7 @@ pub(super) enum Traced {
 }
 
 /// Looks whether a request is to be traced.
-pub(super) fn begin(desk: &Desk, request: &mut Request<Body>) -> Option<Traced> {
-    let method = desk.methods.get(request.uri().path());
+pub(super) fn begin(desk: &Desk, method: Option<&'static Method>, request: &mut Request<Body>) -> Option<Traced> {
     if let Some(tracer) = &desk.tracer {
         // The path of what is no method is whatever the caller wrote.
         let path = method.map_or("unknown/unknown", |method| method.path.trim_start_matches('/'));

@@ -58,10 +58,7 @@ impl Flood {
             waiting.push(Box::pin(half::ending(response)) as Pin<Box<dyn Future<Output = _>>>);
             begun.push(sending);
         }
-        let mut flood = Self {
-            _begun: begun,
-            waiting,
-        };
+        let mut flood = Self { _begun: begun, waiting };
         for _ in 1..FLOOD {
             let said = flood.waiting.next().await.unwrap();
             assert_eq!(said["grpc-status"], "14", "{said:?}");
