@@ -205,9 +205,7 @@ mod tests {
             ..Limits::default()
         });
         let crowd = Peer::default();
-        let mut open: Vec<_> = (0..OWN_STREAMS + 1)
-            .map(|_| bounds.open_stream(&crowd).unwrap())
-            .collect();
+        let mut open: Vec<_> = (0..=OWN_STREAMS).map(|_| bounds.open_stream(&crowd).unwrap()).collect();
         assert_eq!(bounds.open_streams.taken(), 1);
         assert!(matches!(bounds.open_stream(&crowd), Err(Refusal::Overloaded { .. })));
         let other = Peer::default();
