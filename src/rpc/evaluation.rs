@@ -56,13 +56,13 @@ impl Evaluation {
 #[tonic::async_trait]
 impl EvaluationService for Evaluation {
     async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
-        let (application, deadline) = parts(&request)?;
+        let (application, deadline, asked) = parts(request)?;
         let pb::EvaluateRequest {
             flag,
             context,
             min_revision,
             explain,
-        } = request.into_inner();
+        } = asked;
         if explain && application.kind == KeyKind::Client {
             return Err(Refusal::ExplanationDenied.into());
         }
@@ -102,12 +102,12 @@ impl EvaluationService for Evaluation {
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
-        let (application, deadline) = parts(&request)?;
+        let (application, deadline, asked) = parts(request)?;
         let pb::EvaluateAllRequest {
             context,
             flags,
             min_revision,
-        } = request.into_inner();
+        } = asked;
         let context = read_question(context, &flags)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -149,12 +149,12 @@ impl EvaluationService for Evaluation {
     }
 
     async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
-        let (application, deadline) = parts(&request)?;
+        let (application, deadline, asked) = parts(request)?;
         let pb::GetAssignmentRequest {
             experiment,
             context,
             min_revision,
-        } = request.into_inner();
+        } = asked;
         let context = question(("experiment", &experiment), context)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -186,8 +186,8 @@ impl EvaluationService for Evaluation {
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
-        let (application, deadline) = parts(&request)?;
-        let taken = track::take(&self.events, &application, deadline, request.into_inner());
+        let (application, deadline, events) = parts(request)?;
+        let taken = track::take(&self.events, &application, deadline, events);
         Ok(Response::new(taken.await?))
     }
 }
@@ -197,12 +197,13 @@ fn answer<T>(asked: Asked<T>) -> Asked<Response<T>> {
     asked.map(Response::new)
 }
 
-/// Who asks, and until when.
-fn parts<M>(request: &Request<M>) -> Result<(Application, Deadline), Refusal> {
-    let extensions = request.extensions();
-    let application = extensions.get::<Application>().ok_or(Refusal::Unauthenticated)?;
+/// Who asks, until when, and what.
+fn parts<M>(request: Request<M>) -> Result<(Application, Deadline, M), Refusal> {
+    let (_, mut extensions, message) = request.into_parts();
     let deadline = extensions.get::<Deadline>().copied().unwrap_or_default();
-    Ok((application.clone(), deadline))
+    // Taken, since workers would wait for each other to count who holds its key.
+    let application = extensions.remove::<Application>().ok_or(Refusal::Unauthenticated)?;
+    Ok((application, deadline, message))
 }
 
 /// Reads who asks, and checks how much is asked for.
