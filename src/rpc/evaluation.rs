@@ -57,12 +57,13 @@ impl Evaluation {
 impl EvaluationService for Evaluation {
     async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
         let (application, deadline) = parts(&request)?;
+        let (caller, _, message) = request.into_parts();
         let pb::EvaluateRequest {
             flag,
             context,
             min_revision,
             explain,
-        } = request.into_inner();
+        } = message;
         if explain && application.kind == KeyKind::Client {
             return Err(Refusal::ExplanationDenied.into());
         }
@@ -96,18 +97,19 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
         let (application, deadline) = parts(&request)?;
+        let (caller, _, message) = request.into_parts();
         let pb::EvaluateAllRequest {
             context,
             flags,
             min_revision,
-        } = request.into_inner();
+        } = message;
         let context = read_question(context, &flags)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -143,18 +145,19 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
         let (application, deadline) = parts(&request)?;
+        let (caller, _, message) = request.into_parts();
         let pb::GetAssignmentRequest {
             experiment,
             context,
             min_revision,
-        } = request.into_inner();
+        } = message;
         let context = question(("experiment", &experiment), context)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -180,14 +183,15 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
         let (application, deadline) = parts(&request)?;
-        let taken = track::take(&self.events, &application, deadline, request.into_inner());
+        let (caller, _, batch) = request.into_parts();
+        let taken = track::take(&self.events, &application, deadline, batch, &caller);
         Ok(Response::new(taken.await?))
     }
 }
