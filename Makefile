@@ -76,7 +76,7 @@ generate-chart: $(CHART_TOOLS) ## Makes anew what the chart and its documentatio
 clients: ## Prepares the clients in other languages that the tests run
 	@.ci/setup test
 
-bench: ## Measures evaluation, propagation, experiments, events, guesses and the start (docs/performance.md)
+bench: ## Measures evaluation, propagation, experiments, events, guesses, overload and the start (docs/performance.md)
 	$(CARGO) bench --locked
 
 bench-peers: ## Measures evaluation beside other engines of the registry (docs/performance.md)

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response};
 
 use super::assignments::{Assignments, Settled};
@@ -56,14 +57,13 @@ impl Evaluation {
 #[tonic::async_trait]
 impl EvaluationService for Evaluation {
     async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
-        let (application, deadline) = parts(&request)?;
-        let (caller, _, message) = request.into_parts();
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::EvaluateRequest {
             flag,
             context,
             min_revision,
             explain,
-        } = message;
+        } = asked;
         if explain && application.kind == KeyKind::Client {
             return Err(Refusal::ExplanationDenied.into());
         }
@@ -103,13 +103,12 @@ impl EvaluationService for Evaluation {
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
-        let (application, deadline) = parts(&request)?;
-        let (caller, _, message) = request.into_parts();
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::EvaluateAllRequest {
             context,
             flags,
             min_revision,
-        } = message;
+        } = asked;
         let context = read_question(context, &flags)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -151,13 +150,12 @@ impl EvaluationService for Evaluation {
     }
 
     async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
-        let (application, deadline) = parts(&request)?;
-        let (caller, _, message) = request.into_parts();
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::GetAssignmentRequest {
             experiment,
             context,
             min_revision,
-        } = message;
+        } = asked;
         let context = question(("experiment", &experiment), context)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -189,9 +187,8 @@ impl EvaluationService for Evaluation {
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
-        let (application, deadline) = parts(&request)?;
-        let (caller, _, batch) = request.into_parts();
-        let taken = track::take(&self.events, &application, deadline, batch, &caller);
+        let (application, deadline, caller, events) = parts(request)?;
+        let taken = track::take(&self.events, &application, deadline, events, &caller);
         Ok(Response::new(taken.await?))
     }
 }
@@ -201,12 +198,13 @@ fn answer<T>(asked: Asked<T>) -> Asked<Response<T>> {
     asked.map(Response::new)
 }
 
-/// Who asks, and until when.
-fn parts<M>(request: &Request<M>) -> Result<(Application, Deadline), Refusal> {
-    let extensions = request.extensions();
-    let application = extensions.get::<Application>().ok_or(Refusal::Unauthenticated)?;
+/// Who asks, until when, with which metadata, and what.
+fn parts<M>(request: Request<M>) -> Result<(Application, Deadline, MetadataMap, M), Refusal> {
+    let (metadata, mut extensions, message) = request.into_parts();
     let deadline = extensions.get::<Deadline>().copied().unwrap_or_default();
-    Ok((application.clone(), deadline))
+    // Taken, since workers would wait for each other to count who holds its key.
+    let application = extensions.remove::<Application>().ok_or(Refusal::Unauthenticated)?;
+    Ok((application, deadline, metadata, message))
 }
 
 /// Reads who asks, and checks how much is asked for.

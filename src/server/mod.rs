@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::auth::{jwt, openid};
 use crate::config::Migrations;
@@ -48,6 +49,7 @@ use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{self, Authenticator, Bounds, Denials, FrontLayer, OpenId};
 use crate::rpc::methods::Methods;
+use crate::rpc::services::Services;
 use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -273,8 +275,13 @@ impl Server {
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
         let request_bytes = http.limits.request_bytes;
-        let routes = routes(&store, &hub, &accounts, (&assignments, &intake), request_bytes)?
-            .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let services = services(
+            &store,
+            &hub,
+            &accounts,
+            (&assignments, &intake),
+            (health, request_bytes),
+        )?;
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
             .transpose()?;
@@ -316,7 +323,7 @@ impl Server {
         }
 
         let parts = http::Parts {
-            routes,
+            services,
             front,
             methods: Methods::default(),
             hub: hub.clone(),
@@ -508,13 +515,13 @@ macro_rules! compressed {
 use compressed;
 
 /// Every service.
-fn routes(
+fn services(
     store: &Store,
     hub: &Arc<Hub>,
     accounts: &Arc<Accounts>,
     (assignments, intake): (&Arc<store::assignments::Assignments>, &Arc<Intake>),
-    most: usize,
-) -> Result<Routes, tonic_reflection::server::Error> {
+    (health, most): (HealthServer<health::Probed>, usize),
+) -> Result<Services, tonic_reflection::server::Error> {
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         descriptors
@@ -536,7 +543,7 @@ fn routes(
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
     let open = limits::OPEN_REQUEST_BYTES;
-    Ok(Routes::new(compressed!(AuthServiceServer::new(auth), open))
+    let others = Routes::new(compressed!(AuthServiceServer::new(auth), open))
         .add_service(compressed!(UserServiceServer::new(users), most))
         .add_service(compressed!(ProjectServiceServer::new(projects), most))
         .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens), most))
@@ -545,8 +552,10 @@ fn routes(
         .add_service(compressed!(SegmentServiceServer::new(segments), most))
         .add_service(compressed!(ExperimentServiceServer::new(experiments), most))
         .add_service(compressed!(AuditServiceServer::new(audit), most))
-        .add_service(compressed!(EvaluationServiceServer::new(evaluation), most))
         .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
+        .add_service(health.max_decoding_message_size(open))
         .add_service(reflection().build_v1()?.max_decoding_message_size(open))
-        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open));
+    let evaluation = compressed!(EvaluationServiceServer::new(evaluation), most);
+    Ok(Services::new(evaluation, others))
 }

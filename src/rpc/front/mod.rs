@@ -166,25 +166,42 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (desk, tally) = (self.desk.clone(), self.tally.clone());
-        // The clone that is ready serves; the fresh one waits for the next request.
-        let fresh = self.services.clone();
-        let services = std::mem::replace(&mut self.services, fresh);
-        match trace::begin(&desk, &request) {
-            None => Box::pin(async move { Ok(desk.serve(services, request, &tally).await) }),
-            Some(traced) => Box::pin(async move { Ok(traced.answer(desk.serve(services, request, &tally)).await) }),
+        self.answer(request)
+    }
+}
+
+impl<S> Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Has the services answer, which are always ready: they refuse what is too much.
+    pub fn answer(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+        let Self { desk, tally, services } = self.clone();
+        let method = desk.methods.get(request.uri().path());
+        match trace::begin(desk.tracer.as_ref(), method, request.headers()) {
+            None => Box::pin(async move { Ok(desk.serve(method, services, request, &tally).await) }),
+            Some(traced) => {
+                Box::pin(async move { Ok(traced.answer(desk.serve(method, services, request, &tally)).await) })
+            }
         }
     }
 }
 
 impl Desk {
-    async fn serve<S>(&self, services: S, mut request: Request<Body>, tally: &Arc<Tally>) -> Response<Body>
+    async fn serve<S>(
+        &self,
+        method: Option<&'static Method>,
+        services: S,
+        mut request: Request<Body>,
+        tally: &Arc<Tally>,
+    ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         let started = Instant::now();
-        let Some(method) = self.methods.get(request.uri().path()) else {
+        let Some(method) = method else {
             tally.unknown();
             return Status::from(Refusal::Unimplemented).into_http();
         };
@@ -208,8 +225,9 @@ impl Desk {
             }
         };
         let (code, response) = complete(result);
-        log::request(method, code, address, &who, trace_id, started.elapsed());
-        begun.answered(code, response)
+        let took = started.elapsed();
+        log::request(method, code, address, &who, trace_id, took);
+        begun.answered(code, took, response)
     }
 
     /// Lets the caller in, and runs the method where it belongs.

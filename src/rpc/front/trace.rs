@@ -2,14 +2,13 @@
 
 use std::future::Future;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::{Instrument as _, error_span};
 
-use super::Desk;
 use crate::rpc::methods::{Method, Place};
-use crate::trace::{self, Kind, Span, TraceId};
+use crate::trace::{self, Kind, Span, TraceId, Tracer};
 
 /// A request with a trace.
 pub(super) enum Traced {
@@ -20,12 +19,11 @@ pub(super) enum Traced {
 }
 
 /// Looks whether a request is to be traced.
-pub(super) fn begin(desk: &Desk, request: &Request<Body>) -> Option<Traced> {
-    let method = desk.methods.get(request.uri().path());
-    if let Some(tracer) = &desk.tracer {
+pub(super) fn begin(tracer: Option<&Tracer>, method: Option<&'static Method>, headers: &HeaderMap) -> Option<Traced> {
+    if let Some(tracer) = tracer {
         // The path of what is no method is whatever the caller wrote.
         let path = method.map_or("unknown/unknown", |method| method.path.trim_start_matches('/'));
-        if let Some(span) = tracer.begin(path, Kind::Server, header(request.headers())) {
+        if let Some(span) = tracer.begin(path, Kind::Server, header(headers)) {
             let (service, method) = path.split_once('/').unwrap_or_default();
             span.set("rpc.system", "grpc");
             span.set("rpc.service", service);
@@ -34,7 +32,7 @@ pub(super) fn begin(desk: &Desk, request: &Request<Body>) -> Option<Traced> {
         }
     }
     method.filter(|method| method.place() == Place::Administration)?;
-    header(request.headers()).and_then(trace::trace_id).map(Traced::Named)
+    header(headers).and_then(trace::trace_id).map(Traced::Named)
 }
 
 /// The trace of a request whose line is going to be logged.
@@ -97,6 +95,7 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use http::Request;
     use tower_service::Service as _;
 
     use super::*;

@@ -3,21 +3,20 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::service::Service;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tower_layer::Layer as _;
-use tower_service::Service;
 
 use super::cors::Cors;
 use super::plain::{self, Plain};
 use super::{Counts, House, web};
 use crate::rpc::arriving::Arrivals;
 use crate::rpc::front::{Front, Peer};
+use crate::rpc::services::Services;
 
 /// What all connections share.
 pub(super) struct Desk {
@@ -28,10 +27,9 @@ pub(super) struct Desk {
 }
 
 /// What the requests of one connection come to.
-#[derive(Clone)]
 pub(super) struct Door {
     desk: Arc<Desk>,
-    front: Front<Routes>,
+    front: Front<Services>,
     peer: Peer,
 }
 
@@ -52,7 +50,7 @@ impl Door {
     pub fn new(house: &House, peer: Peer) -> Self {
         Self {
             desk: house.desk.clone(),
-            front: house.front.layer(house.routes.clone()),
+            front: house.front.layer(house.services.clone()),
             peer,
         }
     }
@@ -63,11 +61,7 @@ impl Service<Request<Incoming>> for Door {
     type Error = Infallible;
     type Future = BoxFuture<Result<Response<Body>, Infallible>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.front.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Whatever becomes of it: the connection has asked something.
         self.peer.asks();
         request.extensions_mut().insert(self.peer.clone());
@@ -76,7 +70,7 @@ impl Service<Request<Incoming>> for Door {
             Kind::Grpc if request.version() == Version::HTTP_2 => {
                 let path = request.uri().path();
                 let arrival = desk.arrivals.of(path);
-                self.front.call(request.map(|body| Body::new(arrival.of(body))))
+                self.front.answer(request.map(|body| Body::new(arrival.of(body))))
             }
             Kind::Grpc => ready(plain::grpc_needs_http2()),
             Kind::Web => {

@@ -6,7 +6,6 @@ use std::pin::pin;
 use futures_util::{Stream, StreamExt as _};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected as _;
@@ -50,7 +49,7 @@ pub async fn serve(connections: impl Stream<Item = io::Result<Connection>>, hous
 /// Serves one connection to its end.
 async fn attend(connection: Connection, house: House, builder: Builder<TokioExecutor>, stopping: CancellationToken) {
     let door = Door::new(&house, connection.connect_info());
-    let serving = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(door));
+    let serving = builder.serve_connection(TokioIo::new(connection), door);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
