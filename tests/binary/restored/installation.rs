@@ -1,6 +1,7 @@
 //! A PostgreSQL, a replica on it, and everybody who looks: what an operator has when something must be restored.
 
 use std::process::Command;
+use std::time::Duration;
 
 use halyard::pb::admin::v1 as admin;
 use halyard::pb::admin::v1::auth_service_client::AuthServiceClient;
@@ -17,11 +18,14 @@ use crate::serve::free_address;
 use crate::support::cluster::Folder;
 use crate::support::program::{Ended, Program, halyard, run_halyard};
 use crate::support::server::Server;
-use crate::support::{Scrape, eventually};
+use crate::support::{Scrape, eventually_within};
 
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "correct horse battery staple";
 const SIGNING_KEY: &str = "a signing key for tests, 32 bytes or more";
+
+/// How long a program may take to start that shares its machine with much else.
+const STARTING: Duration = Duration::from_mins(2);
 
 /// An environment `prod` of a project `shop` with a flag `f`, in a database `flags`.
 pub struct Installation {
@@ -164,7 +168,7 @@ impl Replica {
             address: address.to_owned(),
             metrics,
         };
-        eventually("readiness", async || {
+        eventually_within(STARTING, "readiness", async || {
             tokio::net::TcpStream::connect(&replica.metrics).await.ok()?;
             (replica.count("halyard_ready").await == 1).then_some(())
         })
