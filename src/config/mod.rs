@@ -212,7 +212,7 @@ impl fmt::Display for Refusal {
             Self::Arguments(error) => return error.fmt(f),
             Self::Values(violations) => violations,
         };
-        writeln!(f, "halyard cannot start with this configuration:")?;
+        writeln!(f, "halyard: these arguments, variables or files are wrong:")?;
         for violation in violations.iter() {
             writeln!(f, "  {} {}", violation.field, violation.description)?;
         }

@@ -19,6 +19,9 @@ ELSEWHERE = {
     "server-ca-file": "of commands that ask a server",
     "own-certificate-file": "of commands that ask a server",
     "own-key-file": "of commands that ask a server",
+    "otlp-ca-file": "a file of one's own: extraVolumes, and OTEL_EXPORTER_OTLP_CERTIFICATE in extraEnv",
+    "otlp-certificate-file": "likewise",
+    "otlp-key-file": "likewise",
     "metrics-on-listen": "metrics have a port of their own, which only the metrics Service names",
 }
 
