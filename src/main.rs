@@ -49,7 +49,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::CreateAdmin(create) => cli::create_admin::run(create).await?,
             Command::Audit(audit) => return Ok(cli::audit::run(audit).await?.into()),
             Command::Print(text) => cli::print(&text)?,
-            Command::Client(client) => return Ok(cli::run(*client, &stop).await.into()),
+            Command::Client(client) => return Ok(cli::run(client, &stop).await.into()),
         }
         Ok(ExitCode::SUCCESS)
     });

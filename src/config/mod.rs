@@ -16,8 +16,10 @@ mod audit;
 mod bench;
 mod client;
 mod connections;
+mod database;
 mod environment;
 mod events;
+mod history;
 mod http;
 mod openid;
 mod postgres;
@@ -28,6 +30,9 @@ mod secret;
 mod service;
 mod setting;
 mod sidecar;
+mod signing;
+mod stopping;
+mod streams;
 mod subcommand;
 mod traces;
 mod trust;
@@ -47,14 +52,18 @@ pub use client::{
     Client, Credential, Evaluate, Health, Output, Server, Subject, Toggle, ToggleFlags, Watch, WatchDetail,
 };
 pub use connections::Connections;
+pub use database::{Database, Embedded};
 pub use environment::Environment;
 pub use events::Events;
+pub use history::History;
 pub use http::{Http, HttpLimits, Origins};
 pub use postgres::Migrations;
 pub use requests::Requests;
 pub use secret::Secret;
-pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
+pub use service::{Dev, Serve, Service};
 pub use sidecar::{Listen, Sidecar};
+pub use stopping::Shutdown;
+pub use streams::Streams;
 pub use traces::Traces;
 pub use tuning::{EventTuning, Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
 
@@ -93,7 +102,7 @@ pub enum Command {
     /// Prove the audit log, or hand it out.
     Audit(Audit),
     /// Ask a server something.
-    Client(Box<Client>),
+    Client(Client),
     /// Print this: what it is configured with.
     Print(String),
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::reader::{Noted, Reader};
-use super::service::HEARTBEAT;
+use super::streams::HEARTBEAT;
 use super::values;
 use settings::{
     AHEAD_WAIT, Bounded, CONFIRM_SPACING, DEAF_RETRY, EVENT_QUEUE_BYTES, FEED_GATHER, HEARTBEAT_LEAST, HEARTBEAT_MOST,

@@ -14,6 +14,7 @@ mod http;
 mod listen;
 mod metrics;
 mod opening;
+mod probes;
 mod propagation;
 mod sidecar;
 mod uses;
@@ -68,6 +69,7 @@ use http::House;
 use listen::Listener;
 use metrics::Metrics;
 use opening::Opening;
+use probes::Probes;
 use workers::Workers;
 
 pub use compaction::Compaction;
@@ -319,16 +321,17 @@ impl Server {
             },
         ));
         let metrics_address = metrics.as_ref().map(Metrics::address);
+        let probes = Probes::new(hub.clone(), alive);
         if let Some(metrics) = metrics {
-            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
+            let pages = metrics::Pages::new(registry.clone(), probes.clone());
+            tasks.spawn("metrics", metrics.serve(pages, tasks.stop().clone()));
         }
 
         let parts = http::Parts {
             services,
             front,
             methods: Methods::default(),
-            hub: hub.clone(),
-            alive,
+            probes,
             registry,
             administration: Handle::current(),
             counts,

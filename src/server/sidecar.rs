@@ -15,6 +15,7 @@ use super::http::{self, House};
 use super::listen::Address;
 use super::metrics::{self, Metrics};
 use super::opening::{Connections, Opening};
+use super::probes::Probes;
 use super::workers::{Keepalive, Workers};
 use super::{Error, HttpOptions, bind, compressed, lives, pulse, traces};
 use crate::domain::limits;
@@ -158,15 +159,16 @@ impl Sidecar {
         };
         let registry = Arc::new(metrics::of_sidecar(hub.clone(), upstream.clone(), counted));
         let metrics_address = metrics.as_ref().map(Metrics::address);
+        let probes = Probes::new(hub.clone(), alive);
         if let Some(metrics) = metrics {
-            tasks.spawn("metrics", metrics.serve(registry.clone(), tasks.stop().clone()));
+            let pages = metrics::Pages::new(registry.clone(), probes.clone());
+            tasks.spawn("metrics", metrics.serve(pages, tasks.stop().clone()));
         }
         let parts = http::Parts {
             services,
             front,
             methods: Methods::of_applications(),
-            hub: hub.clone(),
-            alive,
+            probes,
             registry,
             administration: Handle::current(),
             counts,

@@ -107,11 +107,14 @@ def test_the_sidecar_of_the_example_is_told_what_it_knows():
     assert options["key-file"].rsplit("/", 1)[0] in mounts
     state = mounts[options["state-file"].rsplit("/", 1)[0]]
     assert not state.get("readOnly")
-    # The application asks where the sidecar listens, and the sidecar's probe too.
+    # The application asks where the sidecar listens, and Kubernetes where it can reach it and no caller takes its connection.
     [application] = pod["containers"]
     endpoint = {e["name"]: e["value"] for e in application["env"]}["HALYARD_ENDPOINT"]
     assert endpoint == f"http://{options['listen']}"
-    assert f"--endpoint={endpoint}" in sidecar["startupProbe"]["exec"]["command"]
+    [port] = sidecar["ports"]
+    assert options["metrics-listen"] == f"0.0.0.0:{port['containerPort']}"
+    assert sidecar["startupProbe"]["httpGet"] == {"port": port["name"], "path": "/readyz"}
+    assert sidecar["livenessProbe"]["httpGet"] == {"port": port["name"], "path": "/healthz"}
     context = sidecar["securityContext"]
     assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
     assert context["capabilities"] == {"drop": ["ALL"]}

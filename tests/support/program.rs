@@ -139,6 +139,16 @@ impl Program {
         (status, self.said_on_stderr())
     }
 
+    fn ends_kindly(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _gone = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn kill(&mut self) -> String {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -155,6 +165,10 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // What is killed leaves no profile of what it ran, and `make coverage` asks for it: there it may end by itself.
+        if std::env::var_os("LLVM_PROFILE_FILE").is_some() {
+            self.ends_kindly();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

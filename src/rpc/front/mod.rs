@@ -303,7 +303,7 @@ impl Desk {
         });
         let finished = match spawn(&self.administration, work.in_current_span()).await {
             Ok(Ok(finished)) => finished.map_err(|_| Refusal::Internal),
-            Ok(Err(store::deadline::Over)) => Err(Refusal::DeadlineExceeded),
+            Ok(Err(over)) => Err(over.into()),
             // The runtime is shutting down.
             Err(_) => Err(Refusal::database_away()),
         };

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use super::alive::Alive;
+use super::probes::Probes;
 use super::workers::Keepalive;
 use crate::config::Origins;
 use crate::domain::limits;
@@ -24,7 +25,6 @@ use crate::rpc::arriving::{Arrivals, Terms};
 use crate::rpc::front::FrontLayer;
 use crate::rpc::methods::Methods;
 use crate::rpc::services::Services;
-use crate::watch::Hub;
 pub use counts::{Broken, Counts};
 use door::{Desk, Door};
 pub use serve::serve;
@@ -96,10 +96,8 @@ pub struct Parts {
     pub front: FrontLayer,
     /// Which methods there are.
     pub methods: Methods,
-    /// What knows whether this server is ready.
-    pub hub: Arc<Hub>,
-    /// What knows whether it lives.
-    pub alive: Alive,
+    /// What knows whether this server lives and is ready.
+    pub probes: Probes,
     /// Its numbers.
     pub registry: Arc<Registry>,
     /// Where they are put into words.
@@ -117,8 +115,7 @@ impl House {
             services,
             front,
             methods,
-            hub,
-            alive,
+            probes,
             registry,
             administration,
             counts,
@@ -136,8 +133,7 @@ impl House {
         };
         let plain = plain::Plain {
             methods,
-            hub,
-            alive,
+            probes,
             metrics: match metrics {
                 Metrics::Here => Some(plain::Metrics {
                     registry,
@@ -172,6 +168,6 @@ impl House {
 
     /// What knows whether the runtimes answer.
     pub fn alive(&self) -> &Alive {
-        &self.desk.plain.alive
+        self.desk.plain.probes.alive()
     }
 }

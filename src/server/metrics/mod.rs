@@ -1,4 +1,5 @@
-//! Metrics: what the rooms have counted, as OpenMetrics text over plain HTTP on a listener of its own, or where everything else is.
+//! Metrics: what the rooms have counted, as OpenMetrics text over plain HTTP on a listener of its own, or where everything else is. That
+//! listener answers probes too.
 //!
 //! Nothing is counted here. The rooms keep plain numbers, and this reads them when it is scraped; so an unscraped server pays
 //! nothing for it. `docs/metrics.md` lists every metric, and a test keeps that list.
@@ -22,7 +23,7 @@ mod traces;
 mod upstream;
 mod watch;
 
-pub(super) use endpoint::{OPEN_METRICS, text};
+pub(super) use endpoint::{OPEN_METRICS, Pages, text};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,9 +71,9 @@ impl Metrics {
         self.address
     }
 
-    /// Serves numbers until it is stopped.
-    pub async fn serve(self, registry: Arc<Registry>, stop: CancellationToken) {
-        endpoint::serve(self.listener, registry, stop).await;
+    /// Serves pages until it is stopped.
+    pub async fn serve(self, pages: Pages, stop: CancellationToken) {
+        endpoint::serve(self.listener, pages, stop).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What bounds requests: deadlines, how many one credential makes, and how many are in flight.
 
+mod commits;
 mod deadlines;
 mod overload;
 mod rates;
