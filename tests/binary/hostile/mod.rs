@@ -3,6 +3,7 @@
 
 mod arriving;
 mod connections;
+mod unread;
 mod wire;
 
 use std::fs;
@@ -26,6 +27,7 @@ struct Victim {
     address: SocketAddr,
     metrics: SocketAddr,
     key: String,
+    server_key: String,
     _folder: Folder,
 }
 
@@ -53,6 +55,7 @@ impl Victim {
             address: endpoint.trim_start_matches("http://").parse().unwrap(),
             metrics: metrics.parse().unwrap(),
             key: setting(&data, "HALYARD_CLIENT_KEY"),
+            server_key: setting(&data, "HALYARD_KEY"),
             _folder: folder,
         }
     }
