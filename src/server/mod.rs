@@ -15,6 +15,7 @@ mod listen;
 mod metrics;
 mod opening;
 mod propagation;
+mod seldom;
 mod sidecar;
 mod uses;
 mod within;

@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::server::seldom::Seldom;
+
 /// Where metrics are.
 const PATH: &str = "/metrics";
 /// What they are written in.
@@ -41,6 +43,7 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// Answers until it is stopped.
 pub(super) async fn serve(listener: TcpListener, registry: Arc<Registry>, stop: CancellationToken) {
+    let mut none = Seldom::default();
     // Connections end with this.
     let mut open: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -54,7 +57,9 @@ pub(super) async fn serve(listener: TcpListener, registry: Arc<Registry>, stop: 
                 open.push_back(AbortOnDropHandle::new(answering));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection for metrics could not be accepted");
+                if none.may_tell() {
+                    tracing::warn!(%error, "a connection for metrics could not be accepted");
+                }
                 sleep(EXHAUSTED).await;
             }
         }
