@@ -4,7 +4,8 @@ use std::env;
 use std::process::ExitCode;
 
 use halyard::config::{self, Command, Configuration, Environment};
-use halyard::{cli, embedded, shutdown, telemetry, tls};
+use halyard::telemetry::{self, Writing};
+use halyard::{cli, embedded, shutdown, tls};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
@@ -26,13 +27,21 @@ fn main() -> ExitCode {
         Err(refusal) => return refusal.report(),
     };
     let Configuration { log, command } = configuration;
-    let ran = telemetry::init(&log)
+    // Whoever waits for a command reads what it says; a server must not wait for a reader.
+    let writing = if command.is_server() {
+        Writing::Aside
+    } else {
+        Writing::AtOnce
+    };
+    let ran = telemetry::init(&log, writing)
         .map_err(anyhow::Error::from)
         .and_then(|()| run(command));
-    ran.unwrap_or_else(|error| {
-        cli::complain(&*error);
+    let code = ran.unwrap_or_else(|error| {
+        telemetry::say(&cli::complaint(&*error));
         cli::Exit::Failed.into()
-    })
+    });
+    telemetry::flush();
+    code
 }
 
 /// Runs a command on the runtime for everything but connections, until it is done or a signal comes.

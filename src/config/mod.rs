@@ -98,6 +98,13 @@ pub enum Command {
     Print(String),
 }
 
+impl Command {
+    /// Whether it serves others, until it is stopped.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Dev(_) | Self::Sidecar(_))
+    }
+}
+
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
