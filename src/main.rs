@@ -3,7 +3,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use halyard::config::{self, Command, Configuration, Environment};
+use halyard::config::{self, Command, Configuration, Environment, Unknown};
 use halyard::telemetry::{self, Writing};
 use halyard::{cli, embedded, shutdown, tls};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(configuration) => configuration,
         Err(refusal) => return refusal.report(),
     };
-    let Configuration { log, command } = configuration;
+    let Configuration { log, command, unknown } = configuration;
     // Whoever waits for a command reads what it says; a server must not wait for a reader.
     let writing = if command.is_server() {
         Writing::Aside
@@ -35,13 +35,27 @@ fn main() -> ExitCode {
     };
     let ran = telemetry::init(&log, writing)
         .map_err(anyhow::Error::from)
-        .and_then(|()| run(command));
+        .and_then(|()| {
+            tell(&unknown);
+            run(command)
+        });
     let code = ran.unwrap_or_else(|error| {
         telemetry::say(&cli::complaint(&*error));
         cli::Exit::Failed.into()
     });
     telemetry::flush();
     code
+}
+
+/// A setting whose name was misspelt is not in force, and somebody believes that it is.
+fn tell(unknown: &[Unknown]) {
+    for Unknown { name, nearest } in unknown {
+        tracing::warn!(
+            variable = name,
+            nearest,
+            "there is no setting of this name: the variable does nothing"
+        );
+    }
 }
 
 /// Runs a command on the runtime for everything but connections, until it is done or a signal comes.

@@ -32,6 +32,7 @@ mod subcommand;
 mod traces;
 mod trust;
 mod tuning;
+mod unknown;
 mod values;
 mod who;
 
@@ -57,6 +58,7 @@ pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, St
 pub use sidecar::{Listen, Sidecar};
 pub use traces::Traces;
 pub use tuning::{EventTuning, Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
+pub use unknown::Unknown;
 
 use clap::error::ErrorKind;
 
@@ -75,6 +77,8 @@ pub struct Configuration {
     pub log: Log,
     /// What to do.
     pub command: Command,
+    /// Variables that nothing reads, and that somebody may believe in.
+    pub unknown: Vec<Unknown>,
 }
 
 /// What to do.
@@ -165,7 +169,11 @@ pub fn parse(
     };
     let problems = reader.finish();
     match (log, command) {
-        (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration { log, command }),
+        (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration {
+            log,
+            command,
+            unknown: unknown::of(environment),
+        }),
         _ => Err(Refusal::Values(problems)),
     }
 }
