@@ -16,6 +16,7 @@ mod metrics;
 mod opening;
 mod probes;
 mod propagation;
+mod seldom;
 mod sidecar;
 mod uses;
 mod within;
