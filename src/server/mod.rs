@@ -219,7 +219,7 @@ impl Server {
             Migrations::Never => store::migrate::check(&settings.target).await?,
         }
 
-        let (listener, address) = bind(&Address::Tcp(listen))?;
+        let (listener, address) = bind(&Address::Tcp(listen), keepalive)?;
         let address = match address {
             Address::Tcp(address) => address,
             Address::Unix { .. } => listen,
@@ -498,12 +498,12 @@ fn traces(options: &trace::Options, tasks: &Tasks) -> Result<Tracer, trace::Erro
 }
 
 /// Listens, and says where.
-fn bind(address: &Address) -> Result<(Listener, Address), Error> {
+fn bind(address: &Address, keepalive: Keepalive) -> Result<(Listener, Address), Error> {
     let failed = |source| Error::Listen {
         address: address.clone(),
         source,
     };
-    let listener = Listener::bind(address).map_err(failed)?;
+    let listener = Listener::bind(address, keepalive.unacknowledged()).map_err(failed)?;
     let address = listener.address(address).map_err(failed)?;
     Ok((listener, address))
 }

@@ -106,7 +106,7 @@ impl Sidecar {
             drain_window,
             grace,
         } = options;
-        let (listener, address) = bind(&listen)?;
+        let (listener, address) = bind(&listen, keepalive)?;
         let metrics = metrics.map(Metrics::bind).transpose()?;
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.

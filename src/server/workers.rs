@@ -24,13 +24,23 @@ const WAITING: usize = 1024;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
-/// How a connection that is gone is noticed: by asking it in its own protocol.
+/// How a connection that is gone is noticed: by asking it in its own protocol, or by what it leaves unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
     /// After so much silence it is asked whether it lives.
     pub interval: Duration,
     /// Within which it must answer.
     pub timeout: Duration,
+    /// How long one over HTTP/1.1, which cannot be asked, is kept that asks nothing. Longer than balancers keep theirs, which would
+    /// otherwise send a request on what is being closed.
+    pub idle: Duration,
+}
+
+impl Keepalive {
+    /// How long a peer may leave what it was sent unacknowledged, or take nothing more: as long as one that is asked may be silent.
+    pub(super) fn unacknowledged(&self) -> Duration {
+        self.interval + self.timeout
+    }
 }
 
 impl Default for Keepalive {
@@ -38,6 +48,7 @@ impl Default for Keepalive {
         Self {
             interval: Duration::from_secs(20),
             timeout: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
         }
     }
 }

@@ -103,6 +103,12 @@ pub const KEEPALIVE_TIMEOUT: Bounded = bounded(
     (s(1), s(600)),
     "Within which it must answer",
 );
+pub const KEEPALIVE_IDLE: Bounded = bounded(
+    "keepalive-idle",
+    "75s",
+    (s(1), s(3600)),
+    "How long a connection over HTTP/1.1 is kept that asks nothing; longer than a balancer before it keeps one",
+);
 
 pub const POLL_INTERVAL: Bounded = bounded(
     "poll-interval",
@@ -239,6 +245,7 @@ pub const SERVE: &[Setting] = &[
     RESUME_BYTES.setting,
     KEEPALIVE_INTERVAL.setting,
     KEEPALIVE_TIMEOUT.setting,
+    KEEPALIVE_IDLE.setting,
     POLL_INTERVAL.setting,
     SCAN_INTERVAL.setting,
     PROBE_INTERVAL.setting,
@@ -265,6 +272,7 @@ pub const SIDECAR: &[Setting] = &[
     RESUME_BYTES.setting,
     KEEPALIVE_INTERVAL.setting,
     KEEPALIVE_TIMEOUT.setting,
+    KEEPALIVE_IDLE.setting,
     UPSTREAM_HEARTBEAT.setting,
     UPSTREAM_CONNECT_TIMEOUT.setting,
     UPSTREAM_OPEN_TIMEOUT.setting,
@@ -283,6 +291,7 @@ pub const DURATIONS: &[Bounded] = &[
     STREAM_STALL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT,
+    KEEPALIVE_IDLE,
     POLL_INTERVAL,
     SCAN_INTERVAL,
     PROBE_INTERVAL,
