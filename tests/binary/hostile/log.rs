@@ -121,7 +121,8 @@ async fn strangers_do_not_fill_the_log_and_failed_logins_are_in_it() {
     };
     let refused = AuthServiceClient::new(channel).login(request).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
-    let counted = r#"halyard_requests_total{service="halyard.admin.v1.FlagService",method="ListFlags",code="UNAUTHENTICATED"}"#;
+    let counted =
+        r#"halyard_requests_total{service="halyard.admin.v1.FlagService",method="ListFlags",code="UNAUTHENTICATED"}"#;
     assert_eq!(Scrape::of(victim.metrics).await.count(counted), 100);
 
     victim.program.signal(Signal::TERM);
