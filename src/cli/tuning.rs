@@ -14,8 +14,9 @@ use crate::watch;
 
 /// Where traces go.
 pub fn traces(traces: Option<&Traces>) -> Option<trace::Options> {
-    traces.map(|Traces { endpoint, share }| trace::Options {
+    traces.map(|Traces { endpoint, tls, share }| trace::Options {
         endpoint: endpoint.clone(),
+        tls: tls.clone(),
         share: *share,
     })
 }

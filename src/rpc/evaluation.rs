@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response};
 
 use super::assignments::{Assignments, Settled};
@@ -56,7 +57,7 @@ impl Evaluation {
 #[tonic::async_trait]
 impl EvaluationService for Evaluation {
     async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
-        let (application, deadline, asked) = parts(request)?;
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::EvaluateRequest {
             flag,
             context,
@@ -96,13 +97,13 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
-        let (application, deadline, asked) = parts(request)?;
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::EvaluateAllRequest {
             context,
             flags,
@@ -143,13 +144,13 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
-        let (application, deadline, asked) = parts(request)?;
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::GetAssignmentRequest {
             experiment,
             context,
@@ -180,14 +181,14 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
-        let (application, deadline, events) = parts(request)?;
-        let taken = track::take(&self.events, &application, deadline, events);
+        let (application, deadline, caller, events) = parts(request)?;
+        let taken = track::take(&self.events, &application, deadline, events, &caller);
         Ok(Response::new(taken.await?))
     }
 }
@@ -197,13 +198,13 @@ fn answer<T>(asked: Asked<T>) -> Asked<Response<T>> {
     asked.map(Response::new)
 }
 
-/// Who asks, until when, and what.
-fn parts<M>(request: Request<M>) -> Result<(Application, Deadline, M), Refusal> {
-    let (_, mut extensions, message) = request.into_parts();
+/// Who asks, until when, with which metadata, and what.
+fn parts<M>(request: Request<M>) -> Result<(Application, Deadline, MetadataMap, M), Refusal> {
+    let (metadata, mut extensions, message) = request.into_parts();
     let deadline = extensions.get::<Deadline>().copied().unwrap_or_default();
     // Taken, since workers would wait for each other to count who holds its key.
     let application = extensions.remove::<Application>().ok_or(Refusal::Unauthenticated)?;
-    Ok((application, deadline, message))
+    Ok((application, deadline, metadata, message))
 }
 
 /// Reads who asks, and checks how much is asked for.

@@ -21,6 +21,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
+use crate::tls::ClientFiles;
 pub use export::{Counts, Error, Exporter};
 pub use opentelemetry::trace::TraceId;
 pub use parent::{HEADER, Parent, trace_id};
@@ -30,6 +31,8 @@ pub use parent::{HEADER, Parent, trace_id};
 pub struct Options {
     /// The collector.
     pub endpoint: String,
+    /// Whom to trust there, and what to show. `None`: whom the machine trusts, and nothing; in clear there is nothing to trust.
+    pub tls: Option<ClientFiles>,
     /// Which share of what has no trace begins one, from 0 to 1.
     pub share: f64,
 }
@@ -68,7 +71,7 @@ pub struct Span(Context);
 impl Tracer {
     /// Prepares traces, and the task that sends them. Connects to nothing yet, but must be called on a runtime.
     pub fn new(options: &Options) -> Result<(Self, Exporter), Error> {
-        let (queue, exporter, counts) = export::pipeline(&options.endpoint)?;
+        let (queue, exporter, counts) = export::pipeline(options)?;
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::AlwaysOn)
             .with_span_processor(queue)
@@ -124,6 +127,11 @@ impl Span {
     /// It failed. The reason is in the log: errors' texts hold what may not leave.
     pub fn fail(&self) {
         self.0.span().set_status(Status::error(""));
+    }
+
+    /// What a question to another server, made within it, says of the trace.
+    pub fn header(&self) -> String {
+        parent::write(self.0.span().span_context())
     }
 
     /// The trace that it is a part of.

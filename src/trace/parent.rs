@@ -65,6 +65,12 @@ pub fn trace_id(header: &[u8]) -> Option<TraceId> {
     read(header).map(|parent| parent.trace_id())
 }
 
+/// What a header has to say for somebody to go on with this.
+pub(super) fn write(context: &SpanContext) -> String {
+    let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
+    format!("00-{trace}-{span}-{flags:02x}")
+}
+
 /// So many digits in lower case.
 fn hex(text: &str, digits: usize) -> Option<&str> {
     let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -102,5 +108,13 @@ mod tests {
         check(&format!("00-+{}-{SPAN}-01", &TRACE[1..]), None);
         check("", None);
         assert_eq!(read(b"00-\xff"), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_what_it_was() {
+        for flags in ["00", "01"] {
+            let header = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+            assert_eq!(write(&read(header.as_bytes()).unwrap()), header);
+        }
     }
 }

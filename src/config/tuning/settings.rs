@@ -73,7 +73,7 @@ pub const STREAM_STALL: Bounded = bounded(
     "stream-stall",
     "30s",
     (s(1), s(3600)),
-    "How long a client may leave what it was sent unread before its stream ends",
+    "How long a client may leave what it was sent unread before its stream ends; answers to calls: before its connection ends, at twice that at the latest",
 );
 pub const RESUME_REVISIONS: Counted = Counted {
     setting: Setting::value(

@@ -257,6 +257,7 @@ impl Desk {
         if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
             let peer = Peer::of(request.extensions());
             self.denials.note(caller, &peer, caller::reason(request.headers()));
+            who.principal = Some(caller.principal);
         }
         *who = admitted?;
         self.bounds.count(who, self.authenticator.hub())?;

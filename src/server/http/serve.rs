@@ -48,7 +48,7 @@ pub async fn serve(connections: impl Stream<Item = io::Result<Connection>>, hous
 
 /// Serves one connection to its end.
 async fn attend(connection: Connection, house: House, builder: Builder<TokioExecutor>, stopping: CancellationToken) {
-    let door = Door::new(&house, connection.connect_info());
+    let door = Door::new(&house, connection.connect_info(), connection.unread());
     let serving = builder.serve_connection(TokioIo::new(connection), door);
     let mut serving = pin!(serving);
     let ended = tokio::select! {

@@ -6,7 +6,7 @@ use prost::bytes::Bytes;
 use super::{EVALUATE, Victim};
 use crate::support::half::{begin, connect, status};
 use crate::support::plain::{Frames, http1, http2};
-use crate::support::{Scrape, eventually, within};
+use crate::support::{Scrape, eventually};
 
 const LATE: &str = r#"halyard_messages_refused_total{reason="late"}"#;
 const CROWDED: &str = r#"halyard_messages_refused_total{reason="crowded"}"#;
