@@ -48,7 +48,8 @@ impl Alive {
         Self::patient(workers, SILENCE)
     }
 
-    fn patient(workers: usize, silence: Duration) -> Self {
+    /// The same, of which one hangs after so long without a beat.
+    pub(super) fn patient(workers: usize, silence: Duration) -> Self {
         Self(Arc::new(Shown {
             began: Instant::now(),
             silence,

@@ -1,10 +1,13 @@
 //! `halyard serve`: what it refuses to start with, and `halyard health` beside it.
 
 use rustix::process::Signal;
+use std::net::SocketAddr;
+use tokio::io::AsyncReadExt as _;
 
 use crate::support::cluster::database;
+use crate::support::plain::http1;
 use crate::support::program::{Program, halyard, run_halyard};
-use crate::support::{Scrape, eventually};
+use crate::support::{Scrape, eventually, within};
 
 const SIGNING_KEY: (&str, &str) = ("HALYARD_SIGNING_KEY", "a signing key for tests, 32 bytes or more");
 
@@ -73,6 +76,40 @@ fn an_unreachable_database_is_named_without_its_password() {
     assert!(!said.contains("hunter2"), "{said}");
 }
 
+#[test]
+fn misspelt_variables_are_warned_of_and_refuse_nothing() {
+    let variables = [
+        SIGNING_KEY,
+        ("DATABASE_URL", "postgres://ada@127.0.0.1:1/flags"),
+        ("HALYARD_MAX_CONECTIONS", "a secret value"),
+        ("HALYARD_COLOUR_OF_THE_DOOR", "blue"),
+        // What Kubernetes says of a Service, and what another command reads.
+        ("HALYARD_SERVICE_HOST", "10.0.0.1"),
+        ("HALYARD_SERVICE_PORT_GRPC", "50051"),
+        ("HALYARD_PORT", "tcp://10.0.0.1:50051"),
+        ("HALYARD_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("HALYARD_UPSTREAM", "http://127.0.0.1:1"),
+    ];
+    let said = run_halyard(&["serve", "--listen", "127.0.0.1:0"], &variables).refused(1);
+    let lines: Vec<serde_json::Value> = said
+        .lines()
+        .map_while(|line| serde_json::from_str(line).ok())
+        .filter(|line: &serde_json::Value| line["variable"].is_string())
+        .collect();
+    let [door, limit] = &lines[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(limit["variable"], "HALYARD_MAX_CONECTIONS");
+    assert_eq!(limit["nearest"], "HALYARD_MAX_CONNECTIONS");
+    assert_eq!(limit["level"], "WARN");
+    assert_eq!(door["variable"], "HALYARD_COLOUR_OF_THE_DOOR");
+    assert_eq!(door.get("nearest"), None, "{door}");
+    assert!(!said.contains("secret value"), "{said}");
+    // Why it ends comes last, and not as a line of the log.
+    let (log, end) = said.split_once("\nhalyard: ").unwrap();
+    assert!(log.starts_with('{') && end.contains("127.0.0.1:1"), "{said}");
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let database = database().await;
@@ -111,6 +148,46 @@ async fn metrics_are_served_where_they_are_asked_for_and_nowhere_else() {
         (Scrape::of(address).await.count("halyard_ready") == 1).then_some(())
     })
     .await;
+    server.signal(Signal::TERM);
+    let (status, log) = server.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn who_has_no_room_for_connections_is_alive_and_ready_where_metrics_are() {
+    let database = database().await;
+    let (port, metrics) = (free_address(), free_address());
+    let mut command = halyard();
+    command
+        .args(["serve", "--drain-window", "0s", "--shutdown-grace", "1s"])
+        .args(["--listen", &port, "--metrics-listen", &metrics])
+        .args(["--max-connections", "30", "--opening-timeout", "10m"])
+        .envs([SIGNING_KEY, ("DATABASE_URL", database.url.as_str())]);
+    let mut server = Program::start(command);
+    let (port, metrics): (SocketAddr, SocketAddr) = (port.parse().unwrap(), metrics.parse().unwrap());
+    eventually("readiness", async || {
+        let scrape = Scrape::attempt(metrics).await?;
+        (scrape.count("halyard_ready") == 1).then_some(())
+    })
+    .await;
+
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        idle.push(tokio::net::TcpStream::connect(port).await.unwrap());
+    }
+    let mut refused = tokio::net::TcpStream::connect(port).await.unwrap();
+    // It is closed at once, and so is a probe's.
+    let mut nothing = Vec::new();
+    let end = refused.read_to_end(&mut nothing);
+    assert_eq!(within("the end of what is too much", end).await.unwrap_or(0), 0);
+    for (path, said) in [("/healthz", "alive\n"), ("/readyz", "ready\n")] {
+        let answer = http1(metrics, &format!("GET {path}"), "", b"").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, said));
+    }
+    let scrape = Scrape::of(metrics).await;
+    assert_eq!(scrape.count("halyard_connections_open"), 30);
+    assert!(scrape.count("halyard_connections_refused_total") >= 1);
+    drop(idle);
     server.signal(Signal::TERM);
     let (status, log) = server.ends();
     assert_eq!(status.code(), Some(0), "{log}");

@@ -42,6 +42,15 @@ def test_values_that_are_named_exist(page):
             value = value[key]
 
 
+def test_every_alert_is_in_the_table_of_operations_as_it_is():
+    page = (ROOT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| `(Halyard\w+)` \| (page|ticket) \| \S.* \| \S.* \|$", page, re.M)
+    alerts = yaml.safe_load((ROOT / "docs" / "alerts.yaml").read_text())
+    rules = [(rule["alert"], rule["labels"]["severity"]) for group in alerts["groups"] for rule in group["rules"]]
+    assert len(set(rules)) == len(rules)
+    assert sorted(rows) == sorted(rules)
+
+
 def test_the_documented_keys_of_secrets_are_the_defaults():
     rows = re.findall(r"^\| .* \| `([\w.]+)\.existingSecret` \| `([\w.-]+)`", (ROOT / "docs" / "kubernetes.md").read_text(), re.M)
     assert len(rows) == 8

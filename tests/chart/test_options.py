@@ -19,6 +19,9 @@ ELSEWHERE = {
     "server-ca-file": "of commands that ask a server",
     "own-certificate-file": "of commands that ask a server",
     "own-key-file": "of commands that ask a server",
+    "otlp-ca-file": "a file of one's own: extraVolumes, and OTEL_EXPORTER_OTLP_CERTIFICATE in extraEnv",
+    "otlp-certificate-file": "likewise",
+    "otlp-key-file": "likewise",
     "metrics-on-listen": "metrics have a port of their own, which only the metrics Service names",
 }
 
@@ -107,11 +110,14 @@ def test_the_sidecar_of_the_example_is_told_what_it_knows():
     assert options["key-file"].rsplit("/", 1)[0] in mounts
     state = mounts[options["state-file"].rsplit("/", 1)[0]]
     assert not state.get("readOnly")
-    # The application asks where the sidecar listens, and the sidecar's probe too.
+    # The application asks where the sidecar listens, and Kubernetes where it can reach it and no caller takes its connection.
     [application] = pod["containers"]
     endpoint = {e["name"]: e["value"] for e in application["env"]}["HALYARD_ENDPOINT"]
     assert endpoint == f"http://{options['listen']}"
-    assert f"--endpoint={endpoint}" in sidecar["startupProbe"]["exec"]["command"]
+    [port] = sidecar["ports"]
+    assert options["metrics-listen"] == f"0.0.0.0:{port['containerPort']}"
+    assert sidecar["startupProbe"]["httpGet"] == {"port": port["name"], "path": "/readyz"}
+    assert sidecar["livenessProbe"]["httpGet"] == {"port": port["name"], "path": "/healthz"}
     context = sidecar["securityContext"]
     assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
     assert context["capabilities"] == {"drop": ["ALL"]}
@@ -132,7 +138,7 @@ def test_the_chart_is_of_the_programs_version():
 
 
 def test_the_defaults_of_stopping_are_the_programs():
-    source = (ROOT / "src" / "config" / "service.rs").read_text()
+    source = (ROOT / "src" / "config" / "stopping.rs").read_text()
     options = render().options()
     assert f'SHUTDOWN_GRACE.default("{options["shutdown-grace"]}")' in source
     assert f'DRAIN_WINDOW.default("{options["drain-window"]}")' in source

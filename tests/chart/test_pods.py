@@ -1,7 +1,13 @@
 """The pods: what they may do, what they are told, from where their secrets come, how they are asked and how they end."""
 
 import pytest
-from conftest import EVERYTHING, EXAMPLES, render
+from conftest import EVERYTHING, EXAMPLES, ROOT, render
+
+
+# No metrics, nor what is made of them.
+UNWATCHED = {
+    "metrics": {"enabled": False, **{name: {"enabled": False} for name in ("serviceMonitor", "prometheusRule", "dashboard")}}
+}
 
 
 def containers(objects):
@@ -46,8 +52,9 @@ def test_secrets_are_files_that_the_user_alone_may_read(example):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_every_file_that_is_named_is_mounted(example):
-    objects = render(example=example)
+@pytest.mark.parametrize("measured", [True, False], ids=["", "without metrics"])
+def test_every_file_that_is_named_is_mounted(example, measured):
+    objects = render(None if measured else UNWATCHED, example=example)
     for pod in [o["spec"] for o in objects if o["kind"] == "Pod"] + [objects.pod()]:
         volumes = {v["name"]: v for v in pod.get("volumes", [])}
         for container in pod.get("initContainers", []) + pod["containers"]:
@@ -157,7 +164,8 @@ def test_every_secret_has_its_name_and_key():
     assert volume(objects, "administrator") == {"password": ("administrator", "first")}
     assert volume(objects, "tls") == {"tls.crt": ("halyard-tls", "cert.pem"), "tls.key": ("halyard-tls", "key.pem")}
     assert volume(objects, "client-ca") == {"ca.crt": ("callers-ca", "bundle.pem")}
-    objects = render({"tls": {"caKey": "root.pem"}}, example="mutual-tls-values.yaml")
+    values = {"tls": {"caKey": "root.pem"}, "metrics": {"enabled": False}}
+    objects = render(values, example="mutual-tls-values.yaml")
     assert volume(objects, "server-ca") == {"ca.crt": ("halyard-tls", "root.pem")}
 
 
@@ -166,22 +174,34 @@ def test_without_its_own_secret_the_client_ca_is_that_of_the_certificate():
     assert volume(render(values), "client-ca") == {"ca.crt": ("t", "ca.crt")}
 
 
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_kubernetes_asks_where_no_caller_can_take_its_connection(example):
+    objects = render(example=example)
+    server = objects.server()
+    [port] = [port["containerPort"] for port in server["ports"] if port["name"] == "metrics"]
+    assert objects.options()["metrics-listen"].endswith(f":{port}")
+    for probe, path in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]:
+        assert server[probe]["httpGet"] == {"port": "metrics", "path": path}
+    assert server["readinessProbe"]["periodSeconds"] == 2
+    # What only probes of the program's own would need is not there.
+    assert "server-ca" not in [volume["name"] for volume in objects.pod()["volumes"]]
+
+
 def test_without_tls_kubernetes_asks_by_grpc():
-    server = render().server()
+    server = render(UNWATCHED).server()
     assert server["startupProbe"]["grpc"] == server["livenessProbe"]["grpc"] == {"port": 50051, "service": "liveness"}
     assert server["readinessProbe"]["grpc"] == {"port": 50051}
-    assert server["readinessProbe"]["periodSeconds"] == 2
 
 
 def test_with_tls_kubernetes_asks_by_https():
-    server = render(example="tls-values.yaml").server()
+    server = render(UNWATCHED, example="tls-values.yaml").server()
     for probe, path in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]:
         assert server[probe]["httpGet"] == {"scheme": "HTTPS", "port": "grpc", "path": path}
         assert "grpc" not in server[probe]
 
 
 def test_where_certificates_are_required_the_program_asks_itself():
-    server = render(example="mutual-tls-values.yaml").server()
+    server = render(UNWATCHED, example="mutual-tls-values.yaml").server()
     shown = [
         "--endpoint=https://localhost:50051",
         "--server-ca-file=/etc/halyard/server-ca/ca.crt",
@@ -194,8 +214,8 @@ def test_where_certificates_are_required_the_program_asks_itself():
 
 
 def test_no_probe_asks_in_two_ways():
-    for example in EXAMPLES:
-        server = render(example=example).server()
+    for example, values in [(example, values) for example in EXAMPLES for values in (None, UNWATCHED)]:
+        server = render(values, example=example).server()
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert len({"grpc", "httpGet", "exec", "tcpSocket"} & set(server[probe])) == 1, example
 
@@ -218,6 +238,16 @@ def test_replicas_are_replaced_one_by_one_without_a_gap():
     deployment = render().one("Deployment")["spec"]
     assert deployment["replicas"] == 2
     assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_the_next_replica_is_replaced_when_clients_know_the_last_one():
+    deployment = render().one("Deployment")["spec"]
+    # gRPC's own bound, before which no client looks a name up a second time.
+    assert deployment["minReadySeconds"] > 30
+    # Kubernetes refuses more than it waits for progress, ten minutes.
+    assert render({"minReadySeconds": 590}).one("Deployment")["spec"]["minReadySeconds"] == 590
+    page = (ROOT / "docs" / "database.md").read_text()
+    assert f"minReadySeconds: {deployment['minReadySeconds']}`" in page
 
 
 def test_autoscaling_owns_the_number_of_replicas():

@@ -44,15 +44,17 @@ OTHERS = {
     "affinity": {"podAffinity": {}},
     "commonLabels": {"other": "label"},
 }
+# No metrics, nor what is made of them.
+UNWATCHED = {"enabled": False, **{name: {"enabled": False} for name in ("serviceMonitor", "prometheusRule", "dashboard")}}
 # Values that others outdo: what must be so for them to count.
 NEEDS = {
     "replicas": {"autoscaling": {"enabled": False}},
     "podDisruptionBudget.maxUnavailable": {"podDisruptionBudget": {"minAvailable": ""}},
     "database.url.existingSecret": {"database": {"host": "", "sslMode": "", "ca": {"existingSecret": ""}, "url": {"existingSecret": "url"}}},
     "database.url.key": {"database": {"host": "", "sslMode": "", "url": {"existingSecret": "url"}}},
-    "tls.probeName": {"tls": {"clientCertificates": "required"}},
+    "tls.probeName": {"tls": {"clientCertificates": "required"}, "metrics": UNWATCHED},
     "migrations.mode": {"firstAdministrator": {"email": "", "password": {"existingSecret": ""}}},
-    "metrics.enabled": {"metrics": {f: {"enabled": False} for f in ("serviceMonitor", "prometheusRule", "dashboard")}},
+    "metrics.enabled": {"metrics": {**UNWATCHED, "enabled": True}},
 }
 # They cannot be changed alone; tests of what they do are in test_objects.py.
 NOT_ALONE = {"tls.enabled", "database.ca.system"}
@@ -170,6 +172,8 @@ WRONG = [
     ("podDisruptionBudget.maxUnavailable", "half"),
     ("podDisruptionBudget.minAvailable", -1),
     ("updateStrategy.maxSurge", "25"),
+    ("minReadySeconds", -1),
+    ("minReadySeconds", 600),
     ("database.port", 0),
     ("database.port", 65536),
     ("database.host", "db/name"),

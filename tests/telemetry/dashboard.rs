@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::{documented, promql, read};
 
 /// The rows that operators look for.
-const ROWS: [&str; 6] = [
+const ROWS: [&str; 7] = [
     "Requests",
     "Evaluations",
     "Feed and staleness",
     "Streams",
     "Database",
+    "Limits and TLS",
     "Process",
 ];
 

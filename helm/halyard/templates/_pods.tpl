@@ -44,19 +44,29 @@ the pod and its group may read them; what the volume holds follows the Secrets. 
 {{ include "halyard.volume" (dict "name" "client-ca" "entries" (list
   (dict "secret" (default $tls.existingSecret $tls.clientCa.existingSecret) "key" $tls.clientCa.key "path" "ca.crt"))) }}
 {{- end }}
-{{- if eq $tls.clientCertificates "required" }}
+{{- if include "halyard.asksItself" . }}
 {{ include "halyard.volume" (dict "name" "server-ca" "entries" (list
   (dict "secret" $tls.existingSecret "key" $tls.caKey "path" "ca.crt"))) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
+{{/* Whether probes are the program's own: nothing that Kubernetes can do is let in. */}}
+{{- define "halyard.asksItself" -}}
+{{- if and (not .Values.metrics.enabled) (eq .Values.tls.clientCertificates "required") }}true{{ end }}
+{{- end }}
+
 {{/* How Kubernetes asks: (dict "root" $ "service" the gRPC health service "path" the HTTP one's).
 
-Its gRPC probes speak no TLS, and its HTTPS probes show no certificate; where one is required, the program asks itself. */}}
+By HTTP on the port of metrics, where a probe is answered when the connections of everything else are used up. Without that port: gRPC
+probes, which speak no TLS; HTTPS probes, which show no certificate; and where one is required, the program asks itself. */}}
 {{- define "halyard.probe" -}}
 {{- $tls := .root.Values.tls }}
-{{- if not $tls.enabled -}}
+{{- if .root.Values.metrics.enabled -}}
+httpGet:
+  port: metrics
+  path: {{ .path }}
+{{- else if not $tls.enabled -}}
 grpc:
   port: 50051
   {{- with .service }}

@@ -15,16 +15,16 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
-use tonic::service::Routes;
 
 use super::alive::Alive;
+use super::probes::Probes;
 use super::workers::Keepalive;
 use crate::config::Origins;
 use crate::domain::limits;
 use crate::rpc::arriving::{Arrivals, Terms};
 use crate::rpc::front::FrontLayer;
 use crate::rpc::methods::Methods;
-use crate::watch::Hub;
+use crate::rpc::services::Services;
 pub use counts::{Broken, Counts};
 use door::{Desk, Door};
 pub use serve::serve;
@@ -61,7 +61,7 @@ pub struct Limits {
     pub request_bytes: usize,
     /// What the headers of a request may take.
     pub header_bytes: u32,
-    /// How long the head of a request over HTTP/1.1, and the message of any, may take to arrive.
+    /// How long the message of a request may take to arrive.
     pub request_timeout: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Default for Limits {
 /// Everything that a worker serves, and how. Clones share it.
 #[derive(Clone)]
 pub struct House {
-    routes: Routes,
+    services: Services,
     front: FrontLayer,
     desk: Arc<Desk>,
     limits: Limits,
@@ -91,15 +91,13 @@ pub struct House {
 /// What a house is made of.
 pub struct Parts {
     /// The services.
-    pub routes: Routes,
+    pub services: Services,
     /// What is before them.
     pub front: FrontLayer,
     /// Which methods there are.
     pub methods: Methods,
-    /// What knows whether this server is ready.
-    pub hub: Arc<Hub>,
-    /// What knows whether it lives.
-    pub alive: Alive,
+    /// What knows whether this server lives and is ready.
+    pub probes: Probes,
     /// Its numbers.
     pub registry: Arc<Registry>,
     /// Where they are put into words.
@@ -114,11 +112,10 @@ impl House {
     /// Puts it together.
     pub fn new(parts: Parts, options: Options) -> Self {
         let Parts {
-            routes,
+            services,
             front,
             methods,
-            hub,
-            alive,
+            probes,
             registry,
             administration,
             counts,
@@ -136,8 +133,7 @@ impl House {
         };
         let plain = plain::Plain {
             methods,
-            hub,
-            alive,
+            probes,
             metrics: match metrics {
                 Metrics::Here => Some(plain::Metrics {
                     registry,
@@ -153,8 +149,7 @@ impl House {
             counts,
         };
         Self {
-            // As tonic's own server has it: routes are found faster.
-            routes: routes.prepare(),
+            services,
             front,
             desk: Arc::new(desk),
             limits,
@@ -173,6 +168,6 @@ impl House {
 
     /// What knows whether the runtimes answer.
     pub fn alive(&self) -> &Alive {
-        &self.desk.plain.alive
+        self.desk.plain.probes.alive()
     }
 }

@@ -10,22 +10,16 @@ use tokio::runtime::Handle;
 use tonic::body::Body;
 
 use crate::rpc::methods::Methods;
-use crate::server::alive::{Alive, Runtime};
 use crate::server::metrics;
-use crate::watch::Hub;
+use crate::server::probes::{LIVE, Probes, READY, Told};
 
-/// Whether the process lives.
-const LIVE: &str = "/healthz";
-/// Whether requests should be sent here.
-const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// What plain requests are answered from.
 pub(super) struct Plain {
     pub methods: Methods,
-    pub hub: Arc<Hub>,
-    pub alive: Alive,
+    pub probes: Probes,
     /// `None`: they are not here.
     pub metrics: Option<Metrics>,
 }
@@ -48,19 +42,13 @@ impl Plain {
     /// Answers. Nobody is asked who they are: what is told here is for everyone who reaches the server.
     pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         let path = request.uri().path();
-        let is_here = match path {
-            LIVE | READY => true,
-            METRICS => self.metrics.is_some(),
-            _ => false,
-        };
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        if !is_here || !reads {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return self.refuse(request);
         }
-        let page = match (path, &self.metrics) {
-            (LIVE, _) => self.live(),
-            (METRICS, Some(metrics)) => metrics.page().await,
-            _ => self.ready(),
+        let page = match (&self.metrics, self.probes.answer(path)) {
+            (_, Some(told)) => told.into(),
+            (Some(metrics), None) if path == METRICS => metrics.page().await,
+            _ => return self.refuse(request),
         };
         page.answer(request.method() == Method::HEAD)
     }
@@ -87,30 +75,11 @@ impl Plain {
             }
         }
     }
+}
 
-    fn live(&self) -> Page {
-        match self.alive.hanging() {
-            None => Page::text(StatusCode::OK, "alive"),
-            Some(Runtime::Administration) => Page::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "hanging: the runtime of administration",
-            ),
-            Some(Runtime::Worker(n)) => Page::text(StatusCode::SERVICE_UNAVAILABLE, &format!("hanging: worker {n}")),
-        }
-    }
-
-    fn ready(&self) -> Page {
-        // In this order: who drains is not ready either.
-        if self.hub.is_draining() {
-            Page::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "draining: this server is shutting down",
-            )
-        } else if self.hub.is_ready() {
-            Page::text(StatusCode::OK, "ready")
-        } else {
-            Page::text(StatusCode::SERVICE_UNAVAILABLE, "loading: there is no first state yet")
-        }
+impl From<Told> for Page {
+    fn from(told: Told) -> Self {
+        Self::text(told.status(), told.text())
     }
 }
 

@@ -10,13 +10,13 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
 use crate::rpc::arriving::{Arrival, Arrivals};
 use crate::rpc::front::Front;
+use crate::rpc::services::Services;
 
 /// What a status consists of.
 const STATUS: [HeaderName; 3] = [
@@ -37,7 +37,7 @@ pub(super) fn is_web(kind: &[u8]) -> bool {
 }
 
 /// Has the services answer.
-pub(super) async fn answer(arrivals: &Arrivals, front: Front<Routes>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(arrivals: &Arrivals, front: Front<Services>, request: Request<Incoming>) -> Response<Body> {
     let arrival = arrivals.of(request.uri().path());
     let inside = Inside {
         front,
@@ -51,7 +51,7 @@ pub(super) async fn answer(arrivals: &Arrivals, front: Front<Routes>, request: R
 
 /// Between the translation and the front.
 struct Inside {
-    front: Front<Routes>,
+    front: Front<Services>,
     arrival: Option<Arrival>,
 }
 

@@ -1,6 +1,6 @@
-//! Answers scrapes over plain HTTP, one to a connection.
+//! Answers scrapes and probes over plain HTTP, one to a connection.
 //!
-//! A scraper that is slow, or none at all, costs only itself: what it sends and how long it takes are bounded, and when there are too
+//! Connections are counted apart from those of everything else: who asks here is answered when those are used up. A scraper that is slow, or none at all, costs only itself: what it sends and how long it takes are bounded, and when there are too
 //! many the oldest has to go, so that whoever asks properly is answered.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -23,11 +23,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::server::probes::Probes;
+use crate::server::seldom::Seldom;
+
 /// Where metrics are.
-const PATH: &str = "/metrics";
+const METRICS: &str = "/metrics";
 /// What they are written in.
 pub(in crate::server) const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
 /// From the first byte of a connection to its last.
@@ -39,8 +43,16 @@ const HEADERS: usize = 64;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
+/// What is answered from. Clones share it.
+#[derive(Clone)]
+pub(in crate::server) struct Pages {
+    registry: Arc<Registry>,
+    probes: Probes,
+}
+
 /// Answers until it is stopped.
-pub(super) async fn serve(listener: TcpListener, registry: Arc<Registry>, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
+    let mut none = Seldom::default();
     // Connections end with this.
     let mut open: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -50,11 +62,13 @@ pub(super) async fn serve(listener: TcpListener, registry: Arc<Registry>, stop: 
                 while open.len() >= CONNECTIONS {
                     open.pop_front();
                 }
-                let answering = tokio::spawn(answer_once(stream, Arc::clone(&registry)));
+                let answering = tokio::spawn(answer_once(stream, pages.clone()));
                 open.push_back(AbortOnDropHandle::new(answering));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection for metrics could not be accepted");
+                if none.may_tell() {
+                    tracing::warn!(%error, "a connection for metrics could not be accepted");
+                }
                 sleep(EXHAUSTED).await;
             }
         }
@@ -62,9 +76,9 @@ pub(super) async fn serve(listener: TcpListener, registry: Arc<Registry>, stop: 
 }
 
 /// Whatever becomes of the connection is the scraper's affair.
-async fn answer_once(stream: TcpStream, registry: Arc<Registry>) {
+async fn answer_once(stream: TcpStream, pages: Pages) {
     let service = service_fn(|request| {
-        let answer = answer(&request, &registry);
+        let answer = pages.answer(&request);
         async { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -79,23 +93,37 @@ async fn answer_once(stream: TcpStream, registry: Arc<Registry>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Bytes>> {
-    if request.uri().path() != PATH {
-        return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n");
+impl Pages {
+    pub fn new(registry: Arc<Registry>, probes: Probes) -> Self {
+        Self { registry, probes }
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "metrics can be read only\n");
-        refusal
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refusal;
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let told = self.probes.answer(path);
+        if told.is_none() && path != METRICS {
+            return plain(
+                StatusCode::NOT_FOUND,
+                "metrics are at /metrics, probes at /healthz and /readyz",
+            );
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "this can be read only");
+            refusal
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        if let Some(told) = told {
+            return plain(told.status(), told.text());
+        }
+        let Some(metrics) = text(&self.registry) else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written");
+        };
+        let mut response = Response::new(Full::from(metrics));
+        response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
+        response
     }
-    let Some(metrics) = text(registry) else {
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n");
-    };
-    let mut response = Response::new(Full::from(metrics));
-    response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
-    response
 }
 
 /// Metrics in words. `None`: they cannot be put into any.
@@ -110,8 +138,11 @@ pub(in crate::server) fn text(registry: &Registry) -> Option<String> {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{text}\n")));
     *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, TEXT);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -1,4 +1,5 @@
-//! Metrics: what the rooms have counted, as OpenMetrics text over plain HTTP on a listener of its own, or where everything else is.
+//! Metrics: what the rooms have counted, as OpenMetrics text over plain HTTP on a listener of its own, or where everything else is. That
+//! listener answers probes too.
 //!
 //! Nothing is counted here. The rooms keep plain numbers, and this reads them when it is scraped; so an unscraped server pays
 //! nothing for it. `docs/metrics.md` lists every metric, and a test keeps that list.
@@ -22,7 +23,7 @@ mod traces;
 mod upstream;
 mod watch;
 
-pub(super) use endpoint::{OPEN_METRICS, text};
+pub(super) use endpoint::{OPEN_METRICS, Pages, text};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::Counts;
 use super::listen::Address;
 use super::opening::Opening;
-use super::{Error, bind, listen};
+use super::{Error, Keepalive, bind, listen};
 use crate::rpc::front::{Bounds, Tallies};
 use crate::store::Queue;
 use crate::store::assignments::Assignments;
@@ -54,7 +55,7 @@ pub(super) struct Metrics {
 impl Metrics {
     /// Listens.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let (listener, found) = bind(&Address::Tcp(address))?;
+        let (listener, found) = bind(&Address::Tcp(address), Keepalive::default())?;
         match (listener, found) {
             (listen::Listener::Tcp(listener), Address::Tcp(address)) => Ok(Self { listener, address }),
             // It was asked for a port.
@@ -70,9 +71,9 @@ impl Metrics {
         self.address
     }
 
-    /// Serves numbers until it is stopped.
-    pub async fn serve(self, registry: Arc<Registry>, stop: CancellationToken) {
-        endpoint::serve(self.listener, registry, stop).await;
+    /// Serves pages until it is stopped.
+    pub async fn serve(self, pages: Pages, stop: CancellationToken) {
+        endpoint::serve(self.listener, pages, stop).await;
     }
 }
 
