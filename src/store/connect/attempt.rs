@@ -354,11 +354,8 @@ mod tests {
         .unwrap();
         let error = connect(target.config(), target.tls()).await.err().unwrap();
         let said = crate::store::Error::from(error).summary();
-        for words in [
-            &format!("localhost:{port} (127.0.0.1)"),
-            "did not answer within 7s",
-            "is not available",
-        ] {
+        let place = format!("localhost:{port} (127.0.0.1)");
+        for words in [place.as_str(), "did not answer within 7s", "is not available"] {
             assert!(said.contains(words), "{said}");
         }
         assert!(!said.contains("hunter2"), "{said}");
