@@ -62,15 +62,13 @@ impl Asking {
 
     /// What the server is told of the trace: this question, or if it is not recorded here, what the caller said, his choice included.
     fn parent(&self, caller: &MetadataMap) -> Option<MetadataValue<Ascii>> {
-        match &self.0 {
-            Some(span) => span.header().parse().ok(),
-            None => {
-                let parent = caller.get(trace::HEADER)?;
-                // Whatever else somebody puts there is not for others to read.
-                trace::trace_id(parent.as_bytes())?;
-                Some(parent.clone())
-            }
+        if let Some(span) = &self.0 {
+            return span.header().parse().ok();
         }
+        let parent = caller.get(trace::HEADER)?;
+        // Whatever else somebody puts there is not for others to read.
+        trace::trace_id(parent.as_bytes())?;
+        Some(parent.clone())
     }
 
     /// It is over, and this was the answer.
