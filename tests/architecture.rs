@@ -81,7 +81,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "shutdown",
-        imports: &[],
+        imports: &["telemetry"],
         doors: &[],
     },
     Room {

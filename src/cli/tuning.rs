@@ -120,8 +120,17 @@ pub fn requests(
 }
 
 /// How a connection that is gone is noticed.
-pub fn keepalive(Configured { interval, timeout }: Configured) -> Keepalive {
-    Keepalive { interval, timeout }
+pub fn keepalive(configured: Configured) -> Keepalive {
+    let Configured {
+        interval,
+        timeout,
+        idle,
+    } = configured;
+    Keepalive {
+        interval,
+        timeout,
+        idle,
+    }
 }
 
 /// How an upstream is followed.

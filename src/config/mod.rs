@@ -37,6 +37,7 @@ mod subcommand;
 mod traces;
 mod trust;
 mod tuning;
+mod unknown;
 mod values;
 mod who;
 
@@ -66,6 +67,7 @@ pub use stopping::Shutdown;
 pub use streams::Streams;
 pub use traces::Traces;
 pub use tuning::{EventTuning, Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
+pub use unknown::Unknown;
 
 use clap::error::ErrorKind;
 
@@ -84,6 +86,8 @@ pub struct Configuration {
     pub log: Log,
     /// What to do.
     pub command: Command,
+    /// Variables that nothing reads, and that somebody may believe in.
+    pub unknown: Vec<Unknown>,
 }
 
 /// What to do.
@@ -105,6 +109,13 @@ pub enum Command {
     Client(Client),
     /// Print this: what it is configured with.
     Print(String),
+}
+
+impl Command {
+    /// Whether it serves others, until it is stopped.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Dev(_) | Self::Sidecar(_))
+    }
 }
 
 /// How to log.
@@ -167,7 +178,11 @@ pub fn parse(
     };
     let problems = reader.finish();
     match (log, command) {
-        (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration { log, command }),
+        (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration {
+            log,
+            command,
+            unknown: unknown::of(environment),
+        }),
         _ => Err(Refusal::Values(problems)),
     }
 }

@@ -261,7 +261,6 @@ impl Subcommand {
     }
 
     /// How it is called, and everything that it can be told.
-    #[cfg(test)]
     pub fn all() -> impl Iterator<Item = (&'static str, &'static Self)> {
         ALL.iter().map(|subcommand| (subcommand.name, subcommand))
     }

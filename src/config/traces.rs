@@ -28,8 +28,8 @@ pub(super) const ENDPOINT: Setting = Setting::value(
 pub(super) const SHARE: Setting = Setting::value(
     "trace-sample-ratio",
     "RATIO",
-    "Which share of the requests without a trace of their caller's begin one, from 0 to 1; what a caller samples is always traced; \
-     by default 0.01",
+    "Which share of the requests without a trace of their caller's begin one, from 0 to 1; what a caller samples \
+     who shows more than a client key is always traced; by default 0.01",
 );
 pub(super) const CA: Setting = Setting::value(
     "otlp-ca-file",

@@ -167,6 +167,22 @@ impl Refusal {
         }
     }
 
+    /// So much waits to be read that an answer as large as this one finds no room.
+    pub fn answers_unread() -> Self {
+        Self::Busy {
+            what: "more answers wait to be read than this server holds; read them, and try again",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// So many ask what there is here that there is no room for another.
+    pub fn reflections_taken() -> Self {
+        Self::Busy {
+            what: "too many streams of reflection are open here; try again",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
     /// So many events wait to be stored that there is no room for more.
     pub fn events_behind() -> Self {
         Self::Busy {

@@ -16,6 +16,7 @@ mod metrics;
 mod opening;
 mod probes;
 mod propagation;
+mod seldom;
 mod sidecar;
 mod uses;
 mod within;
@@ -50,6 +51,7 @@ use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{self, Authenticator, Bounds, Denials, FrontLayer, OpenId};
 use crate::rpc::methods::Methods;
+use crate::rpc::reflection::Places;
 use crate::rpc::services::Services;
 use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
@@ -217,7 +219,7 @@ impl Server {
             Migrations::Never => store::migrate::check(&settings.target).await?,
         }
 
-        let (listener, address) = bind(&Address::Tcp(listen))?;
+        let (listener, address) = bind(&Address::Tcp(listen), keepalive)?;
         let address = match address {
             Address::Tcp(address) => address,
             Address::Unix { .. } => listen,
@@ -229,7 +231,7 @@ impl Server {
         let running = tasks.stop().clone().drop_guard();
         let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
         feed.tracer = tracer.clone();
-        let opening = Opening::new(connections, &tasks)?;
+        let opening = Opening::new(connections, watch.stall, &tasks)?;
         let hints = Hints::new();
         let target = settings.target.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -496,12 +498,12 @@ fn traces(options: &trace::Options, tasks: &Tasks) -> Result<Tracer, trace::Erro
 }
 
 /// Listens, and says where.
-fn bind(address: &Address) -> Result<(Listener, Address), Error> {
+fn bind(address: &Address, keepalive: Keepalive) -> Result<(Listener, Address), Error> {
     let failed = |source| Error::Listen {
         address: address.clone(),
         source,
     };
-    let listener = Listener::bind(address).map_err(failed)?;
+    let listener = Listener::bind(address, keepalive.unacknowledged()).map_err(failed)?;
     let address = listener.address(address).map_err(failed)?;
     Ok((listener, address))
 }
@@ -545,6 +547,7 @@ fn services(
     let watch = Watch::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
+    let places = Places::default();
     let open = limits::OPEN_REQUEST_BYTES;
     let others = Routes::new(compressed!(AuthServiceServer::new(auth), open))
         .add_service(compressed!(UserServiceServer::new(users), most))
@@ -557,8 +560,8 @@ fn services(
         .add_service(compressed!(AuditServiceServer::new(audit), most))
         .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
         .add_service(health.max_decoding_message_size(open))
-        .add_service(reflection().build_v1()?.max_decoding_message_size(open))
-        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open));
+        .add_service(places.bound(reflection().build_v1()?.max_decoding_message_size(open)))
+        .add_service(places.bound(reflection().build_v1alpha()?.max_decoding_message_size(open)));
     let evaluation = compressed!(EvaluationServiceServer::new(evaluation), most);
     Ok(Services::new(evaluation, others))
 }

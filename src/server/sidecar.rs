@@ -25,6 +25,7 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::assignments::{Assignments, Forwarding};
 use crate::rpc::front::{self, Authenticator, Bounds, FrontLayer};
 use crate::rpc::methods::Methods;
+use crate::rpc::reflection::Places;
 use crate::rpc::services::Services;
 use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
@@ -105,13 +106,13 @@ impl Sidecar {
             drain_window,
             grace,
         } = options;
-        let (listener, address) = bind(&listen)?;
+        let (listener, address) = bind(&listen, keepalive)?;
         let metrics = metrics.map(Metrics::bind).transpose()?;
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
-        let opening = Opening::new(connections, &tasks)?;
+        let opening = Opening::new(connections, watch.stall, &tasks)?;
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
         let road = Road::new(upstream.endpoint.clone(), upstream.tls.clone(), &upstream.timing);
         let forwarding = Forwarding::new(road.channel(), &upstream.key);
@@ -266,11 +267,12 @@ fn services(
     };
     let evaluation = Evaluation::new(hub.clone(), assignments.clone(), events);
     let watch = Watch::new(hub.clone(), assignments);
+    let places = Places::default();
     let open = limits::OPEN_REQUEST_BYTES;
     let others = Routes::new(Streaming(compressed!(WatchServiceServer::new(watch), most)))
         .add_service(health.max_decoding_message_size(open))
-        .add_service(reflection().build_v1()?.max_decoding_message_size(open))
-        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open));
+        .add_service(places.bound(reflection().build_v1()?.max_decoding_message_size(open)))
+        .add_service(places.bound(reflection().build_v1alpha()?.max_decoding_message_size(open)));
     let evaluation = compressed!(EvaluationServiceServer::new(evaluation), most);
     Ok(Services::new(evaluation, others))
 }

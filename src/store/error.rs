@@ -410,10 +410,11 @@ impl Error {
 
     /// What came of a commit, which may have been made if PostgreSQL did not refuse it.
     pub(super) fn of_commit(error: tokio_postgres::Error) -> Self {
-        match Self::from(error) {
-            Self::Unavailable(cause) => Self::Unanswered(cause),
-            other => other,
+        let error = Self::from(error);
+        if let Self::Unavailable(cause) = error {
+            return Self::Unanswered(cause);
         }
+        error
     }
 
     /// What the state forbids; the description is a sentence without its subject.

@@ -236,7 +236,7 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{Kind, Options, Tracer};
+    use crate::trace::{Kind, Options, Parent, Tracer};
 
     #[tokio::test]
     async fn what_finds_no_room_is_dropped_and_counted() {
@@ -265,7 +265,12 @@ mod tests {
         crate::trace::within("part", async {}).await;
         assert!(exporter.spans.try_recv().is_err());
 
-        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let parent = Parent::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert!(
+            tracer
+                .begin("it", Kind::Internal, Some(parent.clone().of_anybody()))
+                .is_none()
+        );
         let span = tracer.begin("it", Kind::Internal, Some(parent)).unwrap();
         span.follow(crate::trace::within("part", async {})).await;
         drop(span);

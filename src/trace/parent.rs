@@ -6,8 +6,44 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 /// The header.
 pub const HEADER: &str = "traceparent";
 
+/// A caller's trace.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    context: SpanContext,
+    decides: bool,
+}
+
+impl Parent {
+    /// What a header says. `None`: nothing that can be gone on with.
+    pub fn read(header: &[u8]) -> Option<Self> {
+        read(header).map(|context| Self { context, decides: true })
+    }
+
+    /// Whether the caller records its part.
+    pub fn is_sampled(&self) -> bool {
+        self.context.is_sampled()
+    }
+
+    /// The same trace, of somebody who does not decide what is recorded here.
+    #[must_use]
+    pub fn of_anybody(self) -> Self {
+        Self { decides: false, ..self }
+    }
+
+    /// Whether the caller decides what is recorded here.
+    pub(super) fn decides(&self) -> bool {
+        self.decides
+    }
+}
+
+impl From<Parent> for SpanContext {
+    fn from(parent: Parent) -> Self {
+        parent.context
+    }
+}
+
 /// What a header says. `None`: nothing that can be gone on with.
-pub(super) fn read(header: &[u8]) -> Option<SpanContext> {
+fn read(header: &[u8]) -> Option<SpanContext> {
     let text = std::str::from_utf8(header).ok()?;
     let mut parts = text.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

@@ -138,7 +138,7 @@ def test_the_chart_is_of_the_programs_version():
 
 
 def test_the_defaults_of_stopping_are_the_programs():
-    source = (ROOT / "src" / "config" / "service.rs").read_text()
+    source = (ROOT / "src" / "config" / "stopping.rs").read_text()
     options = render().options()
     assert f'SHUTDOWN_GRACE.default("{options["shutdown-grace"]}")' in source
     assert f'DRAIN_WINDOW.default("{options["drain-window"]}")' in source

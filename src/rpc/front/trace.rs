@@ -2,13 +2,14 @@
 
 use std::future::Future;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::{Instrument as _, error_span};
 
+use super::Desk;
 use crate::rpc::methods::{Method, Place};
-use crate::trace::{self, Kind, Span, TraceId, Tracer};
+use crate::trace::{self, Kind, Parent, Span, TraceId};
 
 /// A request with a trace.
 pub(super) enum Traced {
@@ -19,11 +20,20 @@ pub(super) enum Traced {
 }
 
 /// Looks whether a request is to be traced.
-pub(super) fn begin(tracer: Option<&Tracer>, method: Option<&'static Method>, headers: &HeaderMap) -> Option<Traced> {
-    if let Some(tracer) = tracer {
+pub(super) fn begin(desk: &Desk, method: Option<&'static Method>, request: &mut Request<Body>) -> Option<Traced> {
+    if let Some(tracer) = &desk.tracer {
         // The path of what is no method is whatever the caller wrote.
         let path = method.map_or("unknown/unknown", |method| method.path.trim_start_matches('/'));
-        if let Some(span) = tracer.begin(path, Kind::Server, header(headers)) {
+        let parent = header(request.headers()).and_then(Parent::read).map(|parent| {
+            let mut trusts = || method.is_some_and(|method| desk.authenticator.trusts(method, request));
+            // Looked at for those alone who ask to be recorded; they are let in again where everybody is.
+            if parent.is_sampled() && !trusts() {
+                parent.of_anybody()
+            } else {
+                parent
+            }
+        });
+        if let Some(span) = tracer.begin(path, Kind::Server, parent) {
             let (service, method) = path.split_once('/').unwrap_or_default();
             span.set("rpc.system", "grpc");
             span.set("rpc.service", service);
@@ -32,7 +42,7 @@ pub(super) fn begin(tracer: Option<&Tracer>, method: Option<&'static Method>, he
         }
     }
     method.filter(|method| method.place() == Place::Administration)?;
-    header(headers).and_then(trace::trace_id).map(Traced::Named)
+    header(request.headers()).and_then(trace::trace_id).map(Traced::Named)
 }
 
 /// The trace of a request whose line is going to be logged.
@@ -95,7 +105,6 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    use http::Request;
     use tower_service::Service as _;
 
     use super::*;

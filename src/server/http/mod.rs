@@ -61,7 +61,7 @@ pub struct Limits {
     pub request_bytes: usize,
     /// What the headers of a request may take.
     pub header_bytes: u32,
-    /// How long the head of a request over HTTP/1.1, and the message of any, may take to arrive.
+    /// How long the message of a request may take to arrive.
     pub request_timeout: Duration,
 }
 

@@ -143,13 +143,11 @@ impl<'a> Place<'a> {
             tls: tls.clone(),
             progress: progress.clone(),
         };
-        match timeout(self.patience, config.connect(tls)).await {
-            Ok(connected) => connected,
-            Err(_) => {
-                let address = config.get_hostaddrs().first().copied();
-                Err(self.silence(progress.stage(), address).into_error().await)
-            }
+        if let Ok(connected) = timeout(self.patience, config.connect(tls)).await {
+            return connected;
         }
+        let address = config.get_hostaddrs().first().copied();
+        Err(self.silence(progress.stage(), address).into_error().await)
     }
 
     fn silence(&self, stage: Stage, address: Option<IpAddr>) -> Silence {

@@ -87,6 +87,7 @@ class Load:
                 await asyncio.sleep(ahead)
             elif ahead < -STANDSTILL_S:
                 # The load itself stood still; all that was due meanwhile at once would be another load.
+                self.counts["not_sent"] += round(-ahead * rate)
                 due = time.monotonic()
             else:
                 # Whoever is behind must not keep the answers out.
@@ -250,7 +251,7 @@ class Load:
             "counts": {
                 name: self.counts[name]
                 for name in [
-                    "units", "assignments_not_stored", "events", "asked_again", "writes_tried_again",
+                    "not_sent", "asked_again", "writes_tried_again", "units", "assignments_not_stored", "events",
                     "streams", "goodbyes", "streams_broken", "steps", "merged_steps", "batches",
                 ]
             },

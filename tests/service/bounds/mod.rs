@@ -2,6 +2,7 @@
 
 mod commits;
 mod deadlines;
+mod floods;
 mod overload;
 mod rates;
 
