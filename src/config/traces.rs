@@ -14,7 +14,7 @@ pub struct Traces {
     /// The collector.
     pub endpoint: String,
     /// Whom to trust there and what to show. `None`: in clear.
-    pub tls: Option<ClientFiles>,
+    pub tls: Option<Box<ClientFiles>>,
     /// Which share of the requests that come without a trace begin one, from 0 to 1.
     pub share: f64,
 }
@@ -73,14 +73,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Traces>, Noted> {
 }
 
 /// Reads whom to trust at a collector, and what to show it.
-fn trust(reader: &mut Reader<'_>, endpoint: &str) -> Result<Option<ClientFiles>, Noted> {
+fn trust(reader: &mut Reader<'_>, endpoint: &str) -> Result<Option<Box<ClientFiles>>, Noted> {
     let authorities = reader.optional(CA, values::path);
     let certificate = reader.optional(CERTIFICATE, values::path);
     let key = reader.optional(KEY, values::path);
     let (authorities, certificate, key) = (authorities?, certificate?, key?);
     if endpoint.starts_with("https:") {
         let own = pair(reader, (CERTIFICATE, certificate), (KEY, key))?;
-        let files = ClientFiles { authorities, own };
+        let files = Box::new(ClientFiles { authorities, own });
         let checked = files.check();
         refuse(reader, checked, [&CERTIFICATE, &KEY, &CA])?;
         return Ok(Some(files));

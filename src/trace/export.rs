@@ -106,7 +106,7 @@ pub(super) fn pipeline(options: &Options) -> Result<(Queue, Exporter, Arc<Counts
 fn channel(options: &Options) -> Result<Channel, Error> {
     let address: http::Uri = options.endpoint.parse()?;
     let is_secret = address.scheme_str() == Some("https");
-    let connector = is_secret.then(|| Connector::new(options.tls.clone().unwrap_or_default()));
+    let connector = is_secret.then(|| Connector::new(options.tls.clone().map(|files| *files).unwrap_or_default()));
     let endpoint = tls::endpoint(address, connector.as_ref()).timeout(PATIENCE);
     Ok(match connector {
         Some(connector) => endpoint.connect_with_connector_lazy(connector),

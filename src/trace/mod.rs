@@ -32,7 +32,7 @@ pub struct Options {
     /// The collector.
     pub endpoint: String,
     /// Whom to trust there, and what to show. `None`: whom the machine trusts, and nothing; in clear there is nothing to trust.
-    pub tls: Option<ClientFiles>,
+    pub tls: Option<Box<ClientFiles>>,
     /// Which share of what has no trace begins one, from 0 to 1.
     pub share: f64,
 }

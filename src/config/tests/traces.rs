@@ -56,17 +56,17 @@ fn a_collector_over_tls_is_trusted_by_a_file_under_either_name() {
     let authority = rcgen::CertificateParams::default().self_signed(&key).unwrap();
     std::fs::write(&file, authority.pem()).unwrap();
     let file = file.to_str().unwrap();
-    let expected = ClientFiles {
+    let expected = Box::new(ClientFiles {
         authorities: Some(file.into()),
         own: None,
-    };
+    });
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
     for name in ["HALYARD_OTLP_CA_FILE", "OTEL_EXPORTER_OTLP_CERTIFICATE"] {
         let found = traces("serve", &[endpoint, (name, file)]).unwrap().tls;
         assert_eq!(found.as_ref(), Some(&expected), "{name}");
     }
     let nobody_in_particular = traces("serve", &[endpoint]).unwrap().tls;
-    assert_eq!(nobody_in_particular, Some(ClientFiles::default()));
+    assert_eq!(nobody_in_particular, Some(Box::default()));
     // It may be there for other programs.
     let plain = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
     assert_eq!(

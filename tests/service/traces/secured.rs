@@ -12,10 +12,10 @@ use crate::support::{database, eventually};
 
 /// A server that sends its traces there, and trusts this authority.
 async fn trusting(collector: &Collector, authority: &Authority) -> App {
-    let tls = ClientFiles {
+    let tls = Box::new(ClientFiles {
         authorities: Some(authority.file.clone()),
         own: None,
-    };
+    });
     let endpoint = collector.url();
     App::start_with(database().await, move |options| {
         measured(options);
