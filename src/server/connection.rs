@@ -281,7 +281,38 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
+    use crate::server::opening::Connections;
+    use crate::shutdown::Tasks;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_what_is_written_loses_the_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let opening = Opening::new(Connections::default(), Duration::from_secs(30), &Tasks::new()).unwrap();
+        let open = Open::new(Arc::default(), opening.clone());
+        let end = Instant::now() + Duration::from_hours(1);
+        let mut connection = Connection::in_clear(Accepted::Tcp(accepted), open, opening.clone(), end).unwrap();
+        let begun = Instant::now();
+        let error = loop {
+            if let Err(error) = connection.write(&[7; 65_536]).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(opening.counters().unread.load(Ordering::Relaxed), 1);
+        assert!(begun.elapsed() >= Duration::from_secs(30), "{:?}", begun.elapsed());
+        // It is counted once.
+        let _told = connection.write(&[7]).now_or_never();
+        assert_eq!(opening.counters().unread.load(Ordering::Relaxed), 1);
+    }
 
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
