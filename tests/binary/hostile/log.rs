@@ -19,12 +19,12 @@ const DROPPED: &str = "halyard_log_lines_dropped_total";
 const LIST_FLAGS: &str = "/halyard.admin.v1.FlagService/ListFlags";
 const LIST_PROJECTS: &str = "/halyard.admin.v1.ProjectService/ListProjects";
 const LOGIN: &str = "/halyard.admin.v1.AuthService/Login";
-/// Each call is a line, and the lines are far more than a pipe holds.
+/// Each call is many lines, and soon they are more than a pipe holds.
 const LOUD: [&str; 4] = [
     "--log-format",
     "json",
     "--log",
-    "warn,halyard=info,halyard::rpc::front=debug",
+    "warn,halyard=info,halyard::rpc::front=debug,h2=debug",
 ];
 
 impl Victim {
