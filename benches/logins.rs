@@ -18,7 +18,7 @@ use prost::Message as _;
 
 use support::flags::question;
 use support::guesses::{self, From};
-use support::load::{self, Load, Outcome, Until};
+use support::load::{self, EVALUATE, Load, Outcome, Until};
 use support::numbers::median;
 use support::process::{CLIENT, SERVER, SHARED};
 use support::world::{Replica, World};
@@ -73,6 +73,7 @@ fn turn(replica: &Replica, key: &str, from: Option<From>, cores: &[usize], time:
     let load = Load {
         server: replica.address,
         credential: key.to_owned(),
+        method: EVALUATE.to_owned(),
         message: hex::encode(pb::EvaluateRequest::encode_to_vec(&question())),
         units: 1,
         connections: SHAPE.0,

@@ -1,5 +1,6 @@
 //! How long `halyard dev` takes from its start to the first answer, without and with data from an earlier start, beside the
-//! PostgreSQL in it alone: `cargo bench --bench start`.
+//! PostgreSQL in it alone; and `halyard serve` on a database with a hundred flags from its start until it is ready, and the memory that
+//! it has when it has been idle for a while: `cargo bench --bench start`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's output")]
 #![allow(
@@ -26,11 +27,13 @@ use support::load::{EVALUATE, Question, connect};
 use support::numbers::{median, percentile};
 use support::process::{Process, SHARED};
 use support::tests_support::cluster::Folder;
-use support::world::{HALYARD, free_address};
-use support::{Result, setting, table};
+use support::world::{HALYARD, World, free_address};
+use support::{Result, seconds, setting, table};
 
 /// A flag of the demo project.
 const FLAG: &str = "new-checkout";
+/// Of the environment that `halyard serve` finds.
+const FLAGS: usize = 100;
 /// Between two attempts to get an answer.
 const PAUSE: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -83,6 +86,35 @@ fn main() -> Result<()> {
         "to PostgreSQL",
     ];
     table::print("From the start to the first answer", &head, &rows.collect::<Vec<_>>());
+    serve(rounds)
+}
+
+/// Starts servers on one database, one after the other.
+fn serve(rounds: u32) -> Result<()> {
+    let idle = seconds("BENCH_SECONDS", 5.0)?;
+    let world = World::start()?;
+    let replica = world.serve(SHARED, 2, &[])?;
+    let administrator = world.administrator(&replica)?;
+    world.furnish(&administrator)?;
+    world.fill(&administrator, FLAGS)?;
+    drop(replica);
+    let (mut times, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let started = Instant::now();
+        let replica = world.serve(SHARED, 2, &[])?;
+        times.push(started.elapsed().as_secs_f64());
+        std::thread::sleep(idle);
+        memory.push(replica.process.resident_kib()? / 1024.0);
+    }
+    let row = vec![
+        format!("{FLAGS} flags"),
+        format!("{:.2}", median(times.iter().copied())),
+        format!("{:.2}", percentile(&mut times, 1.0)),
+        format!("{:.1}", median(memory.iter().copied())),
+        format!("{:.1}", percentile(&mut memory, 1.0)),
+    ];
+    let head = ["`halyard serve`", "ready s", "slowest s", "MiB when idle", "most MiB"];
+    table::print("On a database that has been there before", &head, &[row]);
     Ok(())
 }
 

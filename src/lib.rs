@@ -19,7 +19,7 @@
 //! | [`rpc`] | the edge: proto, status codes, who may call what | all above |
 //! | [`upstream`] | the other source: another server's Watch, for sidecars, and the last state on disk | `domain`, `watch::source` and its tokens, the generated client |
 //! | [`embedded`] | a private PostgreSQL made from the machine's binaries | nothing |
-//! | [`trace`] | spans for a collector, within a request and through the store | nothing |
+//! | [`trace`] | spans for a collector, within a request, through the store and on to another server | `tls` |
 //! | [`tls`] | certificates and keys: read, checked, read again when they change; how a client connects over TLS | nothing |
 //! | [`config`], [`telemetry`], [`shutdown`] | options, logs, signals | little |
 //! | [`server`] | the composition root: what starts and stops in which order, and the one port (`server::http`) | everything |

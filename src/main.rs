@@ -3,8 +3,9 @@
 use std::env;
 use std::process::ExitCode;
 
-use halyard::config::{self, Command, Configuration, Environment};
-use halyard::{cli, embedded, shutdown, telemetry, tls};
+use halyard::config::{self, Command, Configuration, Environment, Unknown};
+use halyard::telemetry::{self, Writing};
+use halyard::{cli, embedded, shutdown, tls};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
@@ -25,14 +26,36 @@ fn main() -> ExitCode {
         Ok(configuration) => configuration,
         Err(refusal) => return refusal.report(),
     };
-    let Configuration { log, command } = configuration;
-    let ran = telemetry::init(&log)
+    let Configuration { log, command, unknown } = configuration;
+    // Whoever waits for a command reads what it says; a server must not wait for a reader.
+    let writing = if command.is_server() {
+        Writing::Aside
+    } else {
+        Writing::AtOnce
+    };
+    let ran = telemetry::init(&log, writing)
         .map_err(anyhow::Error::from)
-        .and_then(|()| run(command));
-    ran.unwrap_or_else(|error| {
-        cli::complain(&*error);
+        .and_then(|()| {
+            tell(&unknown);
+            run(command)
+        });
+    let code = ran.unwrap_or_else(|error| {
+        telemetry::say(&cli::complaint(&*error));
         cli::Exit::Failed.into()
-    })
+    });
+    telemetry::flush();
+    code
+}
+
+/// A setting whose name was misspelt is not in force, and somebody believes that it is.
+fn tell(unknown: &[Unknown]) {
+    for Unknown { name, nearest } in unknown {
+        tracing::warn!(
+            variable = name,
+            nearest,
+            "there is no setting of this name: the variable does nothing"
+        );
+    }
 }
 
 /// Runs a command on the runtime for everything but connections, until it is done or a signal comes.
@@ -49,7 +72,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::CreateAdmin(create) => cli::create_admin::run(create).await?,
             Command::Audit(audit) => return Ok(cli::audit::run(audit).await?.into()),
             Command::Print(text) => cli::print(&text)?,
-            Command::Client(client) => return Ok(cli::run(*client, &stop).await.into()),
+            Command::Client(client) => return Ok(cli::run(client, &stop).await.into()),
         }
         Ok(ExitCode::SUCCESS)
     });

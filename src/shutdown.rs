@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
+use crate::telemetry;
+
 /// The tasks that live as long as the process: named, tracked, and cancelled together. Clones are handles to the same tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
@@ -137,6 +139,7 @@ pub fn listen(stop: CancellationToken) -> std::io::Result<()> {
     });
     tokio::spawn(async move {
         if let Some(code) = obey(signals, &stop).await {
+            telemetry::flush();
             std::process::exit(code);
         }
     });

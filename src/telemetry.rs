@@ -2,8 +2,14 @@
 //!
 //! A message is for people, fields are for queries. Tokens, secrets, contexts and bodies are never logged, by libraries neither,
 //! whatever the filter says. `docs/logs.md` holds every field, and a test keeps that list.
+//!
+//! A server never waits for who reads its log: see [`lines`]. Commands that somebody waits for write each line at once.
 
-use std::io::IsTerminal as _;
+mod lines;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing::{Level, Metadata, Subscriber, error};
 use tracing_subscriber::EnvFilter;
@@ -14,6 +20,15 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{Log, LogFormat};
+use lines::Lines;
+
+/// How long an end waits for lines to be written. Whoever reads needs a moment, and whoever does not read must not keep the process.
+const LAST: Duration = Duration::from_secs(1);
+/// How long a panic waits for its line: it may be the last that happens, and it may be one request's that others wait behind.
+const PANIC: Duration = Duration::from_millis(100);
+
+/// The lines of this process, if a thread writes them.
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// Logging could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +39,18 @@ pub enum Error {
     /// Something in this process logs already.
     #[error("logging was begun twice")]
     Twice(#[from] TryInitError),
+    /// There is no thread for it.
+    #[error("the thread that writes the log cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Who writes the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writing {
+    /// Whoever logs, at once.
+    AtOnce,
+    /// A thread of its own: whoever logs does not wait, and lines that nobody takes are dropped and counted.
+    Aside,
 }
 
 /// How lines look.
@@ -35,12 +62,43 @@ enum Style {
 }
 
 /// Begins to log. Once per process; panics are logged from then on too.
-pub fn init(log: &Log) -> Result<(), Error> {
+pub fn init(log: &Log, writing: Writing) -> Result<(), Error> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let style = style(log.format, std::io::stderr().is_terminal(), no_color);
-    subscriber(&log.filter, style, std::io::stderr)?.try_init()?;
+    match writing {
+        Writing::AtOnce => subscriber(&log.filter, style, std::io::stderr)?.try_init()?,
+        Writing::Aside => {
+            let lines = Lines::start(std::io::stderr()).map_err(Error::Thread)?;
+            subscriber(&log.filter, style, Arc::clone(&lines))?.try_init()?;
+            // Nobody has set it: the subscriber is the first one too.
+            let _ = LINES.set(lines);
+        }
+    }
     log_panics();
     Ok(())
+}
+
+/// Says something that is no line of the log, to people: why the process ends. It comes after every line before it.
+pub fn say(words: &str) {
+    match LINES.get() {
+        Some(lines) => lines.push_last(words.as_bytes()),
+        None => {
+            // Nobody is left to tell that nobody listens.
+            let _ = std::io::stderr().lock().write_all(words.as_bytes());
+        }
+    }
+}
+
+/// Waits until what was logged is written, but not for long: to be called when the process is about to end.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST);
+    }
+}
+
+/// Lines of this process that were dropped since it began.
+pub fn dropped_lines() -> u64 {
+    LINES.get().map_or(0, |lines| lines.dropped())
 }
 
 fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {
@@ -81,6 +139,9 @@ fn log_panics() {
         let location = panic.location().map(ToString::to_string);
         let backtrace = std::backtrace::Backtrace::capture();
         error!(location, %backtrace, "panic: {message}");
+        if let Some(lines) = LINES.get() {
+            lines.flush(PANIC);
+        }
     }));
 }
 

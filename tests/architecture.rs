@@ -76,12 +76,12 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "trace",
-        imports: &[],
+        imports: &["tls"],
         doors: &[],
     },
     Room {
         name: "shutdown",
-        imports: &[],
+        imports: &["telemetry"],
         doors: &[],
     },
     Room {
@@ -110,8 +110,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("h2", &["server"]),
     ("prost", &["rpc", "pb"]),
     ("prost_types", &["rpc", "pb", "upstream", "cli"]),
-    // In `tls` for the address that a connector is asked for, which the transport must not take for its own to secure.
-    ("tonic", &["rpc", "pb", "upstream", "server", "cli", "tls"]),
+    // In `tls` for the address that a connector is asked for, which the transport must not take for its own to secure; in `trace` for the
+    // channel to the collector.
+    ("tonic", &["rpc", "pb", "upstream", "server", "cli", "tls", "trace"]),
     // In `rpc` for the threads that hash passwords, which give way to others; in `server` for the numbers of the process.
     ("rustix", &["embedded", "cli", "rpc", "server"]),
     // Values of conditions are parsed in one place, and compared in another.

@@ -5,7 +5,7 @@ use halyard::pb::evaluation::v1 as pb;
 use prost::Message as _;
 
 use crate::support::flags::question;
-use crate::support::load::{self, Load, Outcome, Until};
+use crate::support::load::{self, EVALUATE, Load, Outcome, Until};
 use crate::support::numbers::median;
 use crate::support::process::{CLIENT, SERVER};
 use crate::support::world::{FLAG, Replica, TESTED, World};
@@ -70,6 +70,7 @@ fn load(replica: &Replica, key: &str, flag: &str, until: Until) -> Load {
     Load {
         server: replica.address,
         credential: key.to_owned(),
+        method: EVALUATE.to_owned(),
         message: hex::encode(request.encode_to_vec()),
         units: UNITS,
         connections: 4,

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::{Request, Response, Status};
@@ -46,7 +47,8 @@ impl Shape {
         }
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads one.
+    pub fn parse(text: &str) -> Result<Self> {
         let (kind, threads) = text.split_once(':').ok_or("a shape is kind:threads")?;
         let threads = threads.parse()?;
         match kind {
@@ -70,11 +72,20 @@ pub fn run(arguments: &[String]) -> Result<()> {
         messages: messages.collect::<Result<_>>()?,
     };
     let bare = Arc::new(bare);
-    let (seats, threads) = match Shape::parse(shape)? {
+    let services = Routes::new(EvaluationServiceServer::from_arc(bare.clone()));
+    serve_on(
+        Shape::parse(shape)?,
+        &services.add_service(WatchServiceServer::from_arc(bare)),
+    )
+}
+
+/// Serves until the process is stopped.
+pub fn serve_on(shape: Shape, services: &Routes) -> Result<()> {
+    let (seats, threads) = match shape {
         Shape::PerCore(threads) => (threads, 1),
         Shape::Stealing(threads) => (1, threads),
     };
-    let seats: Vec<_> = (0..seats).map(|_| seat(bare.clone(), threads)).collect();
+    let seats: Vec<_> = (0..seats).map(|_| seat(services.clone(), threads)).collect();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
     io::stdout().flush()?;
@@ -90,7 +101,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
 type Seat = mpsc::Sender<std::net::TcpStream>;
 
 /// A thread with a runtime that serves whatever it is given.
-fn seat(bare: Arc<Bare>, threads: usize) -> Seat {
+fn seat(services: Routes, threads: usize) -> Seat {
     let (seat, connections) = mpsc::channel(64);
     thread::spawn(move || {
         let runtime = if threads == 1 {
@@ -98,17 +109,15 @@ fn seat(bare: Arc<Bare>, threads: usize) -> Seat {
         } else {
             Builder::new_multi_thread().worker_threads(threads).enable_all().build()
         };
-        let served = runtime.map(|runtime| runtime.block_on(serve(bare, connections)));
+        let served = runtime.map(|runtime| runtime.block_on(serve(services, connections)));
         panic!("a floor ended: {served:?}");
     });
     seat
 }
 
-async fn serve(bare: Arc<Bare>, connections: mpsc::Receiver<std::net::TcpStream>) -> Result<()> {
+async fn serve(services: Routes, connections: mpsc::Receiver<std::net::TcpStream>) -> Result<()> {
     let connections = ReceiverStream::new(connections).map(|connection| TcpStream::from_std(connection).map(Whole));
-    let server = Server::builder()
-        .add_service(EvaluationServiceServer::from_arc(bare.clone()))
-        .add_service(WatchServiceServer::from_arc(bare));
+    let server = Server::builder().add_routes(services);
     Ok(server.serve_with_incoming(connections).await?)
 }
 

@@ -18,8 +18,10 @@ use super::numbers::percentile;
 use super::process::Process;
 use super::{Result, process};
 
-/// The method that is called.
+/// The method that answers for one flag.
 pub const EVALUATE: &str = "/halyard.evaluation.v1.EvaluationService/Evaluate";
+/// The method that answers for all flags.
+pub const EVALUATE_ALL: &str = "/halyard.evaluation.v1.EvaluationService/EvaluateAll";
 /// How long the load runs before it counts.
 const WARM_UP: Duration = Duration::from_millis(500);
 const WINDOW: u32 = 1 << 20;
@@ -31,6 +33,8 @@ pub struct Load {
     pub server: SocketAddr,
     /// What is shown to it.
     pub credential: String,
+    /// The method that is called.
+    pub method: String,
     /// The message, in hexadecimal digits.
     pub message: String,
     /// Units that ask in turn. 1: the one in the message.
@@ -97,6 +101,7 @@ impl Load {
             "load".to_owned(),
             self.server.to_string(),
             self.credential.clone(),
+            self.method.clone(),
             self.message.clone(),
             self.units.to_string(),
         ];
@@ -104,8 +109,20 @@ impl Load {
     }
 
     fn parse(arguments: &[String]) -> Result<Self> {
-        let [server, credential, message, units, connections, in_flight, until] = arguments else {
-            return Err("load <server> <credential> <message> <units> <connections> <in flight> <until>".into());
+        let [
+            server,
+            credential,
+            method,
+            message,
+            units,
+            connections,
+            in_flight,
+            until,
+        ] = arguments
+        else {
+            return Err(
+                "load <server> <credential> <method> <message> <units> <connections> <in flight> <until>".into(),
+            );
         };
         let until = match until.strip_suffix('s') {
             Some(seconds) => Until::Time(Duration::try_from_secs_f64(seconds.parse()?)?),
@@ -114,6 +131,7 @@ impl Load {
         Ok(Self {
             server: server.parse()?,
             credential: credential.clone(),
+            method: method.clone(),
             message: message.clone(),
             units: units.parse()?,
             connections: connections.parse()?,
@@ -139,7 +157,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
 }
 
 async fn make(load: Load) -> Result<()> {
-    let question = |message: Vec<u8>| Question::new(&load.server, &load.credential, EVALUATE, &message);
+    let question = |message: Vec<u8>| Question::new(&load.server, &load.credential, &load.method, &message);
     let questions: Arc<[Question]> = messages(&load)?.into_iter().map(question).collect::<Result<_>>()?;
     let tally = Arc::new(Tally::new(load.until));
     let mut clients = Vec::new();
@@ -327,7 +345,12 @@ pub fn once(load: &Load) -> Result<Bytes> {
     process::keep_to(process::SHARED)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let question = Question::new(&load.server, &load.credential, EVALUATE, &hex::decode(&load.message)?)?;
+        let question = Question::new(
+            &load.server,
+            &load.credential,
+            &load.method,
+            &hex::decode(&load.message)?,
+        )?;
         question.ask(&connect(load.server).await?).await
     })
 }

@@ -8,6 +8,7 @@
 #[path = "../../tests/support/mod.rs"]
 pub mod tests_support;
 
+pub mod constant;
 pub mod flags;
 pub mod floor;
 pub mod guesses;

@@ -98,6 +98,21 @@ impl World {
 
     /// Starts a server with so many workers on these cores. `before` comes before the program: one that observes it.
     pub fn serve(&self, cores: &[usize], workers: usize, before: &[String]) -> Result<Replica> {
+        self.start_server(cores, workers, before, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn serve_with(&self, cores: &[usize], workers: usize, variables: &[(&str, String)]) -> Result<Replica> {
+        self.start_server(cores, workers, &[], variables)
+    }
+
+    fn start_server(
+        &self,
+        cores: &[usize],
+        workers: usize,
+        before: &[String],
+        variables: &[(&str, String)],
+    ) -> Result<Replica> {
         let address = free_address()?;
         let mut words = before.iter().map(String::as_str).chain([HALYARD, "serve"]);
         let mut command = Command::new(words.next().ok_or("no program")?);
@@ -108,6 +123,7 @@ impl World {
             .env("HALYARD_LISTEN", address.to_string())
             .env("HALYARD_WORKER_THREADS", workers.to_string())
             .env("HALYARD_DRAIN_WINDOW", "0s")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::null());
         let mut process = Process::start(cores, &mut command)?;
         self.runtime.block_on(ready(address, &mut process))?;
@@ -127,6 +143,16 @@ impl World {
     /// Makes [`TESTED`] and the experiment on it.
     pub fn experiment(&self, administrator: &Administrator) -> Result<()> {
         self.runtime.block_on(administrator.experiment())
+    }
+
+    /// Makes one more server key of the environment.
+    pub fn another_key(&self, administrator: &Administrator) -> Result<String> {
+        self.runtime.block_on(administrator.another_key())
+    }
+
+    /// Makes flags like [`FLAG`] until there are so many, and returns the revision with which they are there.
+    pub fn fill(&self, administrator: &Administrator, flags: usize) -> Result<u64> {
+        self.runtime.block_on(administrator.fill(flags))
     }
 
     /// Makes the environment and its flags, and returns the environment's server key.
@@ -202,6 +228,16 @@ impl Administrator {
         Ok(key)
     }
 
+    async fn fill(&self, flags: usize) -> Result<u64> {
+        for n in 2..flags {
+            let key = format!("flag-{n}");
+            self.flag(PROJECT, &key).await?;
+            self.configure(&key, rules()).await?;
+        }
+        self.toggle(false).await?;
+        self.toggle(true).await
+    }
+
     /// Makes a project.
     pub async fn project(&self, key: &str) -> Result<()> {
         let project = admin::CreateProjectRequest {
@@ -231,6 +267,18 @@ impl Administrator {
         let mut keys = created.into_inner().keys.into_iter();
         let server = keys.find(|key| key.key.as_ref().is_some_and(|key| key.kind() == admin::KeyKind::Server));
         Ok(server.ok_or("no server key")?.secret)
+    }
+
+    async fn another_key(&self) -> Result<String> {
+        let key = admin::CreateKeyRequest {
+            project: PROJECT.into(),
+            environment: ENVIRONMENT.into(),
+            kind: admin::KeyKind::Server.into(),
+            ..admin::CreateKeyRequest::default()
+        };
+        let mut environments = EnvironmentServiceClient::new(self.channel.clone());
+        let created = environments.create_key(self.request(key)).await?.into_inner();
+        Ok(created.key.ok_or("no key")?.secret)
     }
 
     /// Makes a flag.
@@ -389,8 +437,22 @@ impl Administrator {
 
 /// A floor of this shape on these cores that answers and streams these messages.
 pub fn floor(cores: &[usize], shape: super::floor::Shape, messages: &[String], before: &[String]) -> Result<Replica> {
+    bare(cores, ("floor", shape), messages, before)
+}
+
+/// A floor of this shape on these cores that answers with these bytes when it is asked for everything.
+pub fn constant(cores: &[usize], shape: super::floor::Shape, bytes: &[u8]) -> Result<Replica> {
+    bare(cores, ("constant", shape), &[hex::encode(bytes)], &[])
+}
+
+fn bare(
+    cores: &[usize],
+    (kind, shape): (&str, super::floor::Shape),
+    messages: &[String],
+    before: &[String],
+) -> Result<Replica> {
     let program = std::env::current_exe()?.display().to_string();
-    let words = [program, "floor".to_owned(), shape.argument()];
+    let words = [program, kind.to_owned(), shape.argument()];
     let mut words = before.iter().cloned().chain(words).chain(messages.iter().cloned());
     let mut command = Command::new(words.next().ok_or("no program")?);
     let mut process = process::Process::start(cores, command.args(words))?;

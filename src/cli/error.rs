@@ -85,9 +85,15 @@ fn explain(endpoint: &Uri, status: &Status, credential: &str) -> String {
     let endpoint = endpoint.trim_end_matches('/');
     let mut text = match status.code() {
         Code::Unavailable => format!(
-            "{endpoint} cannot answer now: {said}{}\nIs Halyard running there? Another address goes into --endpoint or \
+            "{endpoint} cannot answer now: {said}{}\nIs Halyard running there{}? Another address goes into --endpoint or \
              HALYARD_ENDPOINT.",
-            root_cause(status)
+            root_cause(status),
+            // What begins with a handshake says nothing that a client in clear could understand.
+            if endpoint.starts_with("http:") {
+                ", in clear (otherwise https://)"
+            } else {
+                ""
+            }
         ),
         // tonic's own timer says Cancelled.
         Code::DeadlineExceeded | Code::Cancelled => {

@@ -114,8 +114,13 @@ pub fn print(text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Tells why a command failed, with everything that led to it.
-pub fn complain(error: &(dyn std::error::Error + 'static)) {
+/// Tells why something failed, with everything that led to it.
+fn complain(error: &(dyn std::error::Error + 'static)) {
+    say(complaint(error).trim_end());
+}
+
+/// Why a command failed, with everything that led to it.
+pub fn complaint(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = format!("halyard: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
@@ -123,5 +128,6 @@ pub fn complain(error: &(dyn std::error::Error + 'static)) {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    say(&text);
+    text.push('\n');
+    text
 }

@@ -22,7 +22,8 @@ pub async fn run(serve: Serve, stop: &CancellationToken) -> anyhow::Result<()> {
         return Ok(());
     };
     let served = async {
-        let starting = async { Ok(Server::start(options(&service, &database, &signing_key)).await?) };
+        // Boxed: much is done while a server starts, and all that waits for it would have its size.
+        let starting = async { Ok(Box::pin(Server::start(options(&service, &database, &signing_key))).await?) };
         let Some(server) = unless_stopped(stop, starting).await? else {
             return Ok(());
         };

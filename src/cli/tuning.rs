@@ -14,8 +14,9 @@ use crate::watch;
 
 /// Where traces go.
 pub fn traces(traces: Option<&Traces>) -> Option<trace::Options> {
-    traces.map(|Traces { endpoint, share }| trace::Options {
+    traces.map(|Traces { endpoint, tls, share }| trace::Options {
         endpoint: endpoint.clone(),
+        tls: tls.clone(),
         share: *share,
     })
 }
@@ -119,8 +120,17 @@ pub fn requests(
 }
 
 /// How a connection that is gone is noticed.
-pub fn keepalive(Configured { interval, timeout }: Configured) -> Keepalive {
-    Keepalive { interval, timeout }
+pub fn keepalive(configured: Configured) -> Keepalive {
+    let Configured {
+        interval,
+        timeout,
+        idle,
+    } = configured;
+    Keepalive {
+        interval,
+        timeout,
+        idle,
+    }
 }
 
 /// How an upstream is followed.

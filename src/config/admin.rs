@@ -1,8 +1,8 @@
 //! What the commands of whoever runs the installation are configured with.
 
+use super::database::{self, Database};
 use super::reader::{Noted, Reader};
 use super::secret::Secret;
-use super::service::{self, Database};
 use super::setting::Setting;
 use crate::domain::email::Email;
 
@@ -41,12 +41,12 @@ const ADMIN_PASSWORD: Setting =
     Setting::hidden("password", "the administrator's password").variable("HALYARD_ADMIN_PASSWORD");
 
 pub(super) fn migrate(reader: &mut Reader<'_>) -> Result<Migrate, Noted> {
-    let database = service::database(reader)?;
+    let database = database::read(reader)?;
     Ok(Migrate { database })
 }
 
 pub(super) fn create_admin(reader: &mut Reader<'_>) -> Result<CreateAdmin, Noted> {
-    let database = service::database(reader);
+    let database = database::read(reader);
     let email = reader.required(ADMIN_EMAIL, email);
     let password = password(reader, ADMIN_PASSWORD);
     Ok(CreateAdmin {

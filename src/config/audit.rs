@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::database::{self, Database};
 use super::reader::{Noted, Reader};
-use super::service::{self, Database};
 use super::setting::Setting;
 use super::values;
 use crate::domain::audit::Head;
@@ -93,7 +93,7 @@ pub(super) fn verify(reader: &mut Reader<'_>) -> Result<Audit, Noted> {
             Some(_) => Err(reader.refuse(FILE.argument(), "is an export of one chain; leave out which")),
         };
     }
-    let database = service::database(reader)?;
+    let database = database::read(reader)?;
     let chains = match (chain, kept) {
         (Some(chain), kept) => Chains::One { chain, kept },
         (None, None) => Chains::All,
@@ -112,7 +112,7 @@ pub(super) fn export(reader: &mut Reader<'_>) -> Result<Audit, Noted> {
             reader.refuse(PROJECT.argument(), description)
         })
     });
-    let database = service::database(reader);
+    let database = database::read(reader);
     Ok(Audit::Export {
         database: database?,
         chain: chain?,

@@ -45,6 +45,12 @@ impl Environment {
         self.interactive
     }
 
+    /// The names of the variables that are set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.variables.keys().filter_map(|name| name.to_str());
+        names.filter(|name| self.get(name).is_some())
+    }
+
     /// The value of a variable. Empty counts as unset: that is how composed files say "none".
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.variables

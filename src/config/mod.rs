@@ -16,8 +16,10 @@ mod audit;
 mod bench;
 mod client;
 mod connections;
+mod database;
 mod environment;
 mod events;
+mod history;
 mod http;
 mod openid;
 mod postgres;
@@ -28,10 +30,14 @@ mod secret;
 mod service;
 mod setting;
 mod sidecar;
+mod signing;
+mod stopping;
+mod streams;
 mod subcommand;
 mod traces;
 mod trust;
 mod tuning;
+mod unknown;
 mod values;
 mod who;
 
@@ -47,16 +53,21 @@ pub use client::{
     Client, Credential, Evaluate, Health, Output, Server, Subject, Toggle, ToggleFlags, Watch, WatchDetail,
 };
 pub use connections::Connections;
+pub use database::{Database, Embedded};
 pub use environment::Environment;
 pub use events::Events;
+pub use history::History;
 pub use http::{Http, HttpLimits, Origins};
 pub use postgres::Migrations;
 pub use requests::Requests;
 pub use secret::Secret;
-pub use service::{Database, Dev, Embedded, History, Serve, Service, Shutdown, Streams};
+pub use service::{Dev, Serve, Service};
 pub use sidecar::{Listen, Sidecar};
+pub use stopping::Shutdown;
+pub use streams::Streams;
 pub use traces::Traces;
 pub use tuning::{EventTuning, Following, Keepalive, SidecarTuning, StreamTuning, Tuning, UpstreamTiming};
+pub use unknown::Unknown;
 
 use clap::error::ErrorKind;
 
@@ -75,6 +86,8 @@ pub struct Configuration {
     pub log: Log,
     /// What to do.
     pub command: Command,
+    /// Variables that nothing reads, and that somebody may believe in.
+    pub unknown: Vec<Unknown>,
 }
 
 /// What to do.
@@ -93,9 +106,16 @@ pub enum Command {
     /// Prove the audit log, or hand it out.
     Audit(Audit),
     /// Ask a server something.
-    Client(Box<Client>),
+    Client(Client),
     /// Print this: what it is configured with.
     Print(String),
+}
+
+impl Command {
+    /// Whether it serves others, until it is stopped.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Dev(_) | Self::Sidecar(_))
+    }
 }
 
 /// How to log.
@@ -158,7 +178,11 @@ pub fn parse(
     };
     let problems = reader.finish();
     match (log, command) {
-        (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration { log, command }),
+        (Ok(log), Ok(command)) if problems.is_empty() => Ok(Configuration {
+            log,
+            command,
+            unknown: unknown::of(environment),
+        }),
         _ => Err(Refusal::Values(problems)),
     }
 }
@@ -203,7 +227,7 @@ impl fmt::Display for Refusal {
             Self::Arguments(error) => return error.fmt(f),
             Self::Values(violations) => violations,
         };
-        writeln!(f, "halyard cannot start with this configuration:")?;
+        writeln!(f, "halyard: these arguments, variables or files are wrong:")?;
         for violation in violations.iter() {
             writeln!(f, "  {} {}", violation.field, violation.description)?;
         }

@@ -33,7 +33,8 @@ pub(super) const MAX_REQUESTS: Setting = Setting::value(
 pub(super) const MAX_DEADLINE: Setting = Setting::value(
     "max-deadline",
     "DURATION",
-    "How long a call may take whose client sets no deadline or a longer one; streams may take as long as they like",
+    "How long a call may take whose client sets no deadline or a longer one; deletes, activations of uploads, results of experiments \
+     and verifications of chains may take 6 minutes also if this is less, and streams as long as they like",
 )
 .default("1m");
 

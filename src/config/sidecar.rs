@@ -13,11 +13,10 @@ use super::http::{self, Http};
 use super::reader::{Noted, Reader};
 use super::requests::{self, Requests};
 use super::secret::Secret;
-use super::service::{
-    self, HEARTBEAT, MAX_KEY_STREAMS, MAX_SNAPSHOT_BYTES, MAX_STREAMS, METRICS_LISTEN, SERVE_DRAIN, SERVE_GRACE,
-    STREAM_ROTATION, Shutdown, Streams, WORKER_THREADS,
-};
+use super::service::{self, METRICS_LISTEN, WORKER_THREADS};
 use super::setting::Setting;
+use super::stopping::{self, Shutdown};
+use super::streams::{self, Streams};
 use super::traces::{self, Traces};
 use super::tuning::{self, SidecarTuning};
 use super::{trust, values};
@@ -115,7 +114,7 @@ const MAX_STALENESS: Setting = Setting::value(
     "How old the state may be before flags answer their off variant: 5m for all, checkout=30s for one, separated by commas",
 );
 
-/// The settings of `sidecar`.
+/// The settings of `sidecar` alone.
 pub(super) const SIDECAR: &[Setting] = &[
     UPSTREAM,
     KEY,
@@ -132,19 +131,12 @@ pub(super) const SIDECAR: &[Setting] = &[
     http::REQUEST_TIMEOUT,
     traces::ENDPOINT,
     traces::SHARE,
+    traces::CA,
+    traces::CERTIFICATE,
+    traces::KEY,
     STATE_FILE,
     MAX_STALENESS,
     WORKER_THREADS,
-    SERVE_GRACE,
-    SERVE_DRAIN,
-    HEARTBEAT,
-    STREAM_ROTATION,
-    MAX_SNAPSHOT_BYTES,
-    MAX_STREAMS,
-    MAX_KEY_STREAMS,
-    requests::MAX_KEY_RATE,
-    requests::MAX_REQUESTS,
-    requests::MAX_DEADLINE,
 ];
 
 const LONGEST_STALENESS: Duration = Duration::from_hours(24 * 365);
@@ -168,10 +160,10 @@ pub(super) fn sidecar(reader: &mut Reader<'_>) -> Result<Sidecar, Noted> {
     let state_file = reader.optional(STATE_FILE, values::path);
     let staleness = reader.optional(MAX_STALENESS, limits);
     let worker_threads = service::worker_threads(reader);
-    let streams = service::streams(reader);
+    let streams = streams::read(reader);
     let requests = requests::read(reader);
     let tuning = tuning::sidecar(reader);
-    let shutdown = service::shutdown(reader, SERVE_GRACE, SERVE_DRAIN);
+    let shutdown = stopping::read(reader, stopping::SERVE);
     let (key, own) = key?;
     let key_id = own.id.to_string();
     let mut callers = vec![own];

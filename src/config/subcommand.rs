@@ -7,7 +7,8 @@ use super::bench::settings;
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
 use super::{
-    Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, connections, print, service, sidecar, trust, tuning,
+    Client, Command, LOG, LOG_FORMAT, admin, audit, bench, client, connections, database, print, service, sidecar,
+    stopping, trust, tuning,
 };
 
 /// One subcommand.
@@ -33,8 +34,12 @@ const ALL: [Subcommand; 15] = [
         name: "serve",
         about: "Serve, with your PostgreSQL or a private one",
         settings: &[
-            service::DATABASE,
-            service::SERVE,
+            database::DATABASE,
+            service::PEOPLE,
+            &[service::SERVE_LISTEN],
+            service::SERVICE,
+            stopping::SERVE,
+            service::BOUNDS,
             connections::CONNECTIONS,
             tuning::SERVE,
             &[print::PRINT],
@@ -46,7 +51,17 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "dev",
         about: "Serve on your own machine, with a private PostgreSQL and a demo project",
-        settings: &[service::DEV, connections::CONNECTIONS, tuning::SERVE, &[print::PRINT]],
+        settings: &[
+            database::PRIVATE,
+            service::PEOPLE,
+            &[service::DEV_LISTEN],
+            service::SERVICE,
+            stopping::DEV,
+            service::BOUNDS,
+            connections::CONNECTIONS,
+            tuning::SERVE,
+            &[print::PRINT],
+        ],
         positional: || None,
         log: DEV_LOG,
         read: |reader| service::dev(reader).map(|dev| Command::Dev(Box::new(dev))),
@@ -56,6 +71,8 @@ const ALL: [Subcommand; 15] = [
         about: "Serve what another server holds, beside an application, and go on when that server is away",
         settings: &[
             sidecar::SIDECAR,
+            stopping::SERVE,
+            service::BOUNDS,
             connections::CONNECTIONS,
             trust::TRUST,
             tuning::SIDECAR,
@@ -68,7 +85,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "migrate",
         about: "Bring the database's schema up to date",
-        settings: &[service::DATABASE],
+        settings: &[database::DATABASE],
         positional: || None,
         log: LOG,
         read: |reader| admin::migrate(reader).map(Command::Migrate),
@@ -76,7 +93,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "create-admin",
         about: "Create the first administrator",
-        settings: &[service::DATABASE, admin::CREATE_ADMIN],
+        settings: &[database::DATABASE, admin::CREATE_ADMIN],
         positional: || None,
         log: CLIENT_LOG,
         read: |reader| admin::create_admin(reader).map(Command::CreateAdmin),
@@ -84,7 +101,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "audit verify",
         about: "Verify that nothing of the audit log was changed, in the database or in an export",
-        settings: &[audit::VERIFY, service::DATABASE],
+        settings: &[audit::VERIFY, database::DATABASE],
         positional: || None,
         log: CLIENT_LOG,
         read: |reader| audit::verify(reader).map(Command::Audit),
@@ -92,7 +109,7 @@ const ALL: [Subcommand; 15] = [
     Subcommand {
         name: "audit export",
         about: "Print a chain of the audit log, one JSON object with its hash a line",
-        settings: &[audit::EXPORT, service::DATABASE],
+        settings: &[audit::EXPORT, database::DATABASE],
         positional: || None,
         log: CLIENT_LOG,
         read: |reader| audit::export(reader).map(Command::Audit),
@@ -103,7 +120,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[client::HEALTH, trust::TRUST],
         positional: || None,
         log: CLIENT_LOG,
-        read: |reader| client::health(reader).map(|health| Command::Client(Box::new(Client::Health(health)))),
+        read: |reader| client::health(reader).map(|health| Command::Client(Client::Health(health))),
     },
     Subcommand {
         name: "evaluate",
@@ -114,7 +131,7 @@ const ALL: [Subcommand; 15] = [
             Some(flag.help("The flag; left out with --all"))
         },
         log: CLIENT_LOG,
-        read: |reader| client::evaluate(reader).map(|evaluate| Command::Client(Box::new(Client::Evaluate(evaluate)))),
+        read: |reader| client::evaluate(reader).map(|evaluate| Command::Client(Client::Evaluate(evaluate))),
     },
     Subcommand {
         name: "watch",
@@ -122,7 +139,7 @@ const ALL: [Subcommand; 15] = [
         settings: &[client::WATCH, trust::TRUST],
         positional: || None,
         log: CLIENT_LOG,
-        read: |reader| client::watch(reader).map(|watch| Command::Client(Box::new(Client::Watch(watch)))),
+        read: |reader| client::watch(reader).map(|watch| Command::Client(Client::Watch(watch))),
     },
     Subcommand {
         name: "toggle",
@@ -138,7 +155,7 @@ const ALL: [Subcommand; 15] = [
             )
         },
         log: CLIENT_LOG,
-        read: |reader| client::toggle(reader).map(|toggle| Command::Client(Box::new(Client::Toggle(toggle)))),
+        read: |reader| client::toggle(reader).map(|toggle| Command::Client(Client::Toggle(toggle))),
     },
     Subcommand {
         name: "bench evaluate",
@@ -210,7 +227,7 @@ fn bench_flags() -> Arg {
 }
 
 fn benched(bench: super::Bench) -> Command {
-    Command::Client(Box::new(Client::Bench(Box::new(bench))))
+    Command::Client(Client::Bench(Box::new(bench)))
 }
 
 /// Subcommands that belong together, and what they are about.
@@ -244,7 +261,6 @@ impl Subcommand {
     }
 
     /// How it is called, and everything that it can be told.
-    #[cfg(test)]
     pub fn all() -> impl Iterator<Item = (&'static str, &'static Self)> {
         ALL.iter().map(|subcommand| (subcommand.name, subcommand))
     }

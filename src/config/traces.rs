@@ -2,14 +2,19 @@
 
 use http::Uri;
 
+use super::connections::{pair, refuse};
 use super::reader::{Noted, Reader};
 use super::setting::Setting;
+use super::values;
+use crate::tls::ClientFiles;
 
 /// Where traces go, and how many there are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Traces {
     /// The collector.
     pub endpoint: String,
+    /// Whom to trust there and what to show. `None`: in clear.
+    pub tls: Option<ClientFiles>,
     /// Which share of the requests that come without a trace begin one, from 0 to 1.
     pub share: f64,
 }
@@ -23,9 +28,23 @@ pub(super) const ENDPOINT: Setting = Setting::value(
 pub(super) const SHARE: Setting = Setting::value(
     "trace-sample-ratio",
     "RATIO",
-    "Which share of the requests without a trace of their caller's begin one, from 0 to 1; what a caller samples is always traced; \
-     by default 0.01",
+    "Which share of the requests without a trace of their caller's begin one, from 0 to 1; what a caller samples \
+     who shows more than a client key is always traced; by default 0.01",
 );
+pub(super) const CA: Setting = Setting::value(
+    "otlp-ca-file",
+    "PATH",
+    "The certificates (PEM) of the authorities that an https collector's is to come from; by default those that this machine trusts",
+)
+.also_variable("OTEL_EXPORTER_OTLP_CERTIFICATE");
+pub(super) const CERTIFICATE: Setting = Setting::value(
+    "otlp-certificate-file",
+    "PATH",
+    "The certificate (PEM) to show an https collector that asks for one",
+)
+.also_variable("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+pub(super) const KEY: Setting = Setting::value("otlp-key-file", "PATH", "That certificate's private key (PEM)")
+    .also_variable("OTEL_EXPORTER_OTLP_CLIENT_KEY");
 /// Enough for somebody who has just given a collector to see something, and too little to be felt.
 const USUAL: f64 = 0.01;
 
@@ -33,10 +52,15 @@ const USUAL: f64 = 0.01;
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Traces>, Noted> {
     let endpoint = reader.optional(ENDPOINT, endpoint);
     let share = reader.optional(SHARE, share);
-    let (endpoint, share) = (endpoint?, share?);
+    let tls = match &endpoint {
+        Ok(Some(endpoint)) => trust(reader, endpoint),
+        Ok(None) | Err(Noted) => Ok(None),
+    };
+    let (endpoint, share, tls) = (endpoint?, share?, tls?);
     match (endpoint, share) {
         (Some(endpoint), share) => Ok(Some(Traces {
             endpoint,
+            tls,
             share: share.unwrap_or(USUAL),
         })),
         (None, Some(_)) => {
@@ -46,6 +70,30 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Traces>, Noted> {
         }
         (None, None) => Ok(None),
     }
+}
+
+/// Reads whom to trust at a collector, and what to show it.
+fn trust(reader: &mut Reader<'_>, endpoint: &str) -> Result<Option<ClientFiles>, Noted> {
+    let authorities = reader.optional(CA, values::path);
+    let certificate = reader.optional(CERTIFICATE, values::path);
+    let key = reader.optional(KEY, values::path);
+    let (authorities, certificate, key) = (authorities?, certificate?, key?);
+    if endpoint.starts_with("https:") {
+        let own = pair(reader, (CERTIFICATE, certificate), (KEY, key))?;
+        let files = ClientFiles { authorities, own };
+        let checked = files.check();
+        refuse(reader, checked, [&CERTIFICATE, &KEY, &CA])?;
+        return Ok(Some(files));
+    }
+    for setting in [CA, CERTIFICATE, KEY] {
+        // A variable may be there for other programs of the machine.
+        if reader.origin(setting).is_some_and(|origin| origin.is_argument()) {
+            let description =
+                "means nothing where the collector is not asked over TLS; its address begins with http://";
+            reader.refuse(setting.argument(), description);
+        }
+    }
+    Ok(None)
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

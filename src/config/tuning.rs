@@ -7,14 +7,14 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::reader::{Noted, Reader};
-use super::service::HEARTBEAT;
+use super::streams::HEARTBEAT;
 use super::values;
 use settings::{
     AHEAD_WAIT, Bounded, CONFIRM_SPACING, DEAF_RETRY, EVENT_QUEUE_BYTES, FEED_GATHER, HEARTBEAT_LEAST, HEARTBEAT_MOST,
-    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, LISTENER_CONNECT_TIMEOUT, LOAD_TIMEOUT, NOTIFY_COALESCE, POLL_INTERVAL,
-    PROBE_INTERVAL, PROBE_TIMEOUT, QUERY_TIMEOUT, RECONNECT_LEAST, RECONNECT_MOST, RESUME_BYTES, RESUME_REVISIONS,
-    ROTATION_PAUSE, SCAN_INTERVAL, SIDECAR_AHEAD_WAIT, STATE_NOTE_INTERVAL, STATE_SAVE_INTERVAL, STREAM_STALL,
-    UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_HEARTBEAT, UPSTREAM_OPEN_TIMEOUT, UPSTREAM_REFUSED_RETRY,
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, LISTENER_CONNECT_TIMEOUT, LOAD_TIMEOUT, NOTIFY_COALESCE,
+    POLL_INTERVAL, PROBE_INTERVAL, PROBE_TIMEOUT, QUERY_TIMEOUT, RECONNECT_LEAST, RECONNECT_MOST, RESUME_BYTES,
+    RESUME_REVISIONS, ROTATION_PAUSE, SCAN_INTERVAL, SIDECAR_AHEAD_WAIT, STATE_NOTE_INTERVAL, STATE_SAVE_INTERVAL,
+    STREAM_STALL, UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_HEARTBEAT, UPSTREAM_OPEN_TIMEOUT, UPSTREAM_REFUSED_RETRY,
 };
 
 #[cfg(test)]
@@ -94,6 +94,8 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Within which it answers.
     pub timeout: Duration,
+    /// How long one over HTTP/1.1 is kept that asks nothing.
+    pub idle: Duration,
 }
 
 /// What a sidecar can be tuned by.
@@ -220,9 +222,11 @@ fn following(reader: &mut Reader<'_>) -> Result<Following, Noted> {
 fn keepalive(reader: &mut Reader<'_>) -> Result<Keepalive, Noted> {
     let interval = read(reader, KEEPALIVE_INTERVAL);
     let timeout = read(reader, KEEPALIVE_TIMEOUT);
+    let idle = read(reader, KEEPALIVE_IDLE);
     Ok(Keepalive {
         interval: interval?,
         timeout: timeout?,
+        idle: idle?,
     })
 }
 

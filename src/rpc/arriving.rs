@@ -1,8 +1,11 @@
 //! How the messages of requests arrive: within which time, how many, and how much of them is held before they are whole.
 //!
 //! A message that is announced and does not come would otherwise be waited for as long as its connection lives, and a peer could begin
-//! as many as it may have streams. What is counted here is read off the five bytes before each message, not the message itself: how
-//! large one may be is tonic's to say, and what it means that of the services.
+//! as many as it may have streams. What is counted here is read off the five bytes before each message, not the message itself: what
+//! it means is the services' to say.
+//!
+//! What is not whole is counted in two pots: methods that anybody may call have a small one, so that who shows no credential cannot take
+//! the room of who does.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +19,17 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
 use super::Refusal;
+use super::methods::Methods;
+use crate::domain::limits::OPEN_REQUEST_BYTES;
 
+/// The services of applications: all of their methods need a credential.
+const APPLICATIONS: &str = "/halyard.evaluation.";
 /// Bytes before each message: whether it is compressed, and how long it is.
 const PREFIX: usize = 5;
 /// What all messages together may take that are not whole yet.
 const HELD_BYTES: usize = 64 * 1024 * 1024;
+/// Besides them, those of methods that anybody may call.
+const OPEN_HELD_BYTES: usize = 4 * 1024 * 1024;
 /// More than that, if so many messages of the largest size take more.
 const LARGEST_AT_ONCE: usize = 16;
 
@@ -46,13 +55,23 @@ pub struct Counts {
     pub surplus: AtomicU64,
 }
 
-/// The messages that are on their way in, of all requests. Clones share them.
-#[derive(Debug, Clone)]
-pub struct Arrivals(Arc<Shared>);
-
+/// The messages that are on their way in, of all requests.
 #[derive(Debug)]
-struct Shared {
+pub struct Arrivals {
+    methods: Methods,
+    /// To methods that need a credential, and are read only if it was a valid one.
+    known: Arc<Pot>,
+    /// To those that anybody may call.
+    open: Arc<Pot>,
+}
+
+/// Messages that are counted together.
+#[derive(Debug)]
+struct Pot {
     patience: Duration,
+    /// The largest message.
+    largest: usize,
+    /// What may be held of all.
     most: usize,
     held: AtomicUsize,
     counts: Arc<Counts>,
@@ -68,19 +87,34 @@ enum Messages {
 /// A request whose messages are going to arrive.
 #[derive(Debug)]
 pub struct Arrival {
-    shared: Arc<Shared>,
+    pot: Arc<Pot>,
     messages: Messages,
 }
 
 impl Arrivals {
     /// None yet.
     pub fn new(terms: Terms, counts: Arc<Counts>) -> Self {
-        Self(Arc::new(Shared {
-            patience: terms.patience,
-            most: HELD_BYTES.max(terms.message_bytes.saturating_mul(LARGEST_AT_ONCE)),
-            held: AtomicUsize::new(0),
-            counts,
-        }))
+        let Terms {
+            patience,
+            message_bytes,
+        } = terms;
+        let pot = |largest: usize, most| {
+            Arc::new(Pot {
+                patience,
+                largest,
+                most,
+                held: AtomicUsize::new(0),
+                counts: counts.clone(),
+            })
+        };
+        Self {
+            methods: Methods::default(),
+            known: pot(
+                message_bytes,
+                HELD_BYTES.max(message_bytes.saturating_mul(LARGEST_AT_ONCE)),
+            ),
+            open: pot(OPEN_REQUEST_BYTES, OPEN_HELD_BYTES),
+        }
     }
 
     /// A request to a path.
@@ -92,19 +126,24 @@ impl Arrivals {
             Messages::One
         };
         Arrival {
-            shared: self.0.clone(),
+            pot: if self.is_known(path) { &self.known } else { &self.open }.clone(),
             messages,
         }
+    }
+
+    /// Whether a path needs a credential. Most are an application's, and are not looked up.
+    fn is_known(&self, path: &str) -> bool {
+        path.starts_with(APPLICATIONS) || self.methods.get(path).is_some_and(|method| !method.is_open())
     }
 }
 
 impl Arrival {
     /// The body of that request.
     pub fn of<B>(self, body: B) -> Arriving<B> {
-        let Self { shared, messages } = self;
+        let Self { pot, messages } = self;
         Arriving {
             body,
-            shared,
+            pot,
             messages,
             whole: 0,
             position: Position::default(),
@@ -118,7 +157,7 @@ impl Arrival {
 #[derive(Debug)]
 pub struct Arriving<B> {
     body: B,
-    shared: Arc<Shared>,
+    pot: Arc<Pot>,
     messages: Messages,
     /// Messages that have arrived.
     whole: usize,
@@ -179,7 +218,7 @@ impl<B> Arriving<B> {
         match self.messages {
             Messages::One => {
                 if self.whole > 1 || (self.whole == 1 && self.position.partial > 0) {
-                    count(&self.shared.counts.surplus);
+                    count(&self.pot.counts.surplus);
                     return Err(Refusal::SurplusMessage);
                 }
             }
@@ -189,21 +228,25 @@ impl<B> Arriving<B> {
                 }
             }
         }
+        if self.position.missing > self.pot.largest {
+            // Nobody waits for what is refused when it is there.
+            return Err(Refusal::TooLarge);
+        }
         self.hold(self.position.partial)
     }
 
     /// Has so many bytes counted. Most messages come whole, and none of them is.
     fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let shared = &self.shared;
+        let pot = &self.pot;
         if bytes > self.held {
             let more = bytes - self.held;
-            if shared.held.fetch_add(more, Ordering::Relaxed).saturating_add(more) > shared.most {
-                shared.held.fetch_sub(more, Ordering::Relaxed);
-                count(&shared.counts.crowded);
+            if pot.held.fetch_add(more, Ordering::Relaxed).saturating_add(more) > pot.most {
+                pot.held.fetch_sub(more, Ordering::Relaxed);
+                count(&pot.counts.crowded);
                 return Err(Refusal::requests_crowded());
             }
         } else if bytes < self.held {
-            shared.held.fetch_sub(self.held - bytes, Ordering::Relaxed);
+            pot.held.fetch_sub(self.held - bytes, Ordering::Relaxed);
         }
         self.held = bytes;
         Ok(())
@@ -211,10 +254,10 @@ impl<B> Arriving<B> {
 
     /// Nothing has come: how long may that go on?
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
-        let patience = self.shared.patience;
+        let patience = self.pot.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         waiting.as_mut().poll(context).map(|()| {
-            count(&self.shared.counts.late);
+            count(&self.pot.counts.late);
             Refusal::Late
         })
     }
@@ -223,7 +266,7 @@ impl<B> Arriving<B> {
 impl<B> Drop for Arriving<B> {
     fn drop(&mut self) {
         if self.held > 0 {
-            self.shared.held.fetch_sub(self.held, Ordering::Relaxed);
+            self.pot.held.fetch_sub(self.held, Ordering::Relaxed);
         }
     }
 }

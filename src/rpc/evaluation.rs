@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response};
 
 use super::assignments::{Assignments, Settled};
@@ -56,13 +57,13 @@ impl Evaluation {
 #[tonic::async_trait]
 impl EvaluationService for Evaluation {
     async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
-        let (application, deadline) = parts(&request)?;
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::EvaluateRequest {
             flag,
             context,
             min_revision,
             explain,
-        } = request.into_inner();
+        } = asked;
         if explain && application.kind == KeyKind::Client {
             return Err(Refusal::ExplanationDenied.into());
         }
@@ -96,18 +97,18 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
-        let (application, deadline) = parts(&request)?;
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::EvaluateAllRequest {
             context,
             flags,
             min_revision,
-        } = request.into_inner();
+        } = asked;
         let context = read_question(context, &flags)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -143,18 +144,18 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
-        let (application, deadline) = parts(&request)?;
+        let (application, deadline, caller, asked) = parts(request)?;
         let pb::GetAssignmentRequest {
             experiment,
             context,
             min_revision,
-        } = request.into_inner();
+        } = asked;
         let context = question(("experiment", &experiment), context)?;
         let mut settled = Settled::new(&self.assignments, deadline);
         loop {
@@ -180,14 +181,14 @@ impl EvaluationService for Evaluation {
             });
             match answer(asked.await?) {
                 Ok(response) => return Ok(response),
-                Err((revision, needs)) => settled.settle(&context, revision, needs).await,
+                Err((revision, needs)) => settled.settle(&context, revision, needs, &caller).await,
             }
         }
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
-        let (application, deadline) = parts(&request)?;
-        let taken = track::take(&self.events, &application, deadline, request.into_inner());
+        let (application, deadline, caller, events) = parts(request)?;
+        let taken = track::take(&self.events, &application, deadline, events, &caller);
         Ok(Response::new(taken.await?))
     }
 }
@@ -197,12 +198,13 @@ fn answer<T>(asked: Asked<T>) -> Asked<Response<T>> {
     asked.map(Response::new)
 }
 
-/// Who asks, and until when.
-fn parts<M>(request: &Request<M>) -> Result<(Application, Deadline), Refusal> {
-    let extensions = request.extensions();
-    let application = extensions.get::<Application>().ok_or(Refusal::Unauthenticated)?;
+/// Who asks, until when, with which metadata, and what.
+fn parts<M>(request: Request<M>) -> Result<(Application, Deadline, MetadataMap, M), Refusal> {
+    let (metadata, mut extensions, message) = request.into_parts();
     let deadline = extensions.get::<Deadline>().copied().unwrap_or_default();
-    Ok((application.clone(), deadline))
+    // Taken, since workers would wait for each other to count who holds its key.
+    let application = extensions.remove::<Application>().ok_or(Refusal::Unauthenticated)?;
+    Ok((application, deadline, metadata, message))
 }
 
 /// Reads who asks, and checks how much is asked for.

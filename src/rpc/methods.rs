@@ -49,7 +49,7 @@ pub enum Load {
     Administration,
     /// Logins and the like: anybody may call them.
     Login,
-    /// Nothing that is counted here. Streams have bounds of their own, and whether a server lives is to be told whatever its load.
+    /// None that has such a share. Streams have bounds of their own, and whether a server lives is to be told whatever its load.
     Unbounded,
 }
 

@@ -15,6 +15,7 @@ use crate::domain::limits;
 use crate::{store, watch};
 
 const DOMAIN: &str = "halyard";
+const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 const EVENTS_BEHIND: &str =
     "more events wait to be stored than this server may hold; send them again later, with the same ids";
 /// The longest that another server can have our callers wait.
@@ -87,8 +88,10 @@ pub enum Refusal {
     Late,
     /// Send one message: the method takes no more.
     SurplusMessage,
-    /// The caller's deadline is over.
+    /// The caller's deadline is over, and nothing was changed.
     DeadlineExceeded,
+    /// The caller's deadline is over, and what became of a change is not known.
+    OutcomeUnknown,
     /// A method that this version does not have.
     Unimplemented,
     /// Nothing; it is our bug, and logged.
@@ -113,6 +116,15 @@ impl From<Violations> for Refusal {
 impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<store::deadline::Over> for Refusal {
+    fn from(over: store::deadline::Over) -> Self {
+        match over {
+            store::deadline::Over::Undone => Self::DeadlineExceeded,
+            store::deadline::Over::Unanswered => Self::OutcomeUnknown,
+        }
     }
 }
 
@@ -151,6 +163,22 @@ impl Refusal {
     pub fn requests_crowded() -> Self {
         Self::Busy {
             what: "more is on its way in than this server holds; try again",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// So much waits to be read that an answer as large as this one finds no room.
+    pub fn answers_unread() -> Self {
+        Self::Busy {
+            what: "more answers wait to be read than this server holds; read them, and try again",
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// So many ask what there is here that there is no room for another.
+    pub fn reflections_taken() -> Self {
+        Self::Busy {
+            what: "too many streams of reflection are open here; try again",
             retry_after: Duration::from_secs(1),
         }
     }
@@ -303,6 +331,12 @@ impl From<Refusal> for Status {
                 "the method takes one message, and more came",
             ),
             Refusal::DeadlineExceeded => plain(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline is over"),
+            Refusal::OutcomeUnknown => plain(
+                Code::DeadlineExceeded,
+                OUTCOME_UNKNOWN,
+                "the deadline is over, and the database has not answered the commit: the change may have been made, or be made yet; \
+                 repeat it with the same request_id, or look",
+            ),
             Refusal::Unimplemented => plain(Code::Unimplemented, "UNIMPLEMENTED", "there is no such method"),
             Refusal::Internal => internal(),
         }
@@ -362,6 +396,12 @@ fn stored(error: store::Error) -> Status {
         .into(),
         Error::Timeout(_) | Error::Late => Refusal::DeadlineExceeded.into(),
         Error::Unavailable(_) => Refusal::database_away().into(),
+        Error::Unanswered(_) => retry(
+            Code::Unavailable,
+            OUTCOME_UNKNOWN,
+            "the database went away during the commit: the change may have been made; repeat it with the same request_id, or look",
+            Duration::from_secs(1),
+        ),
         Error::Corrupt { .. } | Error::Bug(_) => internal(),
     }
 }

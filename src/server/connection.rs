@@ -1,4 +1,5 @@
-//! A caller's connection, over TCP, in clear or with TLS, or over a unix socket of this machine.
+//! A caller's connection, over TCP, in clear or with TLS, or over a unix socket of this machine: it ends if it does not begin in time, or
+//! does not read what it asked for.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -9,13 +10,14 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::listen::Accepted;
 use super::opening::Opening;
 use crate::rpc::front::Peer;
+use crate::rpc::leaving::{Counted, Unread};
 
 /// A connection that writes what it is given in one piece, and ends if it does not begin in time: with a request, or with HTTP/2's
 /// greeting. A client that has greeted may have connected before it has anything to ask; from then on it answers pings.
@@ -27,8 +29,15 @@ pub struct Connection {
     peer: Peer,
     /// By when it must have begun. `None`: it has.
     unasked: Option<Box<Unasked>>,
+    unread: Unread,
+    /// What its peer does not take at all. `None`: it takes what is written.
+    untaken: Option<Counted>,
+    /// The end of a period in which what it was sent may stay unread.
+    turn: Pin<Box<Sleep>>,
+    /// Whether whoever reads is woken then.
+    is_waiting: bool,
     /// Counts the connection among those of its worker for as long as it lives.
-    _open: Open,
+    open: Open,
 }
 
 enum Stream {
@@ -109,12 +118,53 @@ impl Connection {
             stream,
             peer,
             unasked: Some(Box::new(unasked)),
-            _open: open,
+            unread: Unread::new(open.of_all.unread().clone()),
+            untaken: None,
+            turn: Box::pin(sleep(open.of_all.stall())),
+            is_waiting: false,
+            open,
         }
     }
 
-    /// Fails once it is too late for a first request. Whoever reads or writes is woken then.
+    /// What was sent on it and is not read.
+    pub fn unread(&self) -> Unread {
+        self.unread.clone()
+    }
+
+    /// Fails once it is too late for a first request, or for what was sent to be read. Whoever reads or writes is woken then.
     fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.is_waiting || self.turn.is_elapsed() {
+            self.turn(context)?;
+        }
+        self.has_begun(context)
+    }
+
+    /// Has a period end. Polled once in each: between that and its end nothing is asked of the timer.
+    fn turn(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while self.turn.as_mut().poll(context).is_ready() {
+            let opening = &self.open.of_all;
+            self.turn.as_mut().reset(Instant::now() + opening.stall());
+            if self.unread.turn() {
+                opening.left_unread();
+                tracing::debug!(peer = %self.peer, "a connection was closed: what was answered on it was not read");
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.is_waiting = true;
+        Ok(())
+    }
+
+    /// Counts what cannot be written among what is unread, until something can be again.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Pending if self.untaken.is_none() => self.untaken = Some(self.unread.waits()),
+            Poll::Ready(_) if self.untaken.is_some() => self.untaken = None,
+            Poll::Pending | Poll::Ready(_) => {}
+        }
+        written
+    }
+
+    fn has_begun(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let Some(unasked) = &mut self.unasked else {
             return Ok(());
         };
@@ -201,7 +251,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.in_time(context)?;
-        either!(self, poll_write(context, bytes))
+        let written = either!(self, poll_write(context, bytes));
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -210,7 +261,8 @@ impl AsyncWrite for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.in_time(context)?;
-        either!(self, poll_write_vectored(context, slices))
+        let written = either!(self, poll_write_vectored(context, slices));
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

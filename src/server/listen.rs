@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -51,10 +52,10 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// Listens.
-    pub fn bind(address: &Address) -> io::Result<Self> {
+    /// Listens. A connection over TCP ends once its peer has taken nothing of what it was sent for as long as `unacknowledged`.
+    pub fn bind(address: &Address, unacknowledged: Duration) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => listen(*address).map(Self::Tcp),
+            Address::Tcp(address) => listen(*address, unacknowledged).map(Self::Tcp),
             Address::Unix { path, mode } => {
                 let (listener, file) = listen_unix(path, *mode)?;
                 Ok(Self::Unix(listener, file))
@@ -87,10 +88,15 @@ impl Listener {
 }
 
 /// Listens on a port.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, unacknowledged: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener. Over HTTP/1.1 nothing else ends one whose peer stops to read.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(unacknowledged))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = unacknowledged;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -160,7 +166,7 @@ mod tests {
 
     fn bind(path: &Path) -> io::Result<Listener> {
         let path = path.to_owned();
-        Listener::bind(&Address::Unix { path, mode: 0o600 })
+        Listener::bind(&Address::Unix { path, mode: 0o600 }, Duration::from_secs(30))
     }
 
     #[tokio::test]

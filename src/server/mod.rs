@@ -16,6 +16,7 @@ mod metrics;
 mod opening;
 mod probes;
 mod propagation;
+mod seldom;
 mod sidecar;
 mod uses;
 mod within;
@@ -29,6 +30,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::auth::{jwt, openid};
 use crate::config::Migrations;
@@ -49,6 +51,8 @@ use crate::rpc::admin::accounts::{self, Accounts};
 use crate::rpc::assignments::Assignments;
 use crate::rpc::front::{self, Authenticator, Bounds, Denials, FrontLayer, OpenId};
 use crate::rpc::methods::Methods;
+use crate::rpc::reflection::Places;
+use crate::rpc::services::Services;
 use crate::rpc::track::Destination;
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{admin, evaluation::Evaluation, health};
@@ -215,7 +219,7 @@ impl Server {
             Migrations::Never => store::migrate::check(&settings.target).await?,
         }
 
-        let (listener, address) = bind(&Address::Tcp(listen))?;
+        let (listener, address) = bind(&Address::Tcp(listen), keepalive)?;
         let address = match address {
             Address::Tcp(address) => address,
             Address::Unix { .. } => listen,
@@ -227,7 +231,7 @@ impl Server {
         let running = tasks.stop().clone().drop_guard();
         let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
         feed.tracer = tracer.clone();
-        let opening = Opening::new(connections, &tasks)?;
+        let opening = Opening::new(connections, watch.stall, &tasks)?;
         let hints = Hints::new();
         let target = settings.target.clone();
         let store = Store::connect(&settings, hints.clone()).await?;
@@ -275,8 +279,13 @@ impl Server {
         let accounts = Accounts::new(store.clone(), tokens.clone(), accounts);
         tasks.spawn("login failures", accounts.clone().record_failures(tasks.stop().clone()));
         let request_bytes = http.limits.request_bytes;
-        let routes = routes(&store, &hub, &accounts, (&assignments, &intake), request_bytes)?
-            .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let services = services(
+            &store,
+            &hub,
+            &accounts,
+            (&assignments, &intake),
+            (health, request_bytes),
+        )?;
         let openid = openid
             .map(|expectations| people(expectations, &store, &tasks))
             .transpose()?;
@@ -320,7 +329,7 @@ impl Server {
         }
 
         let parts = http::Parts {
-            routes,
+            services,
             front,
             methods: Methods::default(),
             probes,
@@ -489,12 +498,12 @@ fn traces(options: &trace::Options, tasks: &Tasks) -> Result<Tracer, trace::Erro
 }
 
 /// Listens, and says where.
-fn bind(address: &Address) -> Result<(Listener, Address), Error> {
+fn bind(address: &Address, keepalive: Keepalive) -> Result<(Listener, Address), Error> {
     let failed = |source| Error::Listen {
         address: address.clone(),
         source,
     };
-    let listener = Listener::bind(address).map_err(failed)?;
+    let listener = Listener::bind(address, keepalive.unacknowledged()).map_err(failed)?;
     let address = listener.address(address).map_err(failed)?;
     Ok((listener, address))
 }
@@ -511,13 +520,13 @@ macro_rules! compressed {
 use compressed;
 
 /// Every service.
-fn routes(
+fn services(
     store: &Store,
     hub: &Arc<Hub>,
     accounts: &Arc<Accounts>,
     (assignments, intake): (&Arc<store::assignments::Assignments>, &Arc<Intake>),
-    most: usize,
-) -> Result<Routes, tonic_reflection::server::Error> {
+    (health, most): (HealthServer<health::Probed>, usize),
+) -> Result<Services, tonic_reflection::server::Error> {
     let reflection = || {
         let descriptors = [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         descriptors
@@ -538,8 +547,9 @@ fn routes(
     let watch = Watch::new(hub.clone(), assignments);
     let auth = admin::Auth::new(accounts.clone());
     let users = admin::Users::new(accounts.clone());
+    let places = Places::default();
     let open = limits::OPEN_REQUEST_BYTES;
-    Ok(Routes::new(compressed!(AuthServiceServer::new(auth), open))
+    let others = Routes::new(compressed!(AuthServiceServer::new(auth), open))
         .add_service(compressed!(UserServiceServer::new(users), most))
         .add_service(compressed!(ProjectServiceServer::new(projects), most))
         .add_service(compressed!(ServiceTokenServiceServer::new(service_tokens), most))
@@ -548,8 +558,10 @@ fn routes(
         .add_service(compressed!(SegmentServiceServer::new(segments), most))
         .add_service(compressed!(ExperimentServiceServer::new(experiments), most))
         .add_service(compressed!(AuditServiceServer::new(audit), most))
-        .add_service(compressed!(EvaluationServiceServer::new(evaluation), most))
         .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
-        .add_service(reflection().build_v1()?.max_decoding_message_size(open))
-        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(open)))
+        .add_service(health.max_decoding_message_size(open))
+        .add_service(places.bound(reflection().build_v1()?.max_decoding_message_size(open)))
+        .add_service(places.bound(reflection().build_v1alpha()?.max_decoding_message_size(open)));
+    let evaluation = compressed!(EvaluationServiceServer::new(evaluation), most);
+    Ok(Services::new(evaluation, others))
 }

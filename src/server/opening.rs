@@ -23,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Error;
 use super::connection::{Connection, Open};
 use super::listen::Accepted;
+use crate::rpc::leaving::Pot;
 use crate::shutdown::Tasks;
 use crate::tls::{Certificates, Holder, ServerFiles};
 
@@ -59,6 +60,8 @@ pub(super) struct Opening(Arc<Shared>);
 struct Shared {
     most: u64,
     within: Duration,
+    stall: Duration,
+    unread: Pot,
     /// `None`: connections are in clear.
     certificates: Option<Arc<Certificates>>,
     counters: Counters,
@@ -73,6 +76,8 @@ pub(super) struct Counters {
     pub refused: AtomicU64,
     /// Connections that asked nothing in time.
     pub unasked: AtomicU64,
+    /// Connections whose peers did not read.
+    pub unread: AtomicU64,
     /// Handshakes that were completed.
     pub handshakes: AtomicU64,
     /// Handshakes that were not.
@@ -80,8 +85,8 @@ pub(super) struct Counters {
 }
 
 impl Opening {
-    /// Reads the certificates, and keeps looking at them.
-    pub fn new(connections: Connections, tasks: &Tasks) -> Result<Self, Error> {
+    /// Reads the certificates, and keeps looking at them. `stall`: how long what is sent may stay unread.
+    pub fn new(connections: Connections, stall: Duration, tasks: &Tasks) -> Result<Self, Error> {
         let Connections { most, opening, tls } = connections;
         let certificates = tls.map(Certificates::load).transpose()?;
         let certificates = certificates.map(|(certificates, following)| {
@@ -94,6 +99,8 @@ impl Opening {
         Ok(Self(Arc::new(Shared {
             most: most.get() as u64,
             within: opening,
+            stall,
+            unread: Pot::default(),
             certificates,
             counters: Counters::default(),
         })))
@@ -121,6 +128,21 @@ impl Opening {
     /// Counts that a connection was closed since it asked nothing.
     pub fn gave_up(&self) {
         self.0.counters.unasked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that a connection was closed since its peer did not read.
+    pub fn left_unread(&self) {
+        self.0.counters.unread.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long what is sent may stay unread, at least.
+    pub fn stall(&self) -> Duration {
+        self.0.stall
+    }
+
+    /// What all connections have unread.
+    pub fn unread(&self) -> &Pot {
+        &self.0.unread
     }
 
     /// By when a connection that begins now must have asked something.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
 
 use super::alive::Alive;
 use super::ending::Ending;
@@ -24,6 +25,8 @@ use crate::pb::evaluation::v1::evaluation_service_server::EvaluationServiceServe
 use crate::rpc::assignments::{Assignments, Forwarding};
 use crate::rpc::front::{self, Authenticator, Bounds, FrontLayer};
 use crate::rpc::methods::Methods;
+use crate::rpc::reflection::Places;
+use crate::rpc::services::Services;
 use crate::rpc::track::{self, Destination};
 use crate::rpc::watch::{Streaming, Watch, WatchServiceServer};
 use crate::rpc::{evaluation::Evaluation, health};
@@ -103,13 +106,13 @@ impl Sidecar {
             drain_window,
             grace,
         } = options;
-        let (listener, address) = bind(&listen)?;
+        let (listener, address) = bind(&listen, keepalive)?;
         let metrics = metrics.map(Metrics::bind).transpose()?;
         let (draining, leaving, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::new());
         // Whatever was begun ends if the rest cannot be.
         let running = tasks.stop().clone().drop_guard();
         let tracer = trace.map(|options| traces(&options, &tasks)).transpose()?;
-        let opening = Opening::new(connections, &tasks)?;
+        let opening = Opening::new(connections, watch.stall, &tasks)?;
         let anonymous = upstream.callers.anonymous.map(|_| upstream::ANONYMOUS);
         let road = Road::new(upstream.endpoint.clone(), upstream.tls.clone(), &upstream.timing);
         let forwarding = Forwarding::new(road.channel(), &upstream.key);
@@ -135,16 +138,14 @@ impl Sidecar {
         tasks.spawn("pulse", pulse(alive.clone(), tasks.stop().clone()));
 
         let (reporter, health) = health::service(lives(&alive));
-        let services = health::Services::Evaluation;
         let ends = health::Ends {
             draining: draining.clone(),
             leaving: leaving.clone(),
             stop: tasks.stop().clone(),
         };
-        let report = health::report(reporter, hub.clone(), services, ends);
+        let report = health::report(reporter, hub.clone(), health::Services::Evaluation, ends);
         tasks.spawn("health", report);
-        let routes = routes(&hub, assignments, taking, http.limits.request_bytes)?
-            .add_service(health.max_decoding_message_size(limits::OPEN_REQUEST_BYTES));
+        let services = services(&hub, (assignments, taking), health, http.limits.request_bytes)?;
         let authenticator = Authenticator::for_applications(hub.clone(), anonymous);
         let front =
             FrontLayer::for_applications(authenticator, Handle::current(), bounds.clone()).traced(tracer.clone());
@@ -164,7 +165,7 @@ impl Sidecar {
             tasks.spawn("metrics", metrics.serve(pages, tasks.stop().clone()));
         }
         let parts = http::Parts {
-            routes,
+            services,
             front,
             methods: Methods::of_applications(),
             probes,
@@ -250,12 +251,12 @@ impl Sidecar {
 }
 
 /// What applications call.
-fn routes(
+fn services(
     hub: &Arc<Hub>,
-    assignments: Assignments,
-    events: Destination,
+    (assignments, events): (Assignments, Destination),
+    health: HealthServer<health::Probed>,
     most: usize,
-) -> Result<Routes, tonic_reflection::server::Error> {
+) -> Result<Services, tonic_reflection::server::Error> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -266,16 +267,12 @@ fn routes(
     };
     let evaluation = Evaluation::new(hub.clone(), assignments.clone(), events);
     let watch = Watch::new(hub.clone(), assignments);
-    Ok(Routes::new(compressed!(EvaluationServiceServer::new(evaluation), most))
-        .add_service(Streaming(compressed!(WatchServiceServer::new(watch), most)))
-        .add_service(
-            reflection()
-                .build_v1()?
-                .max_decoding_message_size(limits::OPEN_REQUEST_BYTES),
-        )
-        .add_service(
-            reflection()
-                .build_v1alpha()?
-                .max_decoding_message_size(limits::OPEN_REQUEST_BYTES),
-        ))
+    let places = Places::default();
+    let open = limits::OPEN_REQUEST_BYTES;
+    let others = Routes::new(Streaming(compressed!(WatchServiceServer::new(watch), most)))
+        .add_service(health.max_decoding_message_size(open))
+        .add_service(places.bound(reflection().build_v1()?.max_decoding_message_size(open)))
+        .add_service(places.bound(reflection().build_v1alpha()?.max_decoding_message_size(open)));
+    let evaluation = compressed!(EvaluationServiceServer::new(evaluation), most);
+    Ok(Services::new(evaluation, others))
 }

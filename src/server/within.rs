@@ -28,7 +28,7 @@ impl Within {
 
     fn connect(&self) -> io::Result<TokioIo<UnixStream>> {
         let (ours, theirs) = UnixStream::pair()?;
-        place(&self.seats, Accepted::Unix(theirs.into_std()?), &self.opening);
+        place(&self.seats, Accepted::Unix(theirs.into_std()?), &self.opening).map_err(io::Error::other)?;
         Ok(TokioIo::new(ours))
     }
 }

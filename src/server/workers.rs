@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, select_all};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -15,22 +16,31 @@ use super::connection::Open;
 use super::http::{self, House};
 use super::listen::{Accepted, Listener};
 use super::opening::Opening;
+use super::seldom::Seldom;
 use super::within::Within;
 
 /// Accepted connections that a worker has not taken over yet.
 const WAITING: usize = 1024;
 /// How long to wait when no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
-/// Between two lines in the log about connections that are too many.
-const TOLD: Duration = Duration::from_secs(1);
 
-/// How a connection that is gone is noticed: by asking it in its own protocol.
+/// How a connection that is gone is noticed: by asking it in its own protocol, or by what it leaves unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
     /// After so much silence it is asked whether it lives.
     pub interval: Duration,
     /// Within which it must answer.
     pub timeout: Duration,
+    /// How long one over HTTP/1.1, which cannot be asked, is kept that asks nothing. Longer than balancers keep theirs, which would
+    /// otherwise send a request on what is being closed.
+    pub idle: Duration,
+}
+
+impl Keepalive {
+    /// How long a peer may leave what it was sent unacknowledged, or take nothing more: as long as one that is asked may be silent.
+    pub(super) fn unacknowledged(&self) -> Duration {
+        self.interval + self.timeout
+    }
 }
 
 impl Default for Keepalive {
@@ -38,6 +48,7 @@ impl Default for Keepalive {
         Self {
             interval: Duration::from_secs(20),
             timeout: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
         }
     }
 }
@@ -98,7 +109,7 @@ impl Workers {
             .map(|worker| Box::pin(worker.ended.clone().cancelled_owned()));
         let mut one_ended = select_all(ended);
         let (stopping, opening) = (self.stopping.clone(), self.opening.clone());
-        let mut told: Option<Instant> = None;
+        let (mut many, mut none, mut busy) = (Seldom::default(), Seldom::default(), Seldom::default());
         async move {
             loop {
                 let accepted = tokio::select! {
@@ -108,15 +119,25 @@ impl Workers {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok(stream) if opening.has_room() => place(&seats, stream, &opening),
+                    Ok(stream) if opening.has_room() => {
+                        if let Err(error) = place(&seats, stream, &opening)
+                            && busy.may_tell()
+                        {
+                            tracing::warn!(%error, "a connection was closed: no worker could take it");
+                        }
+                    }
                     // Dropped, it is closed.
-                    Ok(_) if told.is_some_and(|at| at.elapsed() < TOLD) => {}
                     Ok(_) => {
-                        told = Some(Instant::now());
-                        tracing::warn!("a connection was closed: as many are open as may be, see --max-connections");
+                        if many.may_tell() {
+                            tracing::warn!(
+                                "a connection was closed: as many are open as may be, see --max-connections"
+                            );
+                        }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        if none.may_tell() {
+                            tracing::warn!(%error, "a connection could not be accepted");
+                        }
                         tokio::time::sleep(EXHAUSTED).await;
                     }
                 }
@@ -152,16 +173,30 @@ impl Workers {
     }
 }
 
+/// No worker could take a connection, which is closed then.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Busy {
+    /// As many wait for the idlest as may.
+    #[error("too many wait for the workers already")]
+    Waiting,
+    /// There is none any more.
+    #[error("the workers have ended")]
+    Ended,
+}
+
 /// Gives a connection to the living worker with the fewest.
-pub(super) fn place(seats: &[Seat], stream: Accepted, opening: &Opening) {
+pub(super) fn place(seats: &[Seat], stream: Accepted, opening: &Opening) -> Result<(), Busy> {
     let living = seats.iter().filter(|seat| !seat.connections.is_closed());
-    let Some(idlest) = living.min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else {
-        return;
-    };
+    let idlest = living.min_by_key(|seat| seat.open.load(Ordering::Relaxed));
+    let idlest = idlest.ok_or(Busy::Ended)?;
     let open = Open::new(idlest.open.clone(), opening.clone());
-    if let Err(error) = idlest.connections.try_send((stream, open)) {
-        tracing::warn!(%error, "a connection was closed: no worker could take it");
-    }
+    idlest
+        .connections
+        .try_send((stream, open))
+        .map_err(|unplaced| match unplaced {
+            TrySendError::Full(_) => Busy::Waiting,
+            TrySendError::Closed(_) => Busy::Ended,
+        })
 }
 
 impl Worker {

@@ -4,11 +4,11 @@
 //! asks the store inside, however deep, asks with that deadline:
 //!
 //! - A connection is lent with what is left of the time as its `statement_timeout`, so that PostgreSQL itself gives up, and the
-//!   connection goes on.
+//!   connection goes on. Where nothing is left, nothing is asked.
 //! - A transaction is not committed after the deadline. One whose commit was sent is waited for, so that nobody is told that nothing
-//!   was done when it was.
-//! - When the work is dropped, by the deadline or since the caller has gone, connections in its hands are closed and what PostgreSQL
-//!   is at for them is cancelled: see [`super::lease`].
+//!   was done when it was; and PostgreSQL does not give it up, see [`unhurried`].
+//! - When the work is dropped, by the deadline or since the caller has gone, connections in its hands go back to their pool once
+//!   PostgreSQL is done with them, which it is soon or has to be told: see [`super::lease`].
 //!
 //! Tasks of the server itself have no deadline, and are not touched by any of this. What is spawned inside a request's work has
 //! none either, and has to be given one.
@@ -20,13 +20,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use futures_util::future::join;
 use tokio::time::timeout_at;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryStream};
 
 use super::error::Error;
 
 /// How long after the deadline a commit that was sent before it is waited for. What becomes of it later nobody is told.
-const COMMITTING: Duration = Duration::from_secs(5);
+pub(super) const COMMITTING: Duration = Duration::from_secs(5);
 
 /// PostgreSQL gives up a little before we do, a tenth of the time but this much at most: then the connection need not be closed.
 const LONGEST_MARGIN: Duration = Duration::from_millis(10);
@@ -35,9 +36,14 @@ tokio::task_local! {
     static WORK: Arc<Work>;
 }
 
-/// The deadline came first. Nothing was committed, unless PostgreSQL does not answer a commit.
+/// The deadline came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over;
+pub enum Over {
+    /// Nothing was committed.
+    Undone,
+    /// A commit was sent, and PostgreSQL has not said what became of it.
+    Unanswered,
+}
 
 /// What a request has the store do.
 #[derive(Debug)]
@@ -67,10 +73,10 @@ pub async fn by<T>(end: Option<Instant>, work: impl Future<Output = T> + Send) -
     };
     match timeout_at(end.into(), &mut work).await {
         Ok(done) => Ok(done),
-        Err(_) if of.committed.load(Ordering::Relaxed) => {
-            tokio::time::timeout(COMMITTING, work).await.map_err(|_| Over)
-        }
-        Err(_) => Err(Over),
+        Err(_) if of.committed.load(Ordering::Relaxed) => tokio::time::timeout(COMMITTING, work)
+            .await
+            .map_err(|_| Over::Unanswered),
+        Err(_) => Err(Over::Undone),
     }
 }
 
@@ -102,25 +108,42 @@ pub(super) fn is_given_up() -> bool {
         .unwrap_or(false)
 }
 
-/// To be asked before a commit is sent: from then on it is waited for.
-pub(super) fn commit() -> Result<(), Error> {
-    let in_time = WORK.try_with(|work| {
-        let in_time = work.end.is_none_or(|end| Instant::now() < end);
-        if in_time {
-            work.committed.store(true, Ordering::Relaxed);
-        }
-        in_time
-    });
-    if in_time.unwrap_or(true) {
+/// Whether a commit was sent of the work that is being done, or dropped.
+pub(super) fn has_committed() -> bool {
+    WORK.try_with(|work| work.committed.load(Ordering::Relaxed))
+        .unwrap_or(false)
+}
+
+/// To be asked before PostgreSQL is.
+pub(super) fn in_time() -> Result<(), Error> {
+    let end = WORK.try_with(|work| work.end).ok().flatten();
+    if end.is_none_or(|end| Instant::now() < end) {
         Ok(())
     } else {
         Err(Error::Late)
     }
 }
 
+/// To be asked before a commit is sent: from then on it is waited for.
+pub(super) fn commit() -> Result<(), Error> {
+    in_time()?;
+    // Without a request there is nobody to be told.
+    let _ = WORK.try_with(|work| work.committed.store(true, Ordering::Relaxed));
+    Ok(())
+}
+
+/// Has PostgreSQL take as long as it must for what is left of a transaction, which is its commit. With synchronous replication a
+/// timeout would not undo it, only end the wait for the standby: it would be answered as committed, and be lost with the primary.
+///
+/// What it answers is to be looked at once the commit is answered: after an error it was none, whatever PostgreSQL says of it.
+pub(super) async fn unhurried(client: &Client) -> Result<SimpleQueryStream, tokio_postgres::Error> {
+    // Sent ahead of the commit, without waiting for the answer.
+    client.simple_query_raw("set local statement_timeout = 0").await
+}
+
 /// PostgreSQL is never told to give up sooner than this: what takes it back must not be given up too. Whoever has less time left is
 /// answered in time all the same, and the statement cancelled.
-const SHORTEST: Duration = Duration::from_millis(100);
+pub(super) const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Has PostgreSQL give up statements of this connection in time, and says whether it had to be told: not where statements usually
 /// may take no longer anyway. It is told for the session, since the time is to hold for what is asked outside of transactions too; and
@@ -136,11 +159,19 @@ pub(super) fn shorten(client: &Client, usual: Duration) -> bool {
     true
 }
 
+const RESET: &str = "reset statement_timeout";
+
 /// Takes back what [`shorten`] has told PostgreSQL.
 pub(super) fn restore(client: &Client) {
     // The first holds to the short time itself, and may fail where the machine stands still for so long; then the second remains.
-    send(client, "reset statement_timeout");
-    send(client, "reset statement_timeout");
+    send(client, RESET);
+    send(client, RESET);
+}
+
+/// The same, waiting for what was sent before to be answered. False: the connection is of no more use.
+pub(super) async fn restored(client: &Client) -> bool {
+    let (_, second) = join(client.batch_execute(RESET), client.batch_execute(RESET)).await;
+    second.is_ok()
 }
 
 /// Sends what is answered in due course, and by nothing of interest. It is sent when it is polled for the first time.
@@ -167,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_takes_too_long_is_given_up() {
-        assert_eq!(by(Some(soon()), pending::<()>()).await, Err(Over));
+        assert_eq!(by(Some(soon()), pending::<()>()).await, Err(Over::Undone));
         assert_eq!(by(Some(soon()), async { 7 }).await, Ok(7));
         assert_eq!(by(None, async { 7 }).await, Ok(7));
     }
@@ -184,13 +215,15 @@ mod tests {
             commit().unwrap();
             pending::<()>().await;
         };
-        assert_eq!(by(Some(soon()), never).await, Err(Over));
+        assert_eq!(by(Some(soon()), never).await, Err(Over::Unanswered));
     }
 
     #[tokio::test]
     async fn nothing_is_committed_after_the_deadline() {
         let refused = by(Some(Instant::now()), async { commit() }).await.unwrap();
         assert!(matches!(refused, Err(Error::Late)), "{refused:?}");
+        let refused = by(Some(Instant::now()), async { in_time() }).await.unwrap();
+        assert!(matches!(refused, Err(Error::Late)), "nor asked: {refused:?}");
         // Without a deadline there is none to miss.
         assert!(commit().is_ok());
         assert!(by(None, async { commit() }).await.unwrap().is_ok());

@@ -163,10 +163,12 @@ pub enum Error {
     /// It took longer than a statement may: usually a lock that someone holds.
     #[error("a statement took too long")]
     Timeout(#[source] tokio_postgres::Error),
-    /// PostgreSQL cannot be asked now. If it went away during the commit, the write may have been made: a request id makes
-    /// trying again safe.
+    /// PostgreSQL cannot be asked now.
     #[error("the database is not available")]
     Unavailable(#[source] Cause),
+    /// PostgreSQL went away during the commit: the write may have been made. A request id makes trying again safe.
+    #[error("the database went away during a commit")]
+    Unanswered(#[source] Cause),
     /// A row breaks an invariant: it was edited by hand, or written by a newer version.
     #[error("the stored {column} cannot be read")]
     Corrupt {
@@ -406,6 +408,15 @@ impl Error {
         Self::NotFound { entity, key }
     }
 
+    /// What came of a commit, which may have been made if PostgreSQL did not refuse it.
+    pub(super) fn of_commit(error: tokio_postgres::Error) -> Self {
+        let error = Self::from(error);
+        if let Self::Unavailable(cause) = error {
+            return Self::Unanswered(cause);
+        }
+        error
+    }
+
     /// What the state forbids; the description is a sentence without its subject.
     pub(super) fn blocked(entity: Entity, key: impl fmt::Display, description: impl Into<String>) -> Self {
         Self::Blocked {
@@ -450,6 +461,7 @@ impl Error {
             | Self::HandEdited
             | Self::Timeout(_)
             | Self::Unavailable(_)
+            | Self::Unanswered(_)
             | Self::Corrupt { .. }
             | Self::Bug(_)) => other,
         }

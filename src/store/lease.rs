@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::connect::Tls;
 use super::deadline;
@@ -13,11 +14,16 @@ use super::feed::Hint;
 /// How long PostgreSQL may take to be told that a statement is not wanted any more.
 const CANCELLING: Duration = Duration::from_secs(5);
 
+/// How long a statement that nobody waits for may go on before PostgreSQL is told. Longer than the shortest time that it is given by
+/// itself: then a connection, and the log-in to the next one, cost more than the rest of the statement.
+const WINDING_UP: Duration = deadline::SHORTEST.saturating_add(Duration::from_millis(150));
+
 /// Holds a connection that is given back only when the operation has returned.
 ///
 /// Whoever asks for a write may go away in the middle of a statement, and the future is dropped. PostgreSQL does not notice: the
-/// statement goes on waiting for its lock, and whoever got the connection next would wait behind it. So such a connection is
-/// closed, and PostgreSQL is told to cancel what it is at, on a connection that is encrypted as the other was.
+/// statement goes on waiting for its lock, and whoever got the connection next would wait behind it. So such a connection is kept
+/// from others until its last statement was answered. When that takes long, PostgreSQL is told to cancel what it is at, on a
+/// connection that is encrypted as the other was, and the other is closed.
 pub(super) struct Lease {
     connection: Option<Object>,
     tls: Tls,
@@ -50,24 +56,38 @@ impl Drop for Lease {
     }
 }
 
-/// Closes a connection, and has PostgreSQL cancel what it is at.
+/// Gives a connection back to the pool once PostgreSQL is done with what nobody waits for any more. If that takes long, it is
+/// cancelled and the connection closed. Until then the connection keeps its place in the pool, so that there are never more of
+/// them, and never more cancellations under way, than the pool has places.
 fn abandon(connection: Object, tls: &Tls) {
-    let cancel = Object::take(connection).cancel_token();
-    if let Ok(runtime) = Handle::try_current() {
-        let tls = tls.clone();
-        runtime.spawn(async move {
-            // PostgreSQL may accept and not answer.
-            match tokio::time::timeout(CANCELLING, cancel.cancel_query(tls)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "an abandoned statement could not be cancelled"),
-                Err(_) => tracing::debug!("an abandoned statement could not be cancelled in time"),
-            }
-        });
-    }
+    let Ok(runtime) = Handle::try_current() else {
+        drop(Object::take(connection));
+        return;
+    };
+    // A commit is not worth ending: it may wait for a standby, and would be done all the same.
+    let patience = if deadline::has_committed() {
+        deadline::COMMITTING
+    } else {
+        WINDING_UP
+    };
+    let tls = tls.clone();
+    runtime.spawn(async move {
+        if timeout(patience, deadline::restored(&connection)).await == Ok(true) {
+            return;
+        }
+        // PostgreSQL may accept and not answer.
+        match timeout(CANCELLING, connection.cancel_token().cancel_query(tls)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an abandoned statement could not be cancelled"),
+            Err(_) => tracing::debug!("an abandoned statement could not be cancelled in time"),
+        }
+        // The request to cancel may reach it later than we think, and must not hit another's statement.
+        drop(Object::take(connection));
+    });
 }
 
-/// A connection for reading. It goes back to the pool when it is dropped, unless the request that reads is given up: then it is
-/// closed, for the same reason.
+/// A connection for reading. It goes back to the pool when it is dropped, unless the request that reads is given up: then it goes
+/// back later, for the same reason.
 pub(super) struct Reader {
     /// `None`: this is being dropped.
     connection: Option<Object>,

@@ -22,12 +22,23 @@ pub enum Error {
     Store(#[from] StoreError),
     /// A newer version has migrated it.
     #[error(
-        "the database's schema is at version {version}, which this Halyard does not know: a newer version has migrated it. Start \
+        "the database's schema has migration {version}, which this Halyard does not know: a newer version has migrated it. Start \
          that version, or a newer one; the way back is a backup from before (docs/database.md)"
     )]
     Newer {
-        /// The version found.
+        /// The first that is not known.
         version: i64,
+    },
+    /// One of ours is missing, and a later one is there.
+    #[error(
+        "the database's schema lacks migration {missing}, and has {last}, which comes after it: nothing is applied out of turn, and the \
+         schema cannot be trusted. The way back is a backup (docs/database.md)"
+    )]
+    Gap {
+        /// The first that is missing.
+        missing: i64,
+        /// The last that is there.
+        last: i64,
     },
     /// It is not migrated, and must not be now.
     #[error("the database{}, and this Halyard needs {needed}; run `halyard migrate` first, or start with --migrate at-start", at(*.version))]
@@ -83,13 +94,14 @@ async fn compare(client: &Client) -> Result<(), Error> {
     let known = embedded::migrations::runner();
     let known = known.get_migrations();
     let needed = known.iter().map(refinery::Migration::version).max().unwrap_or_default();
-    let there = "select to_regclass('refinery_schema_history') is not null as there";
-    let there = client.query_one(there, &[]).await.map_err(StoreError::from)?;
-    if !there.try_get("there").map_err(StoreError::from)? {
+    let history = "select to_regclass('refinery_schema_history') is not null as there";
+    let history = client.query_one(history, &[]).await.map_err(StoreError::from)?;
+    if !history.try_get("there").map_err(StoreError::from)? {
         return Err(Error::Older { version: None, needed });
     }
     let applied = "select version::bigint as version, checksum from refinery_schema_history order by version";
-    let (mut last, mut count) = (None, 0);
+    let mut last = None;
+    let mut there = Vec::new();
     for row in client.query(applied, &[]).await.map_err(StoreError::from)? {
         let version: i64 = row.try_get("version").map_err(StoreError::from)?;
         let checksum: String = row.try_get("checksum").map_err(StoreError::from)?;
@@ -98,32 +110,39 @@ async fn compare(client: &Client) -> Result<(), Error> {
             Some(migration) if migration.checksum().to_string() != checksum => {
                 return Err(Error::Divergent { version });
             }
-            Some(_) => (last, count) = (Some(version), count + 1),
+            Some(_) => {
+                last = Some(version);
+                there.push(version);
+            }
         }
     }
-    // One that is missing among them is as good as none of those behind it.
-    if last != Some(needed) || count != known.len() {
-        return Err(Error::Older { version: last, needed });
+    let missing = known.iter().map(refinery::Migration::version);
+    let missing = missing.filter(|version| !there.contains(version)).min();
+    match (missing, last) {
+        (Some(missing), Some(last)) if missing < last => Err(Error::Gap { missing, last }),
+        (Some(_), _) => Err(Error::Older { version: last, needed }),
+        (None, _) => Ok(()),
     }
-    Ok(())
 }
 
 async fn locked(client: &mut Client) -> Result<Vec<i64>, Error> {
     connect::check_version(client).await?;
     let statement = "select pg_advisory_lock($1)";
     client.execute(statement, &[&LOCK]).await.map_err(StoreError::from)?;
-    let report = embedded::migrations::runner()
-        .run_async(client)
-        .await
-        .map_err(explain)?;
+    let report = match embedded::migrations::runner().run_async(client).await {
+        Ok(report) => report,
+        Err(error) => return Err(explain(client, error).await),
+    };
     let applied = report.applied_migrations().iter();
     Ok(applied.map(refinery::Migration::version).collect())
 }
 
-fn explain(error: refinery::Error) -> Error {
+async fn explain(client: &Client, error: refinery::Error) -> Error {
     match error.kind() {
-        Kind::MissingVersion(migration) => Error::Newer {
-            version: migration.version(),
+        // Theirs that we do not have, or ours that they do not have although they have later ones; which ones it does not say.
+        Kind::MissingVersion(_) => match compare(client).await {
+            Err(explained) => explained,
+            Ok(()) => Error::Failed(error),
         },
         Kind::DivergentVersion(applied, _) => Error::Divergent {
             version: applied.version(),

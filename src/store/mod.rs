@@ -56,6 +56,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
+use futures_util::TryStreamExt as _;
+use futures_util::future::ready;
 use tokio_postgres::IsolationLevel;
 
 pub use connect::Settings;
@@ -133,7 +135,9 @@ impl Store {
     /// A connection of the pool, once there is one.
     async fn connection(&self) -> Result<Object, Error> {
         let _place = self.queue.enter()?;
-        Ok(self.pool.get().await?)
+        let connection = self.pool.get().await?;
+        deadline::in_time()?;
+        Ok(connection)
     }
 
     /// Runs an operation in a transaction of its own, at most once per request id, and hints at what it committed.
@@ -192,7 +196,10 @@ impl Store {
         }
         deadline::commit()?;
         let announcement = Announcement::new(written.hints(), |hint| self.hints.send(hint));
-        named::statement("commit", transaction.commit()).await?;
+        let unhurried = deadline::unhurried(transaction.client()).await?;
+        let committed = named::statement("commit", transaction.commit()).await;
+        committed.map_err(Error::of_commit)?;
+        unhurried.try_for_each(|_| ready(Ok(()))).await?;
         drop(announcement);
         Ok(Outcome::Done(written))
     }

@@ -5,6 +5,7 @@
 //! | `pem`, `error` | what is read of a file, and what can be wrong with it |
 //! | `server` | what a server shows its callers, and whose certificates it takes |
 //! | `reload` | the same, looked at again every two seconds |
+//! | `expiry` | when it is time to say that a certificate ends |
 //! | `client` | whom a client trusts, what it shows, and how it connects |
 //! | `name` | whose certificate it is: the name that was verified, and the fingerprint |
 //!
@@ -13,6 +14,7 @@
 
 mod client;
 mod error;
+mod expiry;
 mod name;
 mod pem;
 mod reload;

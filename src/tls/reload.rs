@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use tokio::time::MissedTickBehavior;
 
 use super::error::Refused;
+use super::expiry::{Ending, Reminder};
 use super::server::{Files, Usable};
 
 /// Between two looks.
@@ -32,6 +33,8 @@ struct Seen {
     last: [u8; 32],
     /// The contents that were told to be unusable, or are in use.
     settled: [u8; 32],
+    /// What was said of when the certificate in use ends.
+    reminder: Reminder,
 }
 
 /// What a look found.
@@ -53,11 +56,12 @@ impl Certificates {
             reloads: AtomicU64::new(0),
             failing: AtomicBool::new(false),
         });
-        certificates.warn_of_expiry();
-        let seen = Seen {
+        let mut seen = Seen {
             last: digest,
             settled: digest,
+            reminder: Reminder::default(),
         };
+        certificates.remind(&mut seen.reminder);
         Ok((certificates.clone(), certificates.follow(seen)))
     }
 
@@ -92,6 +96,7 @@ impl Certificates {
             if let Ok(look) = tokio::task::spawn_blocking(move || this.look(last)).await {
                 self.settle(look, &mut seen);
             }
+            self.remind(&mut seen.reminder);
         }
     }
 
@@ -117,13 +122,12 @@ impl Certificates {
                 *seen = Seen {
                     last: digest,
                     settled: digest,
+                    reminder: Reminder::default(),
                 };
-                let expires = jiff::Timestamp::from_second(self.expires()).ok();
                 tracing::info!(
-                    expires = expires.map(tracing::field::display),
+                    expires = self.expires_at().map(tracing::field::display),
                     "new connections are served with the certificate that the files hold now"
                 );
-                self.warn_of_expiry();
             }
             // Whoever writes them may be in the middle of it: only what is still there at the next look is told.
             Look::Refused(digest, _) if digest != seen.last => seen.last = digest,
@@ -139,10 +143,23 @@ impl Certificates {
         }
     }
 
-    fn warn_of_expiry(&self) {
-        if self.expires() <= jiff::Timestamp::now().as_second() {
-            let path = self.files.certificate.display();
-            tracing::warn!(%path, "the certificate has expired: callers will refuse it until it is renewed");
+    fn remind(&self, reminder: &mut Reminder) {
+        let Some(ending) = reminder.due(self.expires(), jiff::Timestamp::now().as_second()) else {
+            return;
+        };
+        let path = self.files.certificate.display();
+        let expires = self.expires_at().map(tracing::field::display);
+        match ending {
+            Ending::Soon => {
+                tracing::warn!(%path, expires, "the certificate expires soon: renew it, or callers will refuse it from then on");
+            }
+            Ending::Past => {
+                tracing::warn!(%path, expires, "the certificate has expired: callers will refuse it until it is renewed");
+            }
         }
+    }
+
+    fn expires_at(&self) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::from_second(self.expires()).ok()
     }
 }

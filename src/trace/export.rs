@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use opentelemetry::Context;
 use opentelemetry::{Key, KeyValue};
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -18,6 +17,10 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter as _, SpanProcessor}
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::Options;
+use crate::tls::{self, Connector};
 
 /// Spans that wait, each about a kilobyte.
 const WAITING: usize = 4_096;
@@ -35,7 +38,12 @@ const SILENCE: Duration = Duration::from_mins(1);
 /// Traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("traces cannot be sent to the collector of --otlp-endpoint")]
-pub struct Error(#[from] opentelemetry_otlp::ExporterBuildError);
+pub enum Error {
+    /// It has no address.
+    Address(#[from] http::uri::InvalidUri),
+    /// What was told of it by variables makes no sense.
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
 
 /// What became of spans.
 #[derive(Debug, Default)]
@@ -72,15 +80,12 @@ struct Trouble {
 }
 
 /// The queue, what empties it, and what both count.
-pub(super) fn pipeline(endpoint: &str) -> Result<(Queue, Exporter, Arc<Counts>), Error> {
-    let mut exporter = Otlp::builder()
+pub(super) fn pipeline(options: &Options) -> Result<(Queue, Exporter, Arc<Counts>), Error> {
+    let mut collector = Otlp::builder()
         .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(PATIENCE);
-    if endpoint.starts_with("https:") {
-        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
-    }
-    let mut collector = exporter.build()?;
+        .with_channel(channel(options)?)
+        .with_timeout(PATIENCE)
+        .build()?;
     collector.set_resource(&resource());
     let (sender, spans) = mpsc::channel(WAITING);
     let counts = Arc::new(Counts::default());
@@ -95,6 +100,18 @@ pub(super) fn pipeline(endpoint: &str) -> Result<(Queue, Exporter, Arc<Counts>),
         trouble: Trouble::default(),
     };
     Ok((queue, exporter, counts))
+}
+
+/// The way to the collector, made when it is needed: over TLS with certificates that are read again for every connection.
+fn channel(options: &Options) -> Result<Channel, Error> {
+    let address: http::Uri = options.endpoint.parse()?;
+    let is_secret = address.scheme_str() == Some("https");
+    let connector = is_secret.then(|| Connector::new(options.tls.clone().unwrap_or_default()));
+    let endpoint = tls::endpoint(address, connector.as_ref()).timeout(PATIENCE);
+    Ok(match connector {
+        Some(connector) => endpoint.connect_with_connector_lazy(connector),
+        None => endpoint.connect_lazy(),
+    })
 }
 
 /// What this process is, with what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say.
@@ -219,12 +236,13 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{Kind, Options, Tracer};
+    use crate::trace::{Kind, Options, Parent, Tracer};
 
     #[tokio::test]
     async fn what_finds_no_room_is_dropped_and_counted() {
         let options = Options {
             endpoint: "http://127.0.0.1:1".to_owned(),
+            tls: None,
             share: 1.0,
         };
         // Nobody sends anything.
@@ -239,6 +257,7 @@ mod tests {
     async fn what_is_not_traced_makes_no_span_further_down() {
         let options = Options {
             endpoint: "http://127.0.0.1:1".to_owned(),
+            tls: None,
             share: 0.0,
         };
         let (tracer, mut exporter) = Tracer::new(&options).unwrap();
@@ -246,7 +265,12 @@ mod tests {
         crate::trace::within("part", async {}).await;
         assert!(exporter.spans.try_recv().is_err());
 
-        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let parent = Parent::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert!(
+            tracer
+                .begin("it", Kind::Internal, Some(parent.clone().of_anybody()))
+                .is_none()
+        );
         let span = tracer.begin("it", Kind::Internal, Some(parent)).unwrap();
         span.follow(crate::trace::within("part", async {})).await;
         drop(span);

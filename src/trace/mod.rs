@@ -1,7 +1,7 @@
 //! Traces: spans that a collector is sent by OpenTelemetry's protocol.
 //!
-//! Whether a request is traced is decided once, where it begins ([`Tracer::begin`]): its caller's choice is followed, and of those
-//! without one a share is taken. What is not traced makes no span at all, here or further down: [`within`] and [`start`] look for a
+//! Whether a request is traced is decided once, where it begins ([`Tracer::begin`]): the choice of a caller who may make it is followed,
+//! and of those without one a share is taken. What is not traced makes no span at all, here or further down: [`within`] and [`start`] look for a
 //! span of their task and find none.
 //!
 //! A span holds a name and a few fixed attributes. Architecture invariant: nothing that callers send, nobody's credential and no
@@ -21,15 +21,18 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
+use crate::tls::ClientFiles;
 pub use export::{Counts, Error, Exporter};
 pub use opentelemetry::trace::TraceId;
-pub use parent::{HEADER, trace_id};
+pub use parent::{HEADER, Parent, trace_id};
 
 /// Where traces go, and how many there are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// The collector.
     pub endpoint: String,
+    /// Whom to trust there, and what to show. `None`: whom the machine trusts, and nothing; in clear there is nothing to trust.
+    pub tls: Option<ClientFiles>,
     /// Which share of what has no trace begins one, from 0 to 1.
     pub share: f64,
 }
@@ -68,7 +71,7 @@ pub struct Span(Context);
 impl Tracer {
     /// Prepares traces, and the task that sends them. Connects to nothing yet, but must be called on a runtime.
     pub fn new(options: &Options) -> Result<(Self, Exporter), Error> {
-        let (queue, exporter, counts) = export::pipeline(&options.endpoint)?;
+        let (queue, exporter, counts) = export::pipeline(options)?;
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::AlwaysOn)
             .with_span_processor(queue)
@@ -86,11 +89,13 @@ impl Tracer {
         &self.counts
     }
 
-    /// Goes on with a caller's trace, as its `traceparent` says, or begins one. `None`: it is not to be traced.
-    pub fn begin(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<&[u8]>) -> Option<Span> {
-        let parent = match parent.and_then(parent::read) {
-            Some(parent) if parent.is_sampled() => Context::new().with_remote_span_context(parent),
-            None if fastrand::f64() < self.share => Context::new(),
+    /// Goes on with a caller's trace, if that says so and may, or begins one. `None`: it is not to be traced.
+    pub fn begin(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<Parent>) -> Option<Span> {
+        let is_taken = || fastrand::f64() < self.share;
+        let parent = match parent {
+            Some(parent) if !parent.is_sampled() => return None,
+            Some(parent) if parent.decides() || is_taken() => Context::new().with_remote_span_context(parent.into()),
+            None if is_taken() => Context::new(),
             Some(_) | None => return None,
         };
         Some(self.span(name.into(), kind, &parent))
@@ -122,6 +127,11 @@ impl Span {
     /// It failed. The reason is in the log: errors' texts hold what may not leave.
     pub fn fail(&self) {
         self.0.span().set_status(Status::error(""));
+    }
+
+    /// What a question to another server, made within it, says of the trace.
+    pub fn header(&self) -> String {
+        parent::write(self.0.span().span_context())
     }
 
     /// The trace that it is a part of.

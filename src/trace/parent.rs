@@ -6,8 +6,44 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 /// The header.
 pub const HEADER: &str = "traceparent";
 
+/// A caller's trace.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    context: SpanContext,
+    decides: bool,
+}
+
+impl Parent {
+    /// What a header says. `None`: nothing that can be gone on with.
+    pub fn read(header: &[u8]) -> Option<Self> {
+        read(header).map(|context| Self { context, decides: true })
+    }
+
+    /// Whether the caller records its part.
+    pub fn is_sampled(&self) -> bool {
+        self.context.is_sampled()
+    }
+
+    /// The same trace, of somebody who does not decide what is recorded here.
+    #[must_use]
+    pub fn of_anybody(self) -> Self {
+        Self { decides: false, ..self }
+    }
+
+    /// Whether the caller decides what is recorded here.
+    pub(super) fn decides(&self) -> bool {
+        self.decides
+    }
+}
+
+impl From<Parent> for SpanContext {
+    fn from(parent: Parent) -> Self {
+        parent.context
+    }
+}
+
 /// What a header says. `None`: nothing that can be gone on with.
-pub(super) fn read(header: &[u8]) -> Option<SpanContext> {
+fn read(header: &[u8]) -> Option<SpanContext> {
     let text = std::str::from_utf8(header).ok()?;
     let mut parts = text.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -27,6 +63,12 @@ pub(super) fn read(header: &[u8]) -> Option<SpanContext> {
 /// The trace that a header names, whether it is sampled or not.
 pub fn trace_id(header: &[u8]) -> Option<TraceId> {
     read(header).map(|parent| parent.trace_id())
+}
+
+/// What a header has to say for somebody to go on with this.
+pub(super) fn write(context: &SpanContext) -> String {
+    let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
+    format!("00-{trace}-{span}-{flags:02x}")
 }
 
 /// So many digits in lower case.
@@ -66,5 +108,13 @@ mod tests {
         check(&format!("00-+{}-{SPAN}-01", &TRACE[1..]), None);
         check("", None);
         assert_eq!(read(b"00-\xff"), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_what_it_was() {
+        for flags in ["00", "01"] {
+            let header = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+            assert_eq!(write(&read(header.as_bytes()).unwrap()), header);
+        }
     }
 }

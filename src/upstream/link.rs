@@ -45,6 +45,8 @@ pub struct Link {
     /// Where to resume. Empty: with everything.
     token: Vec<u8>,
     step: Option<Step>,
+    /// It has not been heard since somebody was last told that it is away, or yet.
+    is_away: bool,
 }
 
 impl Link {
@@ -68,6 +70,7 @@ impl Link {
             held: None,
             token: Vec::new(),
             step: None,
+            is_away: true,
         }
     }
 
@@ -212,6 +215,9 @@ impl Link {
         if !resume_token.is_empty() {
             self.token = resume_token;
         }
+        if std::mem::take(&mut self.is_away) {
+            tracing::info!(revision = head_revision, "the upstream answers");
+        }
         let quality = match source {
             SourceState::Live => Quality::Live,
             SourceState::Polling => Quality::Polling,
@@ -230,7 +236,10 @@ impl Link {
                 tracing::debug!(?after, "the upstream said goodbye");
                 return (*after).clamp(SHORTEST_WAIT, LONGEST_WAIT);
             }
-            End::Failed(status) if is_final(status.code()) => return self.wait_refused(status),
+            End::Failed(status) if is_final(status.code()) => {
+                self.is_away = true;
+                return self.wait_refused(status);
+            }
             End::Failed(status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 self.next_wait().max(asked.unwrap_or_default().min(LONGEST_WAIT))
@@ -247,6 +256,7 @@ impl Link {
             }
             End::Unreachable(_) | End::Unanswered | End::Closed | End::Silent | End::Unheard => self.next_wait(),
         };
+        self.is_away = true;
         let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let error = end as &dyn std::error::Error;
         if matches!(end, End::Broken(_)) {

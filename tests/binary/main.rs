@@ -18,6 +18,7 @@ mod database;
 mod dev;
 mod hostile;
 mod options;
+mod restored;
 mod secrets;
 mod serve;
 mod sidecar;

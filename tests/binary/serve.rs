@@ -1,6 +1,7 @@
 //! `halyard serve`: what it refuses to start with, and `halyard health` beside it.
 
 use rustix::process::Signal;
+use std::net::SocketAddr;
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::cluster::database;
@@ -75,6 +76,40 @@ fn an_unreachable_database_is_named_without_its_password() {
     assert!(!said.contains("hunter2"), "{said}");
 }
 
+#[test]
+fn misspelt_variables_are_warned_of_and_refuse_nothing() {
+    let variables = [
+        SIGNING_KEY,
+        ("DATABASE_URL", "postgres://ada@127.0.0.1:1/flags"),
+        ("HALYARD_MAX_CONECTIONS", "a secret value"),
+        ("HALYARD_COLOUR_OF_THE_DOOR", "blue"),
+        // What Kubernetes says of a Service, and what another command reads.
+        ("HALYARD_SERVICE_HOST", "10.0.0.1"),
+        ("HALYARD_SERVICE_PORT_GRPC", "50051"),
+        ("HALYARD_PORT", "tcp://10.0.0.1:50051"),
+        ("HALYARD_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("HALYARD_UPSTREAM", "http://127.0.0.1:1"),
+    ];
+    let said = run_halyard(&["serve", "--listen", "127.0.0.1:0"], &variables).refused(1);
+    let lines: Vec<serde_json::Value> = said
+        .lines()
+        .map_while(|line| serde_json::from_str(line).ok())
+        .filter(|line: &serde_json::Value| line["variable"].is_string())
+        .collect();
+    let [door, limit] = &lines[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(limit["variable"], "HALYARD_MAX_CONECTIONS");
+    assert_eq!(limit["nearest"], "HALYARD_MAX_CONNECTIONS");
+    assert_eq!(limit["level"], "WARN");
+    assert_eq!(door["variable"], "HALYARD_COLOUR_OF_THE_DOOR");
+    assert_eq!(door.get("nearest"), None, "{door}");
+    assert!(!said.contains("secret value"), "{said}");
+    // Why it ends comes last, and not as a line of the log.
+    let (log, end) = said.split_once("\nhalyard: ").unwrap();
+    assert!(log.starts_with('{') && end.contains("127.0.0.1:1"), "{said}");
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let database = database().await;
@@ -129,7 +164,7 @@ async fn who_has_no_room_for_connections_is_alive_and_ready_where_metrics_are() 
         .args(["--max-connections", "30", "--opening-timeout", "10m"])
         .envs([SIGNING_KEY, ("DATABASE_URL", database.url.as_str())]);
     let mut server = Program::start(command);
-    let (port, metrics) = (port.parse().unwrap(), metrics.parse().unwrap());
+    let (port, metrics): (SocketAddr, SocketAddr) = (port.parse().unwrap(), metrics.parse().unwrap());
     eventually("readiness", async || {
         let scrape = Scrape::attempt(metrics).await?;
         (scrape.count("halyard_ready") == 1).then_some(())

@@ -81,6 +81,7 @@ async fn a_sidecar_outlives_its_server_and_its_own_restart() {
     side.signal(Signal::TERM);
     let (status, log) = side.ends();
     assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("the upstream answers"), "{log}");
 
     let mut side = Program::start(sidecar(&address, &upstream, &keys, &state));
     eventually("an answer from disk", async || {

@@ -19,6 +19,9 @@ ELSEWHERE = {
     "server-ca-file": "of commands that ask a server",
     "own-certificate-file": "of commands that ask a server",
     "own-key-file": "of commands that ask a server",
+    "otlp-ca-file": "a file of one's own: extraVolumes, and OTEL_EXPORTER_OTLP_CERTIFICATE in extraEnv",
+    "otlp-certificate-file": "likewise",
+    "otlp-key-file": "likewise",
     "metrics-on-listen": "metrics have a port of their own, which only the metrics Service names",
 }
 
@@ -135,7 +138,7 @@ def test_the_chart_is_of_the_programs_version():
 
 
 def test_the_defaults_of_stopping_are_the_programs():
-    source = (ROOT / "src" / "config" / "service.rs").read_text()
+    source = (ROOT / "src" / "config" / "stopping.rs").read_text()
     options = render().options()
     assert f'SHUTDOWN_GRACE.default("{options["shutdown-grace"]}")' in source
     assert f'DRAIN_WINDOW.default("{options["drain-window"]}")' in source

@@ -5,19 +5,25 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on fails"
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and long ones report"
 )]
 #![allow(missing_docs, reason = "tests are named by what they show")]
 
+mod load;
+mod mixed;
+mod replica;
 mod rolling;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 
 use std::path::Path;
 
 use support::cluster::Folder;
-use support::program::{Program, dev_with, halyard, run, with_dev_settings};
-use support::tls::{Authority, text};
+use support::program::{dev_with, run, with_dev_settings};
+use support::tls::{Authority, dev_over_tls};
 
 fn prepared(path: &str) {
     assert!(
@@ -33,17 +39,7 @@ fn check_over_tls(needed: &str, journey: &str) {
     let (data, authority) = (folder.path.join("data"), Authority::new(&folder.path, "authority"));
     let own = authority.pair(&folder.path, "server", &["localhost", "127.0.0.1"]);
     let client = authority.pair(&folder.path, "client", &["client.example.org"]);
-    let mut command = halyard();
-    command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir", text(&data)]);
-    command.args([
-        "--tls-certificate-file",
-        text(&own.certificate),
-        "--tls-key-file",
-        text(&own.key),
-    ]);
-    command.args(["--tls-client-ca-file", text(&authority.file)]);
-    let mut server = Program::start(command);
-    server.says("Halyard is ready at https://");
+    let _server = dev_over_tls(&data, &own, &authority);
     let mut command = with_dev_settings(&data, journey);
     command.env("HALYARD_SERVER_CA_FILE", &authority.file);
     command.env("HALYARD_OWN_CERTIFICATE_FILE", &client.certificate);

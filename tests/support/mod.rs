@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod eventually;
+pub mod half;
 pub mod plain;
 pub mod processes;
 pub mod program;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -79,7 +79,18 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        let (mut program, mut from) = Self::start_unread(command);
+        program.stderr = Some(thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = from.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        }));
+        program
+    }
+
+    /// The same, but nobody reads its standard error, unless whoever is given it does.
+    pub fn start_unread(mut command: Command) -> (Self, ChildStderr) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -89,13 +100,13 @@ impl Program {
                 .map_while(Result::ok)
                 .try_for_each(|line| send.send(line))
         });
-        let mut from = child.stderr.take().unwrap();
-        let stderr = Some(thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = from.read_to_end(&mut bytes);
-            String::from_utf8_lossy(&bytes).into_owned()
-        }));
-        Self { child, lines, stderr }
+        let unread = child.stderr.take().unwrap();
+        let program = Self {
+            child,
+            lines,
+            stderr: None,
+        };
+        (program, unread)
     }
 
     /// The next line of standard output that holds these words.
@@ -139,6 +150,16 @@ impl Program {
         (status, self.said_on_stderr())
     }
 
+    fn ends_kindly(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _gone = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn kill(&mut self) -> String {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -155,6 +176,10 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // What is killed leaves no profile of what it ran, and `make coverage` asks for it: there it may end by itself.
+        if std::env::var_os("LLVM_PROFILE_FILE").is_some() {
+            self.ends_kindly();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

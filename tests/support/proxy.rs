@@ -32,6 +32,7 @@ pub struct Proxy {
     pub config: Config,
     mode: watch::Sender<Mode>,
     swallowed: Arc<AtomicUsize>,
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -45,17 +46,24 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mode, modes) = watch::channel(Mode::Pass);
-        let swallowed = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(listener, socket, modes, swallowed.clone()));
+        let (swallowed, accepted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counted = (swallowed.clone(), accepted.clone());
+        tokio::spawn(accept(listener, socket, modes, counted));
         Self {
             config: through(config, address),
             mode,
             swallowed,
+            accepted,
         }
     }
 
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// How many connections were made, those that ask to cancel something among them.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// How many notifications were swallowed.
@@ -73,13 +81,19 @@ fn through(config: &Config, address: SocketAddr) -> Config {
     through
 }
 
-async fn accept(listener: TcpListener, socket: PathBuf, mode: watch::Receiver<Mode>, swallowed: Arc<AtomicUsize>) {
+async fn accept(
+    listener: TcpListener,
+    socket: PathBuf,
+    mode: watch::Receiver<Mode>,
+    (swallowed, count): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) {
     let mut closing = mode.clone();
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
             closed = closing.wait_for(|_| false) => { assert!(closed.is_err()); return }
         };
+        count.fetch_add(1, Ordering::Relaxed);
         if *mode.borrow() != Mode::Cut {
             tokio::spawn(carry(client, socket.clone(), mode.clone(), swallowed.clone()));
         }

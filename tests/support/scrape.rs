@@ -78,6 +78,15 @@ impl Scrape {
         format!("{value}").parse().unwrap()
     }
 
+    /// The sum of a metric's samples that have this among their labels: `code="OK"`.
+    pub fn sum(&self, name: &str, label: &str) -> f64 {
+        let of_it = |(sample, value): (&String, &f64)| {
+            let labels = sample.strip_prefix(name)?.strip_prefix('{')?;
+            labels.contains(label).then_some(*value)
+        };
+        self.samples.iter().filter_map(of_it).sum()
+    }
+
     /// Whether any sample has this in its name or its labels.
     pub fn tells(&self, text: &str) -> bool {
         self.samples.keys().any(|sample| sample.contains(text))

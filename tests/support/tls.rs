@@ -9,6 +9,8 @@ use rcgen::{
 };
 use tonic::transport::{Channel, Error};
 
+use super::program::{Program, dev_with};
+
 /// An authority whose certificate is in a file.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -67,11 +69,29 @@ impl Pair {
         }
     }
 
+    /// As arguments of a server that shows it.
+    pub fn served(&self) -> [&str; 4] {
+        let (certificate, key) = (text(&self.certificate), text(&self.key));
+        ["--tls-certificate-file", certificate, "--tls-key-file", key]
+    }
+
+    /// As arguments of a client that shows it.
+    pub fn shown(&self) -> [&str; 4] {
+        let (certificate, key) = (text(&self.certificate), text(&self.key));
+        ["--own-certificate-file", certificate, "--own-key-file", key]
+    }
+
     /// Writes both.
     pub fn write(&self, (certificate, key): &(String, String)) {
         fs::write(&self.certificate, certificate).unwrap();
         fs::write(&self.key, key).unwrap();
     }
+}
+
+/// `halyard dev` over TLS on a folder, ready, for whoever shows a certificate of the authority.
+pub fn dev_over_tls(data: &Path, own: &Pair, authority: &Authority) -> Program {
+    let clients = ["--tls-client-ca-file", text(&authority.file)];
+    dev_with(data, &[&own.served()[..], &clients].concat())
 }
 
 /// A path as an argument.

@@ -31,6 +31,7 @@
 - {"value": "tuning.resume-bytes", "option": "resume-bytes", "least": 1, "most": 4294967296, "default": "16777216"}
 - {"value": "tuning.keepalive-interval", "option": "keepalive-interval", "least": "1s", "most": "1h", "default": "20s"}
 - {"value": "tuning.keepalive-timeout", "option": "keepalive-timeout", "least": "1s", "most": "10m", "default": "10s"}
+- {"value": "tuning.keepalive-idle", "option": "keepalive-idle", "least": "1s", "most": "1h", "default": "75s"}
 - {"value": "tuning.poll-interval", "option": "poll-interval", "least": "10ms", "most": "1m", "default": "1s"}
 - {"value": "tuning.scan-interval", "option": "scan-interval", "least": "10ms", "most": "1h", "default": "30s"}
 - {"value": "tuning.probe-interval", "option": "probe-interval", "least": "100ms", "most": "1m", "default": "5s"}

@@ -349,6 +349,7 @@ mod tests {
             while tally.lately().in_flight < 30 {
                 tokio::task::yield_now().await;
             }
+            // The answers are to come after the window, which is over by the clock alone.
             tokio::time::sleep(WINDOW.duration).await;
             tell.send_replace(true);
         };

@@ -1,4 +1,6 @@
-//! Two servers that take turns: A, B, A, B … with the same load, and nothing in flight while the turn changes.
+//! Two servers that take turns: A, B, B, A, A, B … with the same load, and nothing in flight while the turn changes. Who begins
+//! changes from round to round, so that whatever goes on meanwhile, a machine that gets warmer or a table that grows, is for and against
+//! each of them as often.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,12 +120,14 @@ async fn rounds_of<W: Work>(drives: [Drive<W>; 2], window: Window, rounds: u32, 
         sums: [(Recorder::default(), 0.0), (Recorder::default(), 0.0)],
         rounds: Vec::new(),
     };
-    for n in 0..rounds {
+    'rounds: for n in 0..rounds {
         let turn = turn_of(window, rounds, n);
-        let mut round = Vec::new();
-        for ((drive, sum), name) in drives.iter().zip(&mut taken.sums).zip(["A", "B"]) {
+        let mut round = [None, None];
+        let [drive_a, drive_b] = &drives;
+        let ([sum_a, sum_b], [in_a, in_b]) = (&mut taken.sums, &mut round);
+        for (drive, sum, in_round, name) in in_order(n, [(drive_a, sum_a, in_a, "A"), (drive_b, sum_b, in_b, "B")]) {
             if stop.is_cancelled() {
-                return taken;
+                break 'rounds;
             }
             // Each turn is counted by itself.
             let drive = Drive {
@@ -139,13 +143,18 @@ async fn rounds_of<W: Work>(drives: [Drive<W>; 2], window: Window, rounds: u32, 
             let recorded = drive.tally.total();
             sum.0.add(&recorded);
             sum.1 += seconds;
-            round.push(Turn::new(&recorded, seconds));
+            *in_round = Some(Turn::new(&recorded, seconds));
         }
-        if let ([a, b], false) = (&round[..], stop.is_cancelled()) {
-            taken.rounds.push([*a, *b]);
+        if let ([Some(a), Some(b)], false) = (round, stop.is_cancelled()) {
+            taken.rounds.push([a, b]);
         }
     }
     taken
+}
+
+/// Who comes first in a round, and who then: the other way round every other time.
+fn in_order<T>(n: u32, [a, b]: [T; 2]) -> [T; 2] {
+    if n.is_multiple_of(2) { [a, b] } else { [b, a] }
 }
 
 /// One turn of so many: its share of the time. The first of each server has the whole warming up, the others enough to be under way.
@@ -160,7 +169,52 @@ fn turn_of(window: Window, rounds: u32, n: u32) -> Window {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::Mutex;
+
+    use tonic::Status;
+
     use super::*;
+    use crate::config::{Load, Pace};
+
+    /// A server that notes who is asked first in a turn.
+    struct Noted(&'static str, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Work for Noted {
+        async fn ask(&self, n: u64, _: bool) -> Result<&'static str, Status> {
+            if n == 0 {
+                self.1.lock().unwrap().push(self.0);
+            }
+            Ok("STATIC")
+        }
+    }
+
+    #[tokio::test]
+    async fn who_begins_changes_every_round_and_each_is_counted_as_itself() {
+        let asked = Arc::<Mutex<Vec<_>>>::default();
+        let drives = ["A", "B"].map(|name| Drive {
+            work: Arc::new(Noted(name, asked.clone())),
+            load: Load {
+                pace: Pace::Rate(if name == "A" { 100.0 } else { 300.0 }),
+                connections: NonZeroUsize::MIN,
+                max_in_flight: NonZeroUsize::new(1000).unwrap(),
+            },
+            timeout: Duration::from_mins(5),
+            tally: Arc::new(Tally::new()),
+        });
+        let window = Window {
+            warm_up: Duration::ZERO,
+            duration: Duration::from_millis(400),
+        };
+        let taken = rounds_of(drives, window, 4, &CancellationToken::new()).await;
+        assert_eq!(*asked.lock().unwrap(), ["A", "B", "B", "A", "A", "B", "B", "A"]);
+        let [(a, _), (b, _)] = &taken.sums;
+        assert_eq!((a.due(), b.due()), (40, 120));
+        assert_eq!(taken.rounds.len(), 4);
+        for [a, b] in taken.rounds {
+            assert!(a.answered_per_second < b.answered_per_second, "{a:?} {b:?}");
+        }
+    }
 
     #[test]
     fn turns_share_the_time_and_the_first_warms_up() {

@@ -38,7 +38,8 @@ pub async fn run(dev: Dev, stop: &CancellationToken) -> anyhow::Result<()> {
             Some(key) => key,
             None => keepsake.signing_key()?,
         };
-        let starting = async { Ok(Server::start(serve::options(&service, &database, &signing_key)).await?) };
+        // Boxed for its size, as in `serve`.
+        let starting = async { Ok(Box::pin(Server::start(serve::options(&service, &database, &signing_key))).await?) };
         let Some(server) = serve::unless_stopped(stop, starting).await? else {
             return Ok(());
         };

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::mirror::{Advance, FlagChange, FlagState};
 use crate::config::Output;
-use crate::pb::evaluation::v1::{FlagConfiguration, FlagDefinition, Heartbeat, Intent};
+use crate::pb::evaluation::v1::{FlagConfiguration, FlagDefinition, Heartbeat, Intent, SnapshotReason};
 
 /// Prints a step: a line for every flag and every segment that changed; of a snapshot, a line for each that there is.
 pub(super) fn advance(advance: &Advance, output: Output, out: &mut (dyn Write + Send)) -> io::Result<()> {
@@ -53,6 +53,20 @@ pub(super) fn heartbeat(heartbeat: &Heartbeat, output: Output, out: &mut (dyn Wr
 fn advance_text(advance: &Advance, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let revision = advance.revision;
     if advance.intent == Intent::Snapshot {
+        match advance.reason {
+            SnapshotReason::Diverged => writeln!(
+                out,
+                "the history is another one now: an older copy was restored, or a failover lost changes"
+            )?,
+            SnapshotReason::DifferentStore => writeln!(out, "another installation or environment answers now")?,
+            SnapshotReason::Unspecified
+            | SnapshotReason::NoState
+            | SnapshotReason::Compacted
+            | SnapshotReason::FormatChanged
+            | SnapshotReason::CheaperAsSnapshot
+            | SnapshotReason::OtherQuestion
+            | SnapshotReason::MayHaveChanged => {}
+        }
         let exist = advance.flags.iter().filter(|change| change.after.is_some()).count();
         writeln!(out, "snapshot of revision {revision}, flags new or changed: {exist}")?;
     }
@@ -277,6 +291,12 @@ mod tests {
             printed(|out| advance(&snapshot, Output::Text, out)),
             "snapshot of revision 7, flags new or changed: 1\nx: on → off  revision 7\n"
         );
+        let restored = Advance {
+            reason: SnapshotReason::Diverged,
+            ..snapshot
+        };
+        let printed = printed(|out| advance(&restored, Output::Text, out));
+        assert!(printed.starts_with("the history is another one now"), "{printed}");
     }
 
     #[test]

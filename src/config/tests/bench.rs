@@ -13,7 +13,7 @@ fn bench(line: &str, variables: &[(&str, &str)]) -> Bench {
     let Command::Client(client) = read(line, variables).unwrap().command else {
         panic!("not a client: {line}");
     };
-    let Client::Bench(bench) = *client else {
+    let Client::Bench(bench) = client else {
         panic!("not bench: {line}");
     };
     *bench

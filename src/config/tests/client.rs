@@ -8,7 +8,7 @@ fn client(line: &str, variables: &[(&str, &str)]) -> Client {
     let Command::Client(client) = read(line, variables).unwrap().command else {
         panic!("not a client: {line}");
     };
-    *client
+    client
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub const STREAM_STALL: Bounded = bounded(
     "stream-stall",
     "30s",
     (s(1), s(3600)),
-    "How long a client may leave what it was sent unread before its stream ends",
+    "How long a client may leave what it was sent unread before its stream ends; answers to calls: before its connection ends, at twice that at the latest",
 );
 pub const RESUME_REVISIONS: Counted = Counted {
     setting: Setting::value(
@@ -102,6 +102,12 @@ pub const KEEPALIVE_TIMEOUT: Bounded = bounded(
     "10s",
     (s(1), s(600)),
     "Within which it must answer",
+);
+pub const KEEPALIVE_IDLE: Bounded = bounded(
+    "keepalive-idle",
+    "75s",
+    (s(1), s(3600)),
+    "How long a connection over HTTP/1.1 is kept that asks nothing; longer than a balancer before it keeps one",
 );
 
 pub const POLL_INTERVAL: Bounded = bounded(
@@ -239,6 +245,7 @@ pub const SERVE: &[Setting] = &[
     RESUME_BYTES.setting,
     KEEPALIVE_INTERVAL.setting,
     KEEPALIVE_TIMEOUT.setting,
+    KEEPALIVE_IDLE.setting,
     POLL_INTERVAL.setting,
     SCAN_INTERVAL.setting,
     PROBE_INTERVAL.setting,
@@ -265,6 +272,7 @@ pub const SIDECAR: &[Setting] = &[
     RESUME_BYTES.setting,
     KEEPALIVE_INTERVAL.setting,
     KEEPALIVE_TIMEOUT.setting,
+    KEEPALIVE_IDLE.setting,
     UPSTREAM_HEARTBEAT.setting,
     UPSTREAM_CONNECT_TIMEOUT.setting,
     UPSTREAM_OPEN_TIMEOUT.setting,
@@ -283,6 +291,7 @@ pub const DURATIONS: &[Bounded] = &[
     STREAM_STALL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT,
+    KEEPALIVE_IDLE,
     POLL_INTERVAL,
     SCAN_INTERVAL,
     PROBE_INTERVAL,

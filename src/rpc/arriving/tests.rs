@@ -23,7 +23,7 @@ fn message(length: usize) -> Vec<u8> {
 fn arrivals() -> (Arrivals, Arc<Counts>) {
     let terms = Terms {
         patience: Duration::from_secs(30),
-        message_bytes: 1,
+        message_bytes: HELD_BYTES / LARGEST_AT_ONCE,
     };
     let counts = Arc::new(Counts::default());
     (Arrivals::new(terms, counts.clone()), counts)
@@ -72,7 +72,7 @@ async fn a_message_that_does_not_come_is_not_waited_for_for_ever() {
         }
         assert_eq!(code(&body.frame().await.unwrap().unwrap_err()), Code::DeadlineExceeded);
         drop(body);
-        assert_eq!(arrivals.0.held.load(Ordering::Relaxed), 0);
+        assert_eq!(arrivals.known.held.load(Ordering::Relaxed), 0);
     }
     assert_eq!(counts.late.load(Ordering::Relaxed), 4);
 }
@@ -144,7 +144,7 @@ async fn what_is_held_of_all_requests_is_bounded_and_whole_messages_are_not_coun
         body.frame().await.unwrap().unwrap();
         bodies.push((send, body));
     }
-    assert_eq!(arrivals.0.held.load(Ordering::Relaxed), HELD_BYTES);
+    assert_eq!(arrivals.known.held.load(Ordering::Relaxed), HELD_BYTES);
     let (send, mut body) = arriving(&arrivals, EVALUATE);
     send.send(piece(100)).await.unwrap();
     assert_eq!(code(&body.frame().await.unwrap().unwrap_err()), Code::ResourceExhausted);
@@ -156,12 +156,62 @@ async fn what_is_held_of_all_requests_is_bounded_and_whole_messages_are_not_coun
     send.send(vec![7; PREFIX + 1]).await.unwrap();
     last.frame().await.unwrap().unwrap();
     assert_eq!(
-        arrivals.0.held.load(Ordering::Relaxed),
+        arrivals.known.held.load(Ordering::Relaxed),
         HELD_BYTES - HELD_BYTES / many,
         "it is whole"
     );
     drop(bodies);
-    assert_eq!(arrivals.0.held.load(Ordering::Relaxed), 0);
+    assert_eq!(arrivals.known.held.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_anybody_may_call_has_a_pot_of_its_own() {
+    const LOGIN: &str = "/halyard.admin.v1.AuthService/Login";
+    let (arrivals, counts) = arrivals();
+    let piece = message(OPEN_REQUEST_BYTES)[..OPEN_REQUEST_BYTES].to_owned();
+    let mut bodies = Vec::new();
+    for path in [LOGIN, "/grpc.health.v1.Health/Check", REFLECT, "/nobody/knows"]
+        .iter()
+        .cycle()
+        .take(64)
+    {
+        let (send, mut body) = arriving(&arrivals, path);
+        send.send(piece.clone()).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+        bodies.push((send, body));
+    }
+    assert_eq!(arrivals.open.held.load(Ordering::Relaxed), OPEN_HELD_BYTES);
+    let (send, mut body) = arriving(&arrivals, LOGIN);
+    send.send(piece.clone()).await.unwrap();
+    assert_eq!(code(&body.frame().await.unwrap().unwrap_err()), Code::ResourceExhausted);
+    assert_eq!(counts.crowded.load(Ordering::Relaxed), 1);
+    for path in [EVALUATE, "/halyard.admin.v1.FlagService/ToggleFlags"] {
+        let (send, mut body) = arriving(&arrivals, path);
+        send.send(piece.clone()).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+    }
+    drop(bodies);
+    assert_eq!(arrivals.open.held.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_as_soon_as_it_is_announced() {
+    let (arrivals, _) = arrivals();
+    for (path, largest) in [
+        (EVALUATE, HELD_BYTES / LARGEST_AT_ONCE),
+        ("/grpc.health.v1.Health/Check", OPEN_REQUEST_BYTES),
+    ] {
+        for (length, is_refused) in [(largest, false), (largest + 1, true)] {
+            let (send, mut body) = arriving(&arrivals, path);
+            let length = u32::try_from(length).unwrap().to_be_bytes();
+            send.send([&[0], &length[..]].concat()).await.unwrap();
+            let first = body.frame().await.unwrap();
+            assert_eq!(first.is_err(), is_refused, "{path}");
+            if let Err(refused) = first {
+                assert_eq!(code(&refused), Code::ResourceExhausted);
+            }
+        }
+    }
 }
 
 proptest! {

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -69,13 +70,14 @@ impl Forwarding {
         revision: u64,
         needs: &[Need],
         deadline: Instant,
+        caller: &MetadataMap,
     ) -> Vec<Assigned> {
         let may_ask = self.may_ask();
         let context = may_ask.then(|| context::write(context));
         let asked = needs.iter().map(async |need| {
             let Need { experiment, unit, .. } = need;
             let assigned = match &context {
-                Some(context) => self.ask(need, context, revision, deadline).await,
+                Some(context) => self.ask(need, context, revision, deadline, caller).await,
                 None => Assigned::Unreachable,
             };
             self.known
@@ -88,12 +90,19 @@ impl Forwarding {
         join_all(asked).await
     }
 
-    async fn ask(&self, need: &Need, context: &pb::Context, revision: u64, deadline: Instant) -> Assigned {
+    async fn ask(
+        &self,
+        need: &Need,
+        context: &pb::Context,
+        revision: u64,
+        deadline: Instant,
+        caller: &MetadataMap,
+    ) -> Assigned {
         let Ok(Ok(_call)) = timeout_at(deadline, self.calls.acquire()).await else {
             return Assigned::Unreachable;
         };
         let asked_at = Instant::now();
-        match timeout_at(deadline, self.call(need, context.clone(), revision)).await {
+        match timeout_at(deadline, self.call(need, context.clone(), revision, caller)).await {
             Ok(Ok(assigned)) => {
                 self.note_away(false);
                 assigned
@@ -112,14 +121,23 @@ impl Forwarding {
         }
     }
 
-    async fn call(&self, need: &Need, context: pb::Context, revision: u64) -> Result<Assigned, Silent> {
-        let request = self.line.request(pb::GetAssignmentRequest {
+    async fn call(
+        &self,
+        need: &Need,
+        context: pb::Context,
+        revision: u64,
+        caller: &MetadataMap,
+    ) -> Result<Assigned, Silent> {
+        let question = pb::GetAssignmentRequest {
             experiment: need.experiment.key().to_owned(),
             context: Some(context),
             // What an older state says of the unit may be no longer so.
             min_revision: revision,
-        });
-        match self.line.client().get_assignment(request).await {
+        };
+        let (request, asking) = self.line.ask("GetAssignment", question, caller);
+        let answer = self.line.client().get_assignment(request).await;
+        asking.answered(&answer);
+        match answer {
             Ok(answer) => Ok(assigned(need, answer.into_inner())),
             Err(status) if is_silence(&status) => Err(Silent),
             Err(_) => Ok(Assigned::Unreachable),

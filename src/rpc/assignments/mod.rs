@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::domain::context::Context;
@@ -56,10 +57,17 @@ impl Assignments {
     }
 
     /// In the order of the needs, which are of one context and of one revision.
-    async fn settle(&self, context: &Context, revision: u64, needs: &[Need], deadline: Instant) -> Vec<Assigned> {
+    async fn settle(
+        &self,
+        context: &Context,
+        revision: u64,
+        needs: &[Need],
+        deadline: Instant,
+        caller: &MetadataMap,
+    ) -> Vec<Assigned> {
         match self {
             Self::Stored(assignments, _) => assignments.settle(needs, deadline).await,
-            Self::Forwarded(forwarding, _) => forwarding.settle(context, revision, needs, deadline).await,
+            Self::Forwarded(forwarding, _) => forwarding.settle(context, revision, needs, deadline, caller).await,
             Self::Nowhere => vec![Assigned::Unreachable; needs.len()],
         }
     }
@@ -106,15 +114,15 @@ impl<'a> Settled<'a> {
         }
     }
 
-    /// Finds out what is needed for an answer of a revision, as far as there is time.
-    pub async fn settle(&mut self, context: &Context, revision: u64, needs: Vec<Need>) {
+    /// Finds out what is needed for an answer of a revision, as far as there is time, for a caller who sent this metadata.
+    pub async fn settle(&mut self, context: &Context, revision: u64, needs: Vec<Need>, caller: &MetadataMap) {
         let patience = self.assignments.patience();
         let asked_until = self.asked_until;
         let deadline = *self
             .deadline
             .get_or_insert_with(|| asked_until.patience(patience).into());
         // Rare: it must not make the future of every answer larger.
-        let found = Box::pin(self.assignments.settle(context, revision, &needs, deadline)).await;
+        let found = Box::pin(self.assignments.settle(context, revision, &needs, deadline, caller)).await;
         let found = needs.into_iter().zip(found);
         self.found
             .extend(found.map(|(need, assigned)| (need.experiment.salt(), need.unit, assigned)));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::Request;
 use tonic::body::Body;
@@ -129,6 +130,19 @@ impl Authenticator {
             },
             Needs::Principal | Needs::Permission(_) => self.administrator(method, request).await,
         }
+    }
+
+    /// Whether the caller is known here, without asking anybody, by what is not public: client keys are.
+    pub(super) fn trusts(&self, method: &'static Method, request: &mut Request<Body>) -> bool {
+        if method.is_open() {
+            return false;
+        }
+        let admitted = self.admit(method, request).now_or_never();
+        let Some(Ok(Who { principal, key: _ })) = admitted else {
+            return false;
+        };
+        let application = request.extensions().get::<Application>();
+        principal.is_some() || application.is_some_and(|application| application.kind == KeyKind::Server)
     }
 
     async fn application(&self, request: &mut Request<Body>) -> Result<(KeyKind, Who), Refusal> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::Request;
@@ -158,6 +158,19 @@ struct Origin {
     certificate: Option<String>,
     /// A request has begun on it.
     has_asked: AtomicBool,
+    /// Streams without a credential that have one of its own places.
+    own_streams: AtomicUsize,
+}
+
+/// One of the places that a connection has for itself, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Own(Peer);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let Peer(origin) = &self.0;
+        origin.own_streams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Peer {
@@ -167,6 +180,7 @@ impl Peer {
             address,
             certificate,
             has_asked: AtomicBool::new(false),
+            own_streams: AtomicUsize::new(0),
         }))
     }
 
@@ -178,6 +192,16 @@ impl Peer {
     /// The network address. `None` on a unix socket.
     pub fn address(&self) -> Option<IpAddr> {
         self.0.address
+    }
+
+    /// One of so many places that the connection has for itself. `None`: it has taken all.
+    pub(super) fn own_stream(&self, most: usize) -> Option<Own> {
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        let Self(origin) = self;
+        let taken = origin
+            .own_streams
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| Own(self.clone()))
     }
 
     /// Notes that a request has begun on the connection.

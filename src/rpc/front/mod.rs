@@ -2,6 +2,7 @@
 //! runtime it runs, that a panic harms nobody else, and the line in the log. What there is too much of is refused on the way.
 
 mod admit;
+mod anybody;
 mod bounds;
 mod caller;
 mod deadline;
@@ -11,6 +12,7 @@ mod openid;
 mod tally;
 mod trace;
 mod uses;
+mod whole;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -30,8 +32,7 @@ use tracing::Instrument as _;
 
 pub use admit::Authenticator;
 use admit::Who;
-use bounds::Slot;
-pub use bounds::{Bounds, Limits, Share};
+pub use bounds::{Bounds, Limits, Share, Waiting};
 pub use caller::{Application, Caller, Peer, REASON, reason};
 pub use deadline::Deadline;
 pub use denials::Denials;
@@ -166,25 +167,42 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (desk, tally) = (self.desk.clone(), self.tally.clone());
-        // The clone that is ready serves; the fresh one waits for the next request.
-        let fresh = self.services.clone();
-        let services = std::mem::replace(&mut self.services, fresh);
-        match trace::begin(&desk, &request) {
-            None => Box::pin(async move { Ok(desk.serve(services, request, &tally).await) }),
-            Some(traced) => Box::pin(async move { Ok(traced.answer(desk.serve(services, request, &tally)).await) }),
+        self.answer(request)
+    }
+}
+
+impl<S> Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Has the services answer, which are always ready: they refuse what is too much.
+    pub fn answer(&self, mut request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+        let Self { desk, tally, services } = self.clone();
+        let method = desk.methods.get(request.uri().path());
+        match trace::begin(&desk, method, &mut request) {
+            None => Box::pin(async move { Ok(desk.serve(method, services, request, &tally).await) }),
+            Some(traced) => {
+                Box::pin(async move { Ok(traced.answer(desk.serve(method, services, request, &tally)).await) })
+            }
         }
     }
 }
 
 impl Desk {
-    async fn serve<S>(&self, services: S, mut request: Request<Body>, tally: &Arc<Tally>) -> Response<Body>
+    async fn serve<S>(
+        &self,
+        method: Option<&'static Method>,
+        services: S,
+        mut request: Request<Body>,
+        tally: &Arc<Tally>,
+    ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         let started = Instant::now();
-        let Some(method) = self.methods.get(request.uri().path()) else {
+        let Some(method) = method else {
             tally.unknown();
             return Status::from(Refusal::Unimplemented).into_http();
         };
@@ -208,8 +226,9 @@ impl Desk {
             }
         };
         let (code, response) = complete(result);
-        log::request(method, code, address, &who, trace_id, started.elapsed());
-        begun.answered(code, response)
+        let took = started.elapsed();
+        log::request(method, code, address, &who, trace_id, took);
+        begun.answered(code, took, response)
     }
 
     /// Lets the caller in, and runs the method where it belongs.
@@ -238,42 +257,55 @@ impl Desk {
         if let (Err(Refusal::Denied), Some(caller)) = (&admitted, request.extensions().get::<Caller>()) {
             let peer = Peer::of(request.extensions());
             self.denials.note(caller, &peer, caller::reason(request.headers()));
+            who.principal = Some(caller.principal);
         }
         *who = admitted?;
         self.bounds.count(who, self.authenticator.hub())?;
-        let share = self.bounds.share(method.load());
-        match method.place() {
-            Place::Connection => {
+        match (method.place(), method.is_open()) {
+            (Place::Connection, false) => {
                 let mut work = pin!(AssertUnwindSafe(async move { services.call(request).await }).catch_unwind());
                 let finished = match poll!(work.as_mut()) {
                     // What has come whole and waits for nothing takes nobody's place: others who hold theirs cannot keep it out.
                     Poll::Ready(finished) => finished,
                     Poll::Pending => {
-                        let _slot = share.map(|share| Share::enter(&**share)).transpose()?;
+                        let share = self.bounds.share(method.load());
+                        let _slot = share
+                            .map(|share| Share::enter_with(&**share, who.key.as_ref()))
+                            .transpose()?;
                         work.await
                     }
                 };
                 let Ok(response) = finished.map_err(|_| Refusal::Internal)?;
                 Ok(response)
             }
-            Place::Administration => {
-                let slot = share.cloned().map(Share::enter).transpose()?;
-                Box::pin(self.administrate(services, request, (deadline, slot))).await
-            }
+            (Place::Connection, true) => Box::pin(self.answer_anybody(method, services, request)).await,
+            (Place::Administration, _) => Box::pin(self.administrate(method, services, request, deadline)).await,
         }
     }
 
-    /// Runs an administrative method until its deadline, and notes whoever is denied it. The slot is given back when the work has ended.
+    /// Runs an administrative method until its deadline, and notes whoever is denied it. It has a place from when its message has come
+    /// whole until the work has ended.
     async fn administrate<S>(
         &self,
+        method: &'static Method,
         mut services: S,
         request: Request<Body>,
-        (deadline, slot): (Deadline, Option<Slot<Arc<Share>>>),
+        deadline: Deadline,
     ) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
+        let request = match within(deadline, whole::whole(request, self.bounds.arriving(method))).await? {
+            Ok(request) => request,
+            Err(status) => return Ok(status.into_http()),
+        };
+        let slot = self
+            .bounds
+            .share(method.load())
+            .cloned()
+            .map(Share::enter)
+            .transpose()?;
         let caller = request.extensions().get::<Caller>().cloned();
         let peer = Peer::of(request.extensions());
         let reason = caller::reason(request.headers()).to_owned();
@@ -285,7 +317,7 @@ impl Desk {
         });
         let finished = match spawn(&self.administration, work.in_current_span()).await {
             Ok(Ok(finished)) => finished.map_err(|_| Refusal::Internal),
-            Ok(Err(store::deadline::Over)) => Err(Refusal::DeadlineExceeded),
+            Ok(Err(over)) => Err(over.into()),
             // The runtime is shutting down.
             Err(_) => Err(Refusal::database_away()),
         };

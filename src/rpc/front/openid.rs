@@ -94,7 +94,7 @@ impl OpenId {
         let written = spawn(&self.administration, work)
             .await
             .map_err(|_| Refusal::database_away())?;
-        written.map_err(|store::deadline::Over| Refusal::DeadlineExceeded)??;
+        written.map_err(Refusal::from)??;
         Ok(hub.confirm_access().await?)
     }
 }

@@ -192,13 +192,13 @@ pub(super) struct Begun<'a> {
     tally: &'a Arc<Tally>,
     method: &'static Method,
     at: Instant,
-    outcome: Option<Code>,
+    outcome: Option<(Code, Duration)>,
 }
 
 impl Begun<'_> {
     /// It is answered; what is a stream stays open until its body is dropped.
-    pub(super) fn answered(mut self, code: Code, response: Response<Body>) -> Response<Body> {
-        self.outcome = Some(code);
+    pub(super) fn answered(mut self, code: Code, took: Duration, response: Response<Body>) -> Response<Body> {
+        self.outcome = Some((code, took));
         if !self.method.streams || code != Code::Ok {
             return response;
         }
@@ -214,9 +214,10 @@ impl Begun<'_> {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         let cell = self.tally.cell(Some(self.method));
-        cell.answer(self.outcome.unwrap_or(Code::Cancelled));
+        let (code, took) = self.outcome.unwrap_or_else(|| (Code::Cancelled, self.at.elapsed()));
+        cell.answer(code);
         if !self.method.streams {
-            cell.took(self.at.elapsed());
+            cell.took(took);
         }
         add(&cell.ended, 1);
     }
@@ -297,7 +298,7 @@ mod tests {
         assert!(tallies.read().is_empty());
         for (worker, code) in workers.iter().zip([Code::Ok, Code::NotFound]) {
             let begun = worker.begin(method("/Evaluate"), Instant::now());
-            drop(begun.answered(code, Response::new(Body::empty())));
+            drop(begun.answered(code, Duration::from_millis(1), Response::new(Body::empty())));
         }
         let counted = one(&tallies);
         assert_eq!((counted.codes[0], counted.codes[5]), (1, 1));
@@ -322,7 +323,7 @@ mod tests {
         let begun = worker.begin(method("/Watch"), Instant::now());
         let endless = futures_util::stream::pending::<Result<Frame<bytes::Bytes>, Status>>();
         let body = Body::new(http_body_util::StreamBody::new(endless));
-        let response = begun.answered(Code::Ok, Response::new(body));
+        let response = begun.answered(Code::Ok, Duration::from_millis(1), Response::new(body));
         assert_eq!((one(&tallies).open, one(&tallies).codes[0]), (1, 1));
         drop(response);
         let counted = one(&tallies);

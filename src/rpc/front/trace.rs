@@ -9,7 +9,7 @@ use tracing::{Instrument as _, error_span};
 
 use super::Desk;
 use crate::rpc::methods::{Method, Place};
-use crate::trace::{self, Kind, Span, TraceId};
+use crate::trace::{self, Kind, Parent, Span, TraceId};
 
 /// A request with a trace.
 pub(super) enum Traced {
@@ -20,12 +20,20 @@ pub(super) enum Traced {
 }
 
 /// Looks whether a request is to be traced.
-pub(super) fn begin(desk: &Desk, request: &Request<Body>) -> Option<Traced> {
-    let method = desk.methods.get(request.uri().path());
+pub(super) fn begin(desk: &Desk, method: Option<&'static Method>, request: &mut Request<Body>) -> Option<Traced> {
     if let Some(tracer) = &desk.tracer {
         // The path of what is no method is whatever the caller wrote.
         let path = method.map_or("unknown/unknown", |method| method.path.trim_start_matches('/'));
-        if let Some(span) = tracer.begin(path, Kind::Server, header(request.headers())) {
+        let parent = header(request.headers()).and_then(Parent::read).map(|parent| {
+            let mut trusts = || method.is_some_and(|method| desk.authenticator.trusts(method, request));
+            // Looked at for those alone who ask to be recorded; they are let in again where everybody is.
+            if parent.is_sampled() && !trusts() {
+                parent.of_anybody()
+            } else {
+                parent
+            }
+        });
+        if let Some(span) = tracer.begin(path, Kind::Server, parent) {
             let (service, method) = path.split_once('/').unwrap_or_default();
             span.set("rpc.system", "grpc");
             span.set("rpc.service", service);

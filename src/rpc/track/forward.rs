@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::pb::evaluation::v1 as pb;
@@ -39,7 +40,12 @@ impl Forwarding {
     }
 
     /// What the server says of a batch. If it says nothing in time, the batch may have been taken or not.
-    pub(super) async fn take(&self, batch: pb::TrackRequest, deadline: Deadline) -> Result<pb::TrackResponse, Refusal> {
+    pub(super) async fn take(
+        &self,
+        batch: pb::TrackRequest,
+        deadline: Deadline,
+        caller: &MetadataMap,
+    ) -> Result<pb::TrackResponse, Refusal> {
         // None is larger than the room: messages are not.
         let bytes = u32::try_from(batch.encoded_len().min(ROOM)).unwrap_or(u32::MAX);
         let _room = self
@@ -47,10 +53,15 @@ impl Forwarding {
             .try_acquire_many(bytes)
             .map_err(|_| Refusal::events_behind())?;
         let until = Instant::from(deadline.patience(PATIENCE));
-        let mut request = self.line.request(batch);
+        let (mut request, asking) = self.line.ask("Track", batch, caller);
         request.set_timeout(until.saturating_duration_since(Instant::now()));
         let mut client = self.line.client();
-        match timeout_at(until, client.track(request)).await {
+        let asked = async {
+            let answer = client.track(request).await;
+            asking.answered(&answer);
+            answer
+        };
+        match timeout_at(until, asked).await {
             Ok(Ok(answered)) => {
                 self.report(None);
                 Ok(answered.into_inner())

@@ -5,6 +5,7 @@ mod forward;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tonic::metadata::MetadataMap;
 
 use super::Refusal;
 use super::convert::event;
@@ -28,12 +29,13 @@ pub enum Destination {
     Nowhere,
 }
 
-/// Takes a batch. Only its size can be wrong with a batch as a whole.
+/// Takes a batch, of a caller who sent this metadata. Only its size can be wrong with a batch as a whole.
 pub(super) async fn take(
     to: &Destination,
     application: &Application,
     deadline: Deadline,
     batch: pb::TrackRequest,
+    caller: &MetadataMap,
 ) -> Result<pb::TrackResponse, Refusal> {
     let pb::TrackRequest { events, as_client } = batch;
     if events.len() > limits::EVENTS {
@@ -45,7 +47,8 @@ pub(super) async fn take(
         Destination::Stored(intake) => store(intake, application, kind, events).await,
         Destination::Forwarded(forwarding) => {
             let as_client = kind == KeyKind::Client;
-            forwarding.take(pb::TrackRequest { events, as_client }, deadline).await
+            let batch = pb::TrackRequest { events, as_client };
+            forwarding.take(batch, deadline, caller).await
         }
         Destination::Nowhere => Err(Refusal::NoEvents),
     }

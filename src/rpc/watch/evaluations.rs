@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use tonic::metadata::MetadataMap;
 
 use super::encode::write_intent;
 use crate::domain::access::KeyKind;
@@ -70,8 +71,10 @@ pub(super) async fn settle(part: Box<Part>, assignments: Assignments) -> (Box<Pa
         match write(&part, &settled) {
             Ok(answered) => return (part, answered),
             Err(needs) => {
+                // A stream outlives whatever trace it was opened in.
+                let nobody = MetadataMap::new();
                 settled
-                    .settle(&part.question.context, part.state.head.revision, needs)
+                    .settle(&part.question.context, part.state.head.revision, needs, &nobody)
                     .await;
             }
         }

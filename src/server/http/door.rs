@@ -3,21 +3,22 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Context, Poll};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::service::Service;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tower_layer::Layer as _;
-use tower_service::Service;
 
 use super::cors::Cors;
 use super::plain::{self, Plain};
 use super::{Counts, House, web};
 use crate::rpc::arriving::Arrivals;
 use crate::rpc::front::{Front, Peer};
+use crate::rpc::leaving::{self, Leaving, Unread};
+use crate::rpc::services::Services;
 
 /// What all connections share.
 pub(super) struct Desk {
@@ -28,11 +29,11 @@ pub(super) struct Desk {
 }
 
 /// What the requests of one connection come to.
-#[derive(Clone)]
 pub(super) struct Door {
     desk: Arc<Desk>,
-    front: Front<Routes>,
+    front: Front<Services>,
     peer: Peer,
+    unread: Unread,
 }
 
 /// What a request says that it is.
@@ -48,35 +49,50 @@ enum Kind {
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// A request that is being answered.
+pub(super) struct Answering {
+    answer: BoxFuture<Result<Response<Body>, Infallible>>,
+    /// Where the answer is counted until it is read. `None`: it is not.
+    unread: Option<Unread>,
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Leaving>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(response) = task::ready!(self.answer.as_mut().poll(context));
+        let unread = self.unread.take();
+        Poll::Ready(Ok(response.map(|body| Leaving::new(body, unread))))
+    }
+}
+
 impl Door {
-    pub fn new(house: &House, peer: Peer) -> Self {
+    pub fn new(house: &House, peer: Peer, unread: Unread) -> Self {
         Self {
             desk: house.desk.clone(),
-            front: house.front.layer(house.routes.clone()),
+            front: house.front.layer(house.services.clone()),
             peer,
+            unread,
         }
     }
 }
 
 impl Service<Request<Incoming>> for Door {
-    type Response = Response<Body>;
+    type Response = Response<Leaving>;
     type Error = Infallible;
-    type Future = BoxFuture<Result<Response<Body>, Infallible>>;
+    type Future = Answering;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.front.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Whatever becomes of it: the connection has asked something.
         self.peer.asks();
         request.extensions_mut().insert(self.peer.clone());
         let desk = &self.desk;
-        match Kind::of(&request) {
+        let unread = leaving::is_counted(request.uri().path()).then(|| self.unread.clone());
+        let answer = match Kind::of(&request) {
             Kind::Grpc if request.version() == Version::HTTP_2 => {
                 let path = request.uri().path();
                 let arrival = desk.arrivals.of(path);
-                self.front.call(request.map(|body| Body::new(arrival.of(body))))
+                self.front.answer(request.map(|body| Body::new(arrival.of(body))))
             }
             Kind::Grpc => {
                 let rules = desk.cors.rules(request.uri().path(), request.headers());
@@ -110,7 +126,8 @@ impl Service<Request<Incoming>> for Door {
                     Ok(response)
                 })
             }
-        }
+        };
+        Answering { answer, unread }
     }
 }
 

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
-use tonic::service::Routes;
 
 use super::alive::Alive;
 use super::probes::Probes;
@@ -25,6 +24,7 @@ use crate::domain::limits;
 use crate::rpc::arriving::{Arrivals, Terms};
 use crate::rpc::front::FrontLayer;
 use crate::rpc::methods::Methods;
+use crate::rpc::services::Services;
 pub use counts::{Broken, Counts};
 use door::{Desk, Door};
 pub use serve::serve;
@@ -61,7 +61,7 @@ pub struct Limits {
     pub request_bytes: usize,
     /// What the headers of a request may take.
     pub header_bytes: u32,
-    /// How long the head of a request over HTTP/1.1, and the message of any, may take to arrive.
+    /// How long the message of a request may take to arrive.
     pub request_timeout: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Default for Limits {
 /// Everything that a worker serves, and how. Clones share it.
 #[derive(Clone)]
 pub struct House {
-    routes: Routes,
+    services: Services,
     front: FrontLayer,
     desk: Arc<Desk>,
     limits: Limits,
@@ -91,7 +91,7 @@ pub struct House {
 /// What a house is made of.
 pub struct Parts {
     /// The services.
-    pub routes: Routes,
+    pub services: Services,
     /// What is before them.
     pub front: FrontLayer,
     /// Which methods there are.
@@ -112,7 +112,7 @@ impl House {
     /// Puts it together.
     pub fn new(parts: Parts, options: Options) -> Self {
         let Parts {
-            routes,
+            services,
             front,
             methods,
             probes,
@@ -149,8 +149,7 @@ impl House {
             counts,
         };
         Self {
-            // As tonic's own server has it: routes are found faster.
-            routes: routes.prepare(),
+            services,
             front,
             desk: Arc::new(desk),
             limits,

@@ -6,7 +6,6 @@ use std::pin::pin;
 use futures_util::{Stream, StreamExt as _};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected as _;
@@ -49,8 +48,8 @@ pub async fn serve(connections: impl Stream<Item = io::Result<Connection>>, hous
 
 /// Serves one connection to its end.
 async fn attend(connection: Connection, house: House, builder: Builder<TokioExecutor>, stopping: CancellationToken) {
-    let door = Door::new(&house, connection.connect_info());
-    let serving = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(door));
+    let door = Door::new(&house, connection.connect_info(), connection.unread());
+    let serving = builder.serve_connection(TokioIo::new(connection), door);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -64,12 +63,17 @@ async fn attend(connection: Connection, house: House, builder: Builder<TokioExec
     }
 }
 
-fn builder(limits: Limits, Keepalive { interval, timeout }: Keepalive) -> Builder<TokioExecutor> {
+fn builder(limits: Limits, keepalive: Keepalive) -> Builder<TokioExecutor> {
+    let Keepalive {
+        interval,
+        timeout,
+        idle,
+    } = keepalive;
     let Limits {
         connection_streams,
         request_bytes: _,
         header_bytes,
-        request_timeout,
+        request_timeout: _,
     } = limits;
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -85,7 +89,8 @@ fn builder(limits: Limits, Keepalive { interval, timeout }: Keepalive) -> Builde
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(request_timeout)
+        // From when it could begin: what comes before the first is bounded by how long a connection may take to begin.
+        .header_read_timeout(idle)
         .max_headers(HEADER_LINES)
         // Headers have to fit into what is read ahead of their end.
         .max_buf_size(header_bytes);

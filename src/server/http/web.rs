@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
 use crate::rpc::arriving::{Arrival, Arrivals};
 use crate::rpc::front::Front;
+use crate::rpc::services::Services;
 
 /// What a status consists of.
 const STATUS: [HeaderName; 3] = [
@@ -48,7 +48,7 @@ fn kind(said: &[u8]) -> Option<&'static str> {
 /// Has the services answer.
 pub(super) async fn answer(
     arrivals: &Arrivals,
-    front: Front<Routes>,
+    front: Front<Services>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let headers = request.headers_mut();
@@ -69,7 +69,7 @@ pub(super) async fn answer(
 
 /// Between the translation and the front.
 struct Inside {
-    front: Front<Routes>,
+    front: Front<Services>,
     arrival: Option<Arrival>,
 }
 

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::server::probes::Probes;
+use crate::server::seldom::Seldom;
 
 /// Where metrics are.
 const METRICS: &str = "/metrics";
@@ -51,6 +52,7 @@ pub(in crate::server) struct Pages {
 
 /// Answers until it is stopped.
 pub(super) async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
+    let mut none = Seldom::default();
     // Connections end with this.
     let mut open: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -64,7 +66,9 @@ pub(super) async fn serve(listener: TcpListener, pages: Pages, stop: Cancellatio
                 open.push_back(AbortOnDropHandle::new(answering));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection for metrics could not be accepted");
+                if none.may_tell() {
+                    tracing::warn!(%error, "a connection for metrics could not be accepted");
+                }
                 sleep(EXHAUSTED).await;
             }
         }

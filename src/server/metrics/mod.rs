@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::Counts;
 use super::listen::Address;
 use super::opening::Opening;
-use super::{Error, bind, listen};
+use super::{Error, Keepalive, bind, listen};
 use crate::rpc::front::{Bounds, Tallies};
 use crate::store::Queue;
 use crate::store::assignments::Assignments;
@@ -55,7 +55,7 @@ pub(super) struct Metrics {
 impl Metrics {
     /// Listens.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let (listener, found) = bind(&Address::Tcp(address))?;
+        let (listener, found) = bind(&Address::Tcp(address), Keepalive::default())?;
         match (listener, found) {
             (listen::Listener::Tcp(listener), Address::Tcp(address)) => Ok(Self { listener, address }),
             // It was asked for a port.

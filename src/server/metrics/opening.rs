@@ -25,6 +25,7 @@ impl Collector for Numbers {
             open,
             refused,
             unasked,
+            unread,
             handshakes,
             failed_handshakes,
         } = self.0.counters();
@@ -47,6 +48,11 @@ impl Collector for Numbers {
                 "connections_unasked",
                 "Connections that were closed since they had not begun in time",
             ),
+            (
+                unread,
+                "connections_unread",
+                "Connections that were closed since what was answered on them was not read in time",
+            ),
             (handshakes, "tls_handshakes", "TLS handshakes that were completed"),
             (
                 failed_handshakes,
@@ -56,6 +62,21 @@ impl Collector for Numbers {
         ] {
             families.counter(count(name, help), read(counter))?;
         }
+        let pot = self.0.unread();
+        families.counter(
+            count(
+                "answers_refused",
+                "Answers that were refused when they were ready, since too many others were not read",
+            ),
+            pot.refused(),
+        )?;
+        families.gauge(
+            count(
+                "answers_unread_bytes",
+                "Larger answers that are on their way to who asked, or not read, all together",
+            ),
+            f64::from(u32::try_from(pot.bytes()).unwrap_or(u32::MAX)),
+        )?;
         let certificates = self.0.certificates();
         families.counter(
             count("tls_reloads", "Times that changed files of TLS were taken into use"),

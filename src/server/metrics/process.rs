@@ -1,5 +1,5 @@
-//! The numbers of the process, as the kernel tells them, under the names that exporters of all languages use. Where there is no
-//! `/proc`, there are none.
+//! The numbers of the process: lines of its log that were dropped, and what the kernel tells, under the names that exporters of all
+//! languages use. Where there is no `/proc`, the kernel tells nothing.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
-use super::families::{Families, Family, Kind};
+use super::families::{Families, Family, Kind, count};
+use crate::telemetry;
 
 /// This process, asked for its numbers.
 #[derive(Debug)]
@@ -25,6 +26,14 @@ struct Process {
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        families.counter(
+            count(
+                "log_lines_dropped",
+                "Lines of the log that were dropped, since standard error was not read fast enough or not at all",
+            ),
+            telemetry::dropped_lines(),
+        )?;
         let Some(process) = Process::this() else {
             return Ok(());
         };
@@ -34,7 +43,6 @@ impl Collector for Numbers {
             started_at,
             open_fds,
         } = process;
-        let mut families = Families(encoder);
         let all = [
             (
                 "process_resident_memory",

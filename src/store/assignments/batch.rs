@@ -181,7 +181,12 @@ pub(super) async fn settle(client: &Object, wanted: &[&Wanted], read_first: bool
 /// Whether it is for something in the lot that PostgreSQL refused it, so that the rest of the lot may be taken.
 fn is_of_the_lot(error: &Error) -> bool {
     match error {
-        Error::Unavailable(_) | Error::Timeout(_) | Error::Busy | Error::Crowded | Error::Late => false,
+        Error::Unavailable(_)
+        | Error::Unanswered(_)
+        | Error::Timeout(_)
+        | Error::Busy
+        | Error::Crowded
+        | Error::Late => false,
         Error::Invalid(_)
         | Error::NotFound { .. }
         | Error::AlreadyExists { .. }

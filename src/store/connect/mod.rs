@@ -1,8 +1,11 @@
 //! How the store reaches PostgreSQL: the pools, and connections of one's own.
 //!
 //! [`Target`] is a connection string, understood: [`text`] reads it, [`tls`] makes what encrypts, [`malformed`] and [`failure`] say
-//! what is wrong with the one and with the other.
+//! what is wrong with the one and with the other. [`attempt`] connects, everywhere, and for so long only; [`begun`] does it for the
+//! pools.
 
+mod attempt;
+mod begun;
 mod failure;
 mod malformed;
 mod target;
@@ -17,7 +20,10 @@ use tokio_postgres::{Client, Connection, Socket};
 pub use failure::Failure;
 pub use malformed::Malformed;
 pub use target::Target;
+pub(super) use target::Waits;
 pub use tls::{Stream, Tls};
+
+use begun::Begun;
 
 use super::assignments;
 use super::error::{Cause, Error};
@@ -25,7 +31,8 @@ use super::pool::{Pool, Pools};
 
 /// The oldest server that works: `xid8` columns and their functions are in it.
 const OLDEST_VERSION: i32 = 140_000;
-/// How long anyone waits for a connection, a new one or one of the pool's: with PostgreSQL away, a write fails quickly.
+/// How long anyone waits for a connection, one of the pool's or a new one, at each address and unless the connection string says how
+/// long: with PostgreSQL away, a write fails quickly.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After so long without a statement inside a transaction, PostgreSQL ends it: a process that hangs keeps no locks.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
@@ -93,11 +100,12 @@ fn queued_pool(name: &'static str, settings: &Settings, queue_mode: QueueMode) -
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let pool = deadpool_postgres::Pool::builder(Manager::from_config(config, settings.target.tls().clone(), recycling))
+    let begun = Begun::new(settings.target.tls().clone());
+    // Connecting has bounds of its own.
+    let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, begun, recycling))
         .max_size(settings.pool_size)
         .queue_mode(queue_mode)
         .wait_timeout(Some(PATIENCE))
-        .create_timeout(Some(PATIENCE))
         .recycle_timeout(Some(PATIENCE))
         .runtime(Runtime::Tokio1)
         .build();

@@ -1,11 +1,13 @@
 //! Where PostgreSQL is, as whom, and how encrypted: a connection string, understood.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config, Connection, Socket};
 
+use super::attempt;
 use super::malformed::Malformed;
 use super::text::{self, Options};
 use super::tls::{Authorities, Mode, Stream, Tls};
@@ -16,8 +18,28 @@ use super::{PATIENCE, UNACKNOWLEDGED};
 #[derive(Debug, Clone)]
 pub struct Target {
     config: Box<Config>,
+    said: Said,
     mode: Mode,
     tls: Tls,
+}
+
+/// How long is waited for what, unless the connection string says so.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Waits {
+    /// For a connection, at each address.
+    pub connect: Duration,
+    /// For an answer to what was sent.
+    pub unacknowledged: Duration,
+    /// For anything, before the other end is asked whether it is there.
+    pub idle: Duration,
+}
+
+/// What the connection string says of connections: whoever runs the network knows it best.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    connect: bool,
+    unacknowledged: bool,
+    idle: bool,
 }
 
 impl Target {
@@ -28,6 +50,12 @@ impl Target {
         let negotiation = options.take("sslnegotiation");
         let mut wanted = wanted(&mut options)?;
         let mut config: Config = options.for_driver().parse().map_err(|_| Malformed::Syntax)?;
+        let said = Said {
+            // Zero is for ever, which is no answer to whoever asks for a connection.
+            connect: config.get_connect_timeout().is_some(),
+            unacknowledged: options.has("tcp_user_timeout"),
+            idle: options.has("keepalives_idle"),
+        };
         if check_hosts(&mut config)? == Hosts::Sockets {
             // As for psql, there is no TLS there, whatever is asked for.
             wanted.mode = Mode::Disable;
@@ -42,13 +70,26 @@ impl Target {
             Some(_) => return Err(Malformed::Negotiation),
         }
         config.ssl_mode(wanted.mode.for_driver());
-        serve(&mut config);
-        let tls = Tls::new(wanted.mode, wanted.authorities, wanted.identity)?;
-        Ok(Self {
+        if config.get_application_name().is_none() {
+            config.application_name("halyard");
+        }
+        if !options.has("keepalives_interval") {
+            config.keepalives_interval(Duration::from_secs(5));
+        }
+        if !options.has("keepalives_retries") {
+            config.keepalives_retries(3);
+        }
+        let target = Self {
+            tls: Tls::new(wanted.mode, wanted.authorities, wanted.identity)?,
             config: Box::new(config),
+            said,
             mode: wanted.mode,
-            tls,
-        })
+        };
+        Ok(target.unless_said(Waits {
+            connect: PATIENCE,
+            unacknowledged: UNACKNOWLEDGED,
+            idle: Duration::from_secs(10),
+        }))
     }
 
     /// The same with a password that was given beside it. It may be in the string too, but not another one.
@@ -64,6 +105,21 @@ impl Target {
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.config.application_name(name);
+        self
+    }
+
+    /// The same, with other times where the connection string leaves them to us.
+    #[must_use]
+    pub(in crate::store) fn unless_said(mut self, waits: Waits) -> Self {
+        if !self.said.connect {
+            self.config.connect_timeout(waits.connect);
+        }
+        if !self.said.unacknowledged {
+            self.config.tcp_user_timeout(waits.unacknowledged);
+        }
+        if !self.said.idle {
+            self.config.keepalives_idle(waits.idle);
+        }
         self
     }
 
@@ -87,9 +143,10 @@ impl Target {
         &mut self.config
     }
 
-    /// A new connection. The second part has to be polled for the first to work.
+    /// A new connection. The second part has to be polled for the first to work. Nobody is waited for longer than the connection
+    /// string says, at each address of each host.
     pub async fn connect(&self) -> Result<(Client, Connection<Socket, Stream>), tokio_postgres::Error> {
-        self.config.connect(self.tls.clone()).await
+        attempt::connect(&self.config, &self.tls).await
     }
 }
 
@@ -99,6 +156,7 @@ impl From<Config> for Target {
         config.ssl_mode(SslMode::Disable);
         Self {
             config: Box::new(config),
+            said: Said::default(),
             mode: Mode::Disable,
             tls: Tls::off(),
         }
@@ -200,22 +258,4 @@ fn check_hosts(config: &mut Config) -> Result<Hosts, Malformed> {
 
 fn has_socket(config: &Config) -> bool {
     config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_)))
-}
-
-/// Adds what a service needs where nothing else is said.
-fn serve(config: &mut Config) {
-    if config.get_application_name().is_none() {
-        config.application_name("halyard");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(PATIENCE);
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(UNACKNOWLEDGED);
-    }
-    config
-        .keepalives(true)
-        .keepalives_idle(std::time::Duration::from_secs(10))
-        .keepalives_interval(std::time::Duration::from_secs(5))
-        .keepalives_retries(3);
 }

@@ -244,9 +244,47 @@ fn what_a_service_needs_is_added_and_what_was_said_is_kept() {
     let target = parse("postgres://u@h/d").unwrap();
     assert_eq!(target.config().get_application_name(), Some("halyard"));
     assert_eq!(target.config().get_connect_timeout(), Some(&PATIENCE));
+    assert_eq!(
+        keepalives(&target),
+        (true, Duration::from_secs(10), Some(Duration::from_secs(5)), Some(3))
+    );
     let target = parse("postgres://u@h/d?connect_timeout=7&application_name=x").unwrap();
     assert_eq!(target.config().get_application_name(), Some("x"));
     assert_eq!(target.config().get_connect_timeout(), Some(&Duration::from_secs(7)));
+    // For ever is no answer.
+    let target = parse("host=h connect_timeout=0").unwrap();
+    assert_eq!(target.config().get_connect_timeout(), Some(&PATIENCE));
+}
+
+fn keepalives(target: &Target) -> (bool, Duration, Option<Duration>, Option<u32>) {
+    let config = target.config();
+    (
+        config.get_keepalives(),
+        config.get_keepalives_idle(),
+        config.get_keepalives_interval(),
+        config.get_keepalives_retries(),
+    )
+}
+
+/// What the listener would rather have, too.
+#[test]
+fn what_was_said_of_connections_goes_before_what_we_would_rather_have() {
+    let waits = Waits {
+        connect: Duration::from_secs(1),
+        unacknowledged: Duration::from_secs(2),
+        idle: Duration::from_secs(3),
+    };
+    let said = "connect_timeout=70 tcp_user_timeout=71 keepalives=0 keepalives_idle=72 keepalives_interval=73 keepalives_retries=74";
+    let target = parse(&format!("host=h {said}")).unwrap().unless_said(waits);
+    let expected = (false, Duration::from_secs(72), Some(Duration::from_secs(73)), Some(74));
+    assert_eq!(keepalives(&target), expected);
+    assert_eq!(target.config().get_connect_timeout(), Some(&Duration::from_secs(70)));
+    assert_eq!(target.config().get_tcp_user_timeout(), Some(&Duration::from_secs(71)));
+
+    let target = parse("host=h").unwrap().unless_said(waits);
+    assert_eq!(target.config().get_connect_timeout(), Some(&waits.connect));
+    assert_eq!(target.config().get_tcp_user_timeout(), Some(&waits.unacknowledged));
+    assert_eq!(target.config().get_keepalives_idle(), waits.idle);
 }
 
 /// What was written, by name, of a string that means the same to everybody.

@@ -40,6 +40,11 @@ impl Options {
         Some(self.0.swap_remove(at).1)
     }
 
+    /// Whether it is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| *known == name)
+    }
+
     /// What is left, as the driver reads it: every value in quotes.
     pub fn for_driver(&self) -> String {
         let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");

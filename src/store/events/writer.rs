@@ -151,7 +151,12 @@ impl Writer {
 /// What a failure means to senders. Logged here, once for all of them.
 fn refusal(error: &Error) -> Refused {
     match error {
-        Error::Unavailable(_) | Error::Timeout(_) | Error::Conflict(_) | Error::Crowded | Error::Late => {
+        Error::Unavailable(_)
+        | Error::Unanswered(_)
+        | Error::Timeout(_)
+        | Error::Conflict(_)
+        | Error::Crowded
+        | Error::Late => {
             tracing::warn!(
                 error = error.summary(),
                 "events could not be written; their senders are told to try again"

@@ -26,7 +26,7 @@ use super::error::{Error, chain};
 use super::hint::{CHANNEL, Hints, Payload};
 use super::notify;
 use super::poll::{Origin, ask_origin};
-use crate::store::connect::Target;
+use crate::store::connect::{Target, Waits};
 
 /// What the listener's connection is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,12 +48,12 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens, and connects again whenever it must, until it is cancelled.
     pub(super) async fn run(mut self) {
-        self.target = self.target.named("halyard listener");
-        self.target
-            .config_mut()
-            .connect_timeout(self.shared.options.connect_timeout)
-            .keepalives_idle(self.shared.options.probe_interval)
-            .tcp_user_timeout(self.shared.options.probe_interval + self.shared.options.probe_timeout);
+        let options = &self.shared.options;
+        self.target = self.target.named("halyard listener").unless_said(Waits {
+            connect: options.connect_timeout,
+            unacknowledged: options.probe_interval + options.probe_timeout,
+            idle: options.probe_interval,
+        });
         tokio::select! {
             biased;
             () = self.shared.cancel.cancelled() => {}
@@ -98,13 +98,10 @@ impl Listener {
 
     /// LISTEN comes first: everything committed from then on is either notified or found by the scan that the new session causes.
     async fn connect(&self) -> Result<Heard, Error> {
-        let connecting = async {
-            let (client, connection) = self.target.connect().await?;
-            let heard = Heard::new(client, connection, self);
-            heard.client.batch_execute(&format!("listen {CHANNEL}")).await?;
-            Ok(heard)
-        };
-        let mut heard = within(self.shared.options.connect_timeout, connecting).await?;
+        let (client, connection) = self.target.connect().await?;
+        let mut heard = Heard::new(client, connection, self);
+        let listening = async { Ok(heard.client.batch_execute(&format!("listen {CHANNEL}")).await?) };
+        within(self.shared.options.query_timeout, listening).await?;
         self.hear_another(&mut heard).await?;
         let origin = within(self.shared.options.query_timeout, ask_origin(&heard.client)).await?;
         // Told even of the same origin again: what was committed between two sessions was notified to nobody.

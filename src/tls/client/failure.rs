@@ -12,6 +12,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::tls::Refused;
 
+/// What the verifier calls a certificate that may sign others, which has no kind of its own among its errors.
+const AUTHORITYS_OWN: &str = "CaUsedAsEndEntity";
+
 /// Why a client could not connect.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -41,6 +44,12 @@ pub enum Failure {
     /// The certificate is ahead of its time.
     #[error("the certificate of {0} is not valid yet; is this machine's clock right?")]
     NotYet(String),
+    /// The certificate may sign others, and must not be shown by a server.
+    #[error(
+        "the certificate of {0} is marked as an authority's, which no server may show; let it sign one for the server, or make \
+         it again without that mark (openssl req -x509 -addext basicConstraints=critical,CA:FALSE)"
+    )]
+    AuthoritysOwn(String),
     /// The certificate is wrong in another way.
     #[error("the certificate of {0} is not accepted: {1}")]
     Certificate(String, TlsError),
@@ -96,6 +105,8 @@ impl Failure {
             Self::Expired(host)
         } else if matches!(certificate, Wrong::NotValidYet | Wrong::NotValidYetContext { .. }) {
             Self::NotYet(host)
+        } else if matches!(certificate, Wrong::Other(other) if other.to_string() == AUTHORITYS_OWN) {
+            Self::AuthoritysOwn(host)
         } else {
             Self::Certificate(host, tls.clone())
         }

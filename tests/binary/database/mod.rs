@@ -4,3 +4,4 @@ mod commands;
 mod encrypted;
 mod modes;
 mod schema;
+mod silent;

@@ -38,9 +38,11 @@ async fn a_server_that_must_not_migrate_says_what_to_run() {
 #[tokio::test]
 async fn a_newer_schema_is_refused_at_the_start_and_by_migrate() {
     let database = database().await;
-    let newer =
-        "insert into refinery_schema_history select 999, 'later', applied_on, checksum from refinery_schema_history
-        where version = 1";
+    let newer = "
+        insert into refinery_schema_history
+        select later.version, 'later', first.applied_on, first.checksum
+        from refinery_schema_history first, (values (1000), (999)) as later (version)
+        where first.version = 1";
     database.client().await.execute(newer, &[]).await.unwrap();
     let migrate = run_halyard(&["migrate"], &[("DATABASE_URL", &database.url)]).refused(1);
     for said in [
@@ -49,7 +51,7 @@ async fn a_newer_schema_is_refused_at_the_start_and_by_migrate() {
         migrate,
     ] {
         assert!(
-            said.contains("is at version 999, which this Halyard does not know"),
+            said.contains("has migration 999, which this Halyard does not know"),
             "{said}"
         );
         assert!(said.contains("newer version"), "{said}");
@@ -62,5 +64,21 @@ async fn a_newer_schema_is_refused_at_the_start_and_by_migrate() {
         ],
     )
     .refused(1);
-    assert!(said.contains("version 999"), "{said}");
+    assert!(said.contains("migration 999"), "{said}");
+}
+
+#[tokio::test]
+async fn a_schema_with_a_gap_is_called_that_and_not_newer_or_older() {
+    let database = database().await;
+    let gap = "delete from refinery_schema_history where version in (3, 5)";
+    assert_eq!(database.client().await.execute(gap, &[]).await.unwrap(), 2);
+    let migrate = run_halyard(&["migrate"], &[("DATABASE_URL", &database.url)]).refused(1);
+    for said in [
+        refused(&database, &[]),
+        refused(&database, &["--migrate", "never"]),
+        migrate,
+    ] {
+        assert!(said.contains("lacks migration 3, and has "), "{said}");
+        assert!(!said.contains("newer") && !said.contains("halyard migrate"), "{said}");
+    }
 }

@@ -1,15 +1,12 @@
 //! Messages that do not come, come without end, or are too large.
 
-use std::net::SocketAddr;
-
-use h2::client::{ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
+use h2::client::SendRequest;
 use prost::bytes::Bytes;
-use tokio::net::TcpStream;
 
 use super::{EVALUATE, Victim};
+use crate::support::half::{begin, connect, status};
 use crate::support::plain::{Frames, http1, http2};
-use crate::support::{Scrape, eventually, within};
+use crate::support::{Scrape, eventually};
 
 const LATE: &str = r#"halyard_messages_refused_total{reason="late"}"#;
 const CROWDED: &str = r#"halyard_messages_refused_total{reason="crowded"}"#;
@@ -18,44 +15,6 @@ const SURPLUS: &str = r#"halyard_messages_refused_total{reason="surplus"}"#;
 const HELD_BYTES: u64 = 64 * 1024 * 1024;
 /// What its memory may become meanwhile. The requests together would take 4 GB.
 const MEMORY_BYTES: u64 = 500_000_000;
-
-async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-/// Begins a call that has a message before it, or what there is of one.
-async fn begin(
-    client: SendRequest<Bytes>,
-    path: &str,
-    key: &str,
-    message: &[u8],
-) -> (ResponseFuture, SendStream<Bytes>) {
-    let request = http::Request::post(format!("http://it{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", format!("Bearer {key}"));
-    let mut client = within("a stream", client.ready()).await.unwrap();
-    let (response, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
-    sending.send_data(Bytes::copy_from_slice(message), false).unwrap();
-    (response, sending)
-}
-
-/// How a call ended.
-async fn status(response: ResponseFuture) -> String {
-    let response = within("an answer", response).await.unwrap();
-    let found = |headers: &http::HeaderMap| headers.get("grpc-status").map(|it| it.to_str().unwrap().to_owned());
-    if let Some(status) = found(response.headers()) {
-        return status;
-    }
-    let mut body: RecvStream = response.into_body();
-    while let Some(piece) = within("its rest", body.data()).await {
-        piece.unwrap();
-    }
-    found(&body.trailers().await.unwrap().unwrap()).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_message_is_not_waited_for_for_ever() {
@@ -68,7 +27,7 @@ async fn half_a_message_is_not_waited_for_for_ever() {
             1 => &[0, 0],
             _ => &[0, 0, 0, 0, 99, 1, 2, 3],
         };
-        begun.push(begin(client.clone(), EVALUATE, &victim.key, half).await);
+        begun.push(begin(&client, EVALUATE, &victim.key, half).await);
     }
     victim.serves_others().await;
     for (response, sending) in begun {
@@ -87,7 +46,7 @@ async fn half_a_message_is_not_waited_for_for_ever() {
 
     // A stream of messages, by whoever shows nothing: it ends, as if no more came.
     let reflect = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-    let (response, sending) = begin(connect(victim.address).await, reflect, &victim.key, b"").await;
+    let (response, sending) = begin(&connect(victim.address).await, reflect, &victim.key, b"").await;
     status(response).await;
     victim.counted(LATE, 302).await;
     drop(sending);
@@ -111,7 +70,7 @@ async fn pour(client: SendRequest<Bytes>, key: String) {
     const WHOLE: usize = 4 * 1024 * 1024;
     let length = u32::try_from(WHOLE).unwrap().to_be_bytes();
     let announced = [&[0], &length[..]].concat();
-    let (response, mut sending) = begin(client, EVALUATE, &key, &announced).await;
+    let (response, mut sending) = begin(&client, EVALUATE, &key, &announced).await;
     let piece = Bytes::from(vec![7; 16 * 1024]);
     let pouring = async {
         for _ in 0..WHOLE / piece.len() - 1 {
@@ -160,7 +119,7 @@ async fn a_thousand_endless_messages_take_bounded_memory_and_others_are_served()
     for _ in 0..8 {
         held.push(
             begin(
-                connect(victim.address).await,
+                &connect(victim.address).await,
                 EVALUATE,
                 &victim.key,
                 &[0, 0, 0x10, 0, 0, 7],

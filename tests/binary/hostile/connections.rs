@@ -64,7 +64,7 @@ async fn floods_end_their_connection_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_so_large_and_no_larger_over_both_versions() {
-    let victim = Victim::start(&["--max-header-bytes", "8192", "--request-timeout", "1s"]);
+    let victim = Victim::start(&["--max-header-bytes", "8192", "--keepalive-idle", "1s"]);
     for (length, expected) in [(6_000, 200), (9_000, 431), (12_000, 431)] {
         let value = "x".repeat(length);
         let two = http2(victim.address, "GET", "/readyz", &[("x", &value)], b"").await;

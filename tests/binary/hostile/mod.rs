@@ -3,10 +3,14 @@
 
 mod arriving;
 mod connections;
+mod log;
+mod unread;
 mod wire;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ChildStderr, Command};
 
 use halyard::pb::evaluation::v1 as pb;
 use halyard::pb::evaluation::v1::evaluation_service_client::EvaluationServiceClient;
@@ -20,32 +24,48 @@ use crate::support::{Scrape, eventually, within};
 
 const EVALUATE: &str = "/halyard.evaluation.v1.EvaluationService/Evaluate";
 
+fn dev(data: &Path, metrics: &str, options: &[&str]) -> Command {
+    let mut command = halyard();
+    command
+        .args([
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            metrics,
+            "--data-dir",
+        ])
+        .arg(data)
+        .args(options);
+    command
+}
+
 /// A server that is treated badly.
 struct Victim {
     program: Program,
     address: SocketAddr,
     metrics: SocketAddr,
     key: String,
+    server_key: String,
     _folder: Folder,
 }
 
 impl Victim {
     fn start(options: &[&str]) -> Self {
-        let folder = Folder::new();
-        let (data, metrics) = (folder.path.join("data"), free_address());
-        let mut command = halyard();
-        command
-            .args([
-                "dev",
-                "--listen",
-                "127.0.0.1:0",
-                "--metrics-listen",
-                &metrics,
-                "--data-dir",
-            ])
-            .arg(&data)
-            .args(options);
-        let mut program = Program::start(command);
+        let (folder, metrics) = (Folder::new(), free_address());
+        let program = Program::start(dev(&folder.path.join("data"), &metrics, options));
+        Self::ready(program, folder, &metrics)
+    }
+
+    /// One whose log nobody reads, unless whoever is given it does.
+    fn start_unread(options: &[&str]) -> (Self, ChildStderr) {
+        let (folder, metrics) = (Folder::new(), free_address());
+        let (program, log) = Program::start_unread(dev(&folder.path.join("data"), &metrics, options));
+        (Self::ready(program, folder, &metrics), log)
+    }
+
+    fn ready(mut program: Program, folder: Folder, metrics: &str) -> Self {
+        let data = folder.path.join("data");
         program.says("Halyard is ready");
         let endpoint = setting(&data, "HALYARD_ENDPOINT");
         Self {
@@ -53,6 +73,7 @@ impl Victim {
             address: endpoint.trim_start_matches("http://").parse().unwrap(),
             metrics: metrics.parse().unwrap(),
             key: setting(&data, "HALYARD_CLIENT_KEY"),
+            server_key: setting(&data, "HALYARD_KEY"),
             _folder: folder,
         }
     }

@@ -3,18 +3,24 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::within;
 
 pub const RST_STREAM: u8 = 3;
 pub const GOAWAY: u8 = 7;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 /// The largest frame that is taken without being asked.
 const FRAME_BYTES: usize = 16_384;
+/// What a peer takes off the network before it reads.
+const FEW_BYTES: u32 = 4_096;
 
 /// A frame of the server's.
 #[derive(Debug)]
@@ -70,9 +76,29 @@ impl Frames {
         }
     }
 
+    /// The whole message of a call, which ends the request.
+    pub fn message(&mut self, stream: u32, message: &[u8]) {
+        self.push(DATA, END_STREAM, stream, message);
+    }
+
+    /// A message of a call that has more.
+    pub fn piece(&mut self, stream: u32, message: &[u8]) {
+        self.push(DATA, 0, stream, message);
+    }
+
+    /// Allows so much more, to a stream or to all of the connection's together.
+    pub fn window(&mut self, stream: u32, more: u32) {
+        self.push(WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
+    }
+
     pub fn reset(&mut self, stream: u32) {
         self.push(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
     }
+}
+
+/// A setting: how much a stream may be sent before it is read.
+fn window(size: u32) -> Vec<u8> {
+    [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &size.to_be_bytes()].concat()
 }
 
 /// A text as it is, its length before it.
@@ -96,9 +122,25 @@ pub struct Wire(TcpStream);
 
 impl Wire {
     pub async fn open(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        Self::greet(TcpStream::connect(address).await.unwrap(), &[]).await
+    }
+
+    /// One whose streams may be sent all that there is, of which little is in transit.
+    pub async fn narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(FEW_BYTES).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        Self::greet(stream, &window((1 << 31) - 1)).await
+    }
+
+    /// One whose streams may be sent nothing.
+    pub async fn shut(address: SocketAddr) -> Self {
+        Self::greet(TcpStream::connect(address).await.unwrap(), &window(0)).await
+    }
+
+    async fn greet(mut stream: TcpStream, settings: &[u8]) -> Self {
         let mut frames = Frames(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec());
-        frames.push(SETTINGS, 0, 0, &[]);
+        frames.push(SETTINGS, 0, 0, settings);
         stream.write_all(&frames.0).await.unwrap();
         Self(stream)
     }

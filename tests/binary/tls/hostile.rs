@@ -9,10 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{SIGNING_KEY, Secure, free_address, handshake};
-use crate::support::cluster::database;
-use crate::support::program::{Program, halyard, run_halyard};
-use crate::support::{Scrape, eventually, within};
+use super::{Secure, Served, handshake};
+use crate::support::program::run_halyard;
+use crate::support::{eventually, within};
 
 const CONNECTIONS: usize = 1_000;
 /// What they may cost all together, beside what the server takes anyway.
@@ -64,37 +63,19 @@ async fn request(client: &mut SendRequest<Bytes>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_never_ask_are_ended_and_others_are_served() {
-    let database = database().await;
-    let (address, metrics) = (free_address(), free_address());
-    let mut command = halyard();
-    command.args([
-        "serve",
-        "--drain-window",
-        "0s",
-        "--listen",
-        &address,
-        "--metrics-listen",
-        &metrics,
-    ]);
-    command
-        .args([
-            "--opening-timeout",
-            "2s",
-            "--keepalive-interval",
-            "2s",
-            "--keepalive-timeout",
-            "2s",
-        ])
-        .envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
-    let server = Program::start(command);
-    let metrics = metrics.parse().unwrap();
-    eventually("readiness", async || {
-        (Scrape::attempt(metrics).await?.count("halyard_ready") == 1).then_some(())
-    })
-    .await;
-    let mut idle = first_request(&address).await;
-    let mut eager = greeted(&address).await;
-    let before = resident(server.pid());
+    let arguments = [
+        "--opening-timeout",
+        "2s",
+        "--keepalive-interval",
+        "2s",
+        "--keepalive-timeout",
+        "2s",
+    ];
+    let server = Served::start(&arguments).await;
+    let address = &server.address;
+    let mut idle = first_request(address).await;
+    let mut eager = greeted(address).await;
+    let before = resident(server.program.pid());
     let half = [PREFACE, SETTINGS, HEADERS].concat();
     let says: [&[u8]; 6] = [
         b"",
@@ -114,7 +95,7 @@ async fn connections_that_never_ask_are_ended_and_others_are_served() {
         run_halyard(&["health", "--endpoint", &endpoint], &[]).done(),
         "SERVING\n"
     );
-    let during = resident(server.pid());
+    let during = resident(server.program.pid());
     within("the end of them all", async {
         while crowd.join_next().await.is_some() {}
     })
@@ -123,13 +104,13 @@ async fn connections_that_never_ask_are_ended_and_others_are_served() {
         during.saturating_sub(before) < MEMORY_BYTES,
         "from {before} to {during} bytes"
     );
-    let scrape = Scrape::of(metrics).await;
+    let scrape = server.scrape().await;
     assert!(scrape.count("halyard_connections_unasked_total") > 0);
     // The one that has asked something lives on, and the one that has only greeted; those of the crowd are gone.
     request(&mut idle).await;
     request(&mut eager).await;
     eventually("the end of the last", async || {
-        (Scrape::of(metrics).await.count("halyard_connections_open") == 2).then_some(())
+        (server.scrape().await.count("halyard_connections_open") == 2).then_some(())
     })
     .await;
 }
@@ -137,10 +118,10 @@ async fn connections_that_never_ask_are_ended_and_others_are_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_a_half_handshake_and_silence_after_one_are_ended() {
     let secure = Secure::start(&["--opening-timeout", "5s"]).await;
-    let before = resident(secure.program.pid());
+    let before = resident(secure.served.program.pid());
     let mut crowd = JoinSet::new();
     for n in 0..CONNECTIONS {
-        let address = secure.address.clone();
+        let address = secure.served.address.clone();
         let authority = secure.authority.file.clone();
         crowd.spawn(async move {
             match n % 10 {
@@ -157,7 +138,7 @@ async fn over_tls_a_half_handshake_and_silence_after_one_are_ended() {
         });
     }
     assert_eq!(secure.health("localhost", &secure.trust()).done(), "SERVING\n");
-    let during = resident(secure.program.pid());
+    let during = resident(secure.served.program.pid());
     within("the end of them all", async {
         while crowd.join_next().await.is_some() {}
     })
@@ -180,13 +161,13 @@ async fn a_connection_too_many_is_closed_at_once_and_the_others_live_on() {
     let secure = Secure::start(&["--max-connections", "3", "--opening-timeout", "10m"]).await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(TcpStream::connect(&secure.address).await.unwrap());
+        held.push(TcpStream::connect(&secure.served.address).await.unwrap());
     }
     eventually("all of them", async || {
         (secure.scrape().await.count("halyard_connections_open") == 3).then_some(())
     })
     .await;
-    let further = TcpStream::connect(&secure.address).await.unwrap();
+    let further = TcpStream::connect(&secure.served.address).await.unwrap();
     within("its end", ended(further, b"")).await;
     let scrape = secure.scrape().await;
     assert_eq!(scrape.count("halyard_connections_refused_total"), 1);

@@ -1,10 +1,12 @@
 //! TLS as operators and callers have it: what is refused at the start, what is spoken, what is reloaded, and who comes in.
 
+mod doubtful;
 mod hostile;
 mod mutual;
 mod refusals;
 mod reload;
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,15 +29,47 @@ const SIGNING_KEY: (&str, &str) = ("HALYARD_SIGNING_KEY", "a signing key for tes
 /// Whom servers of tests are.
 const HOSTS: &[&str] = &["localhost", "127.0.0.1"];
 
-/// `halyard serve` over TLS.
-struct Secure {
+/// `halyard serve`, ready.
+struct Served {
     program: Program,
     address: String,
     metrics: SocketAddr,
+    _database: Database,
+}
+
+impl Served {
+    async fn start(further: &[impl AsRef<OsStr>]) -> Self {
+        let database = database().await;
+        let (address, metrics) = (free_address(), free_address());
+        let mut command = halyard();
+        command.args(["serve", "--drain-window", "0s", "--listen", &address]);
+        command.args(["--metrics-listen", &metrics]).args(further);
+        command.envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
+        let program = Program::start(command);
+        let metrics = metrics.parse().unwrap();
+        eventually("readiness", async || {
+            (Scrape::attempt(metrics).await?.count("halyard_ready") == 1).then_some(())
+        })
+        .await;
+        Self {
+            program,
+            address,
+            metrics,
+            _database: database,
+        }
+    }
+
+    async fn scrape(&self) -> Scrape {
+        Scrape::of(self.metrics).await
+    }
+}
+
+/// The same over TLS.
+struct Secure {
+    served: Served,
     folder: Folder,
     authority: Authority,
     own: Pair,
-    _database: Database,
 }
 
 impl Secure {
@@ -43,51 +77,21 @@ impl Secure {
         let folder = Folder::new();
         let authority = Authority::new(&folder.path, "authority");
         let own = authority.pair(&folder.path, "server", HOSTS);
-        let database = database().await;
-        let (address, metrics) = (free_address(), free_address());
-        let mut command = halyard();
-        command.args([
-            "serve",
-            "--drain-window",
-            "0s",
-            "--listen",
-            &address,
-            "--metrics-listen",
-            &metrics,
-        ]);
-        command.args([
-            "--tls-certificate-file",
-            text(&own.certificate),
-            "--tls-key-file",
-            text(&own.key),
-        ]);
-        command.args(
-            further
-                .iter()
-                .map(|argument| argument.replace("{folder}", text(&folder.path))),
-        );
-        command.envs([SIGNING_KEY, ("DATABASE_URL", &database.url)]);
-        let program = Program::start(command);
-        let metrics = metrics.parse().unwrap();
-        let secure = Self {
-            program,
-            address,
-            metrics,
+        let further = further
+            .iter()
+            .map(|argument| argument.replace("{folder}", text(&folder.path)));
+        let arguments: Vec<_> = own.served().map(str::to_owned).into_iter().chain(further).collect();
+        Self {
+            served: Served::start(&arguments).await,
             folder,
             authority,
             own,
-            _database: database,
-        };
-        eventually("readiness", async || {
-            (Scrape::attempt(metrics).await?.count("halyard_ready") == 1).then_some(())
-        })
-        .await;
-        secure
+        }
     }
 
     /// `halyard health` with these arguments.
     fn health(&self, host: &str, further: &[&str]) -> Ended {
-        let port = self.address.rsplit(':').next().unwrap();
+        let port = self.served.address.rsplit(':').next().unwrap();
         let endpoint = format!("https://{host}:{port}");
         run_halyard(&[&["health", "--endpoint", &endpoint], further].concat(), &[])
     }
@@ -97,12 +101,12 @@ impl Secure {
     }
 
     async fn scrape(&self) -> Scrape {
-        Scrape::of(self.metrics).await
+        self.served.scrape().await
     }
 
     /// A connection that offers these protocols.
     async fn handshake(&self, protocols: &[&str]) -> TlsStream<TcpStream> {
-        let connecting = handshake(&self.address, &self.authority.file, protocols);
+        let connecting = handshake(&self.served.address, &self.authority.file, protocols);
         within("the handshake", connecting).await.unwrap()
     }
 }
@@ -143,7 +147,7 @@ async fn both_versions_of_http_are_offered_and_clients_say_why_they_do_not_conne
     // That address is this machine too, and in no certificate.
     let said = secure.health("0.0.0.0", &secure.trust()).refused(69);
     assert!(said.contains("the server's certificate is not for 0.0.0.0"), "{said}");
-    let plain = format!("http://{}", secure.address);
+    let plain = format!("http://{}", secure.served.address);
     run_halyard(&["health", "--endpoint", &plain], &[]).refused(69);
     let scrape = secure.scrape().await;
     assert!(scrape.count("halyard_tls_handshakes_total") >= 5);

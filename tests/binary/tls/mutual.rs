@@ -15,7 +15,7 @@ use super::{HOSTS, Secure, free_address};
 use crate::support::cluster::Folder;
 use crate::support::eventually;
 use crate::support::program::{Program, halyard, run, run_halyard, with_dev_settings};
-use crate::support::tls::{Authority, Pair, connect, text};
+use crate::support::tls::{Authority, Pair, connect, dev_over_tls, text};
 
 const DEPLOYER: &str = "spiffe://example.org/deployer";
 
@@ -25,15 +25,6 @@ fn named(authority: &Authority, folder: &Path, name: &str) -> Pair {
     let uri = SanType::URI(DEPLOYER.try_into().unwrap());
     pair.write(&authority.issue(&["deploy.example.org"], |params| params.subject_alt_names.push(uri)));
     pair
-}
-
-fn show(pair: &Pair) -> [&str; 4] {
-    [
-        "--own-certificate-file",
-        text(&pair.certificate),
-        "--own-key-file",
-        text(&pair.key),
-    ]
 }
 
 /// An access token of the demo's administrator.
@@ -68,12 +59,12 @@ async fn a_certificate_may_be_shown_where_it_is_optional_and_a_wrong_one_may_not
     let trust = secure.trust();
     assert_eq!(secure.health("localhost", &trust).done(), "SERVING\n");
     let good = named(&secure.authority, &secure.folder.path, "good");
-    let shown = [&trust[..], &show(&good)].concat();
+    let shown = [&trust[..], &good.shown()].concat();
     assert_eq!(secure.health("localhost", &shown).done(), "SERVING\n");
     let stranger = Authority::new(&secure.folder.path, "stranger");
     let wrong = named(&stranger, &secure.folder.path, "wrong");
     let said = secure
-        .health("localhost", &[&trust[..], &show(&wrong)].concat())
+        .health("localhost", &[&trust[..], &wrong.shown()].concat())
         .refused(69);
     assert!(said.contains("does not accept our client certificate"), "{said}");
 }
@@ -86,18 +77,7 @@ async fn the_verified_name_is_in_the_audit_log_and_nobody_comes_in_without_where
     let authority = Authority::new(&files, "authority");
     let own = authority.pair(&files, "server", HOSTS);
     let deployer = named(&authority, &files, "deployer");
-    let mut command = halyard();
-    command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir", text(&data)]);
-    command.args([
-        "--tls-certificate-file",
-        text(&own.certificate),
-        "--tls-key-file",
-        text(&own.key),
-    ]);
-    command.args(["--tls-client-ca-file", text(&authority.file)]);
-    let mut server = Program::start(command);
-    server.says("Halyard is ready at https://127.0.0.1:");
-
+    let _server = dev_over_tls(&data, &own, &authority);
     let trusted = format!("--server-ca-file {}", text(&authority.file));
     let toggle = |shown: &str| {
         run(with_dev_settings(
@@ -108,9 +88,9 @@ async fn the_verified_name_is_in_the_audit_log_and_nobody_comes_in_without_where
     let said = toggle("").refused(69);
     assert!(said.contains("lets nobody in without a client certificate"), "{said}");
     let stranger = Authority::new(&files, "stranger");
-    let said = toggle(&show(&named(&stranger, &files, "wrong")).join(" ")).refused(69);
+    let said = toggle(&named(&stranger, &files, "wrong").shown().join(" ")).refused(69);
     assert!(said.contains("does not accept our client certificate"), "{said}");
-    toggle(&show(&deployer).join(" ")).done();
+    toggle(&deployer.shown().join(" ")).done();
 
     let setting = |name: &str| run(with_dev_settings(&data, format!("printf %s \"${name}\""))).done();
     let endpoint = setting("HALYARD_ENDPOINT");
@@ -161,15 +141,10 @@ async fn the_verified_name_is_in_the_audit_log_and_nobody_comes_in_without_where
         "--listen",
         &side,
     ]);
-    command.args([
-        "--tls-certificate-file",
-        text(&own.certificate),
-        "--tls-key-file",
-        text(&own.key),
-    ]);
     command
+        .args(own.served())
         .args(["--server-ca-file", text(&authority.file)])
-        .args(show(&deployer))
+        .args(deployer.shown())
         .env("HALYARD_KEY", &key);
     let _sidecar = Program::start(command);
     let asked = format!("https://{side}");

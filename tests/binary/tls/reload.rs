@@ -42,8 +42,8 @@ async fn certificates_are_replaced_without_one_failed_request() {
     let mut load = JoinSet::new();
     for n in 0..6 {
         let (secured, calls) = (secured.clone(), calls.clone());
-        let kept = connect(&secure.address, &secure.authority, None).await.unwrap();
-        let (address, authority) = (secure.address.clone(), secure.authority.file.clone());
+        let kept = connect(&secure.served.address, &secure.authority, None).await.unwrap();
+        let (address, authority) = (secure.served.address.clone(), secure.authority.file.clone());
         load.spawn(async move {
             while secured.load(Ordering::Relaxed) {
                 if n % 2 == 0 {
@@ -117,8 +117,8 @@ async fn certificates_are_replaced_without_one_failed_request() {
     .await;
     assert!(said.contains("the certificate of localhost has expired"), "{said}");
 
-    secure.program.signal(Signal::TERM);
-    let (status, log) = secure.program.ends();
+    secure.served.program.signal(Signal::TERM);
+    let (status, log) = secure.served.program.ends();
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(
         log.matches("the files of TLS have changed and cannot be used").count(),

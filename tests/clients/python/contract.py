@@ -1,5 +1,6 @@
 """What the programs here share: the stubs, made as a Python user would make them, and the words of a check."""
 
+import hashlib
 import sys
 from importlib import resources
 from pathlib import Path
@@ -32,3 +33,14 @@ def generate_stubs(program):
 
 def bearer(credential):
     return [("authorization", f"Bearer {credential}")]
+
+
+def state_hash(items):
+    """The XOR over all items of SHA-256(kind, key, form hash), each preceded by its length as a big-endian 64-bit number."""
+    total = 0
+    for (kind, key), put in items.items():
+        sha = hashlib.sha256()
+        for field in (kind.encode(), key.encode(), put.form_hash):
+            sha.update(len(field).to_bytes(8, "big") + field)
+        total ^= int.from_bytes(sha.digest(), "big")
+    return total.to_bytes(32, "big")

@@ -4,7 +4,6 @@ Asks for HALYARD_ENDPOINT, HALYARD_EMAIL and HALYARD_PASSWORD, as `halyard dev` 
 own. Ends with 1 and a sentence at the first answer that is not what the contract says.
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from contract import DEADLINE_S, ROOT, Mismatch, bearer, expect, generate_stubs
+from contract import DEADLINE_S, ROOT, Mismatch, bearer, expect, generate_stubs, state_hash
 
 # Two of this program may run at a time.
 generate_stubs(sys.argv[2] if sys.argv[1:2] == ["--stubs"] else "flag_journey")
@@ -64,17 +63,6 @@ class Mirror:
     def is_enabled(self, flag):
         put = self.items.get(("flag_configuration", flag))
         return put is not None and put.flag_configuration.enabled
-
-
-def state_hash(items):
-    """The XOR over all items of SHA-256(kind, key, form hash), each preceded by its length as a big-endian 64-bit number."""
-    total = 0
-    for (kind, key), put in items.items():
-        sha = hashlib.sha256()
-        for field in (kind.encode(), key.encode(), put.form_hash):
-            sha.update(len(field).to_bytes(8, "big") + field)
-        total ^= int.from_bytes(sha.digest(), "big")
-    return total.to_bytes(32, "big")
 
 
 class Answers:

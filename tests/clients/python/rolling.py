@@ -56,6 +56,8 @@ class World:
         self.revision = created.revisions[0].revision
         self.enabled = False
         self.over = threading.Event()
+        # Nobody writes any more, and the last change was acknowledged.
+        self.settled = threading.Event()
         self.wrong = []
         self.counts = {"evaluations": 0, "writes": 0, "steps": 0, "streams": 0}
         self.lock = threading.Lock()
@@ -122,11 +124,12 @@ def write(world):
 def watch(world):
     """Follows as the contract has it: resumes after a goodbye, never goes back, and holds the last state in the end."""
     held, revision, token = {}, 0, b""
-    while not (world.over.is_set() and revision >= world.revision):
+    while not (world.settled.is_set() and revision >= world.revision):
         world.count("streams")
-        stream = world.watch.Watch(
-            watch_service_pb2.WatchRequest(resume_token=token), metadata=world.server_key, wait_for_ready=True
-        )
+        request = watch_service_pb2.WatchRequest(resume_token=token)
+        # Each is a moment to see that it is over.
+        request.heartbeat.seconds = 1
+        stream = world.watch.Watch(request, metadata=world.server_key, wait_for_ready=True)
         goodbye = False
         try:
             for response in stream:
@@ -146,13 +149,13 @@ def watch(world):
                     goodbye = True
                     pause = response.goodbye.reconnect_after
                     world.over.wait(min(pause.seconds + pause.nanos / 1e9, 1))
-                if world.over.is_set() and revision >= world.revision:
+                if world.settled.is_set() and revision >= world.revision:
                     stream.cancel()
                     break
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.CANCELLED:
                 world.fail(f"Watch: {said(error)}")
-        if not goodbye and not world.over.is_set():
+        if not goodbye and not world.settled.is_set():
             world.fail("a stream ended without a goodbye")
     enabled = held["flag_configuration", FLAG].flag_configuration.enabled
     if enabled != world.enabled:
@@ -168,12 +171,15 @@ def main():
     options = [("grpc.service_config", service_config), ("grpc.default_authority", "halyard")]
     with grpc.insecure_channel(target, options=options) as channel:
         world = World(channel)
-        workers = [world.guarded(work) for work in [write] + [evaluate] * EVALUATORS + [watch] * WATCHERS]
-        for worker in workers:
+        writer = world.guarded(write)
+        workers = [world.guarded(work) for work in [evaluate] * EVALUATORS + [watch] * WATCHERS]
+        for worker in [writer, *workers]:
             worker.start()
         print("under load", flush=True)
         signal.sigwait({signal.SIGTERM})
         world.over.set()
+        writer.join()
+        world.settled.set()
         for worker in workers:
             worker.join()
     print(" ".join(f"{name}={count}" for name, count in world.counts.items()), flush=True)

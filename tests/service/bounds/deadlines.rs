@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use halyard::pb::admin::v1 as admin;
 use halyard::rpc::front::Limits;
+use halyard::store::Settings;
 use tonic::{Code, Request};
 
 use super::{Bounded, lock_heads, nothing_is_left, waiting_for_locks};
 use crate::app::{App, Bearer, toggle};
 use crate::refusals::{by_server, refused};
+use crate::support::proxy::Proxy;
 use crate::support::{database, within};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -71,6 +73,41 @@ async fn a_read_ends_at_its_deadline_too() {
     lock.rollback().await.unwrap();
     let listed = app.flags().list_flags(flags()).await.unwrap().into_inner();
     assert_eq!(listed.flags.len(), 1);
+}
+
+/// Less than PostgreSQL is ever given, and than a log-in there may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_reads_that_end_too_soon_have_postgresql_log_nobody_in() {
+    const READS: usize = 40;
+    let database = database().await;
+    let proxy = Proxy::before(&database.config).await;
+    let app = App::start_with(database, |options| {
+        options.store = Settings::new(&proxy.config);
+        options.store.pool_size = 2;
+    })
+    .await;
+    app.shop().await;
+    let (mut locker, observer) = (app.database.client().await, app.database.client().await);
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table flags in access exclusive mode")
+        .await
+        .unwrap();
+    let before = proxy.accepted();
+    let mut client = app.flags();
+    let reads = (0..READS).map(|_| async {
+        let mut request = Request::new(flags());
+        request.set_timeout(Duration::from_millis(5));
+        client.clone().list_flags(request).await.unwrap_err();
+    });
+    for read in reads {
+        read.await;
+    }
+    let asked = proxy.accepted() - before;
+    assert!(asked <= 2, "{asked} connections for {READS} reads, of a pool of two");
+    nothing_is_left(&observer).await;
+    lock.rollback().await.unwrap();
+    let listed = within("a list", client.list_flags(flags())).await.unwrap();
+    assert!(listed.into_inner().flags.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

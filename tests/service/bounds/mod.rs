@@ -1,6 +1,8 @@
 //! What bounds requests: deadlines, how many one credential makes, and how many are in flight.
 
+mod commits;
 mod deadlines;
+mod floods;
 mod overload;
 mod rates;
 

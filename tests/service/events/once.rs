@@ -202,6 +202,7 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_and_counts_once() {
             let (channel, key, events) = (channel.clone(), key.clone(), events.clone());
             async move { track(&channel, &key, events).await }
         });
+        // Nothing is waited for: it is cut at another moment each time, and at none may events be lost or counted twice.
         tokio::time::sleep(std::time::Duration::from_millis(round)).await;
         proxy.set(Mode::Cut);
         let first = within("an answer", sent).await.unwrap();

@@ -1,6 +1,7 @@
 //! What the one port answers that is not native gRPC: probes, metrics, and gRPC as browsers speak it.
 
 mod cors;
+mod kept;
 mod probes;
 mod web;
 

@@ -11,13 +11,16 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::support::eventually;
+use crate::support::tls::Pair;
 
 /// A collector on a port of its own.
 pub struct Collector {
-    pub address: SocketAddr,
+    address: SocketAddr,
+    scheme: &'static str,
     received: Received,
     _serving: AbortOnDropHandle<()>,
 }
@@ -38,22 +41,35 @@ impl TraceService for Received {
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::serve("http", tonic::transport::Server::builder()).await
+    }
+
+    /// One that speaks nothing but TLS, with this certificate and key.
+    pub async fn start_with(pair: &Pair) -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        let identity = Identity::from_pem(read(&pair.certificate), read(&pair.key));
+        let tls = ServerTlsConfig::new().identity(identity);
+        Self::serve("https", tonic::transport::Server::builder().tls_config(tls).unwrap()).await
+    }
+
+    async fn serve(scheme: &'static str, mut server: tonic::transport::Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Received::default();
-        let serving = tonic::transport::Server::builder()
+        let serving = server
             .add_service(TraceServiceServer::new(received.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let serving = tokio::spawn(async move { serving.await.unwrap() });
         Self {
             address,
+            scheme,
             received,
             _serving: AbortOnDropHandle::new(serving),
         }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Everything that it was sent, as it came.

@@ -1,6 +1,8 @@
 //! What a collector is sent of requests, and what it is not.
 
 mod collector;
+mod secured;
+mod sidecars;
 
 use std::collections::BTreeSet;
 
@@ -12,7 +14,7 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tonic::Request;
 
-use crate::app::{App, EMAIL, PASSWORD, evaluate, evaluation, toggle};
+use crate::app::{App, Bearer, EMAIL, PASSWORD, evaluate, evaluation, toggle};
 use crate::metrics::{measured, scrape};
 use crate::raw;
 use crate::support::{database, eventually, within};
@@ -23,9 +25,18 @@ const CALLER: &str = "00f067aa0ba902b7";
 async fn traced(endpoint: String, share: f64) -> App {
     App::start_with(database().await, |options| {
         measured(options);
-        options.trace = Some(Options { endpoint, share });
+        options.trace = Some(to(endpoint, share));
     })
     .await
+}
+
+/// Traces that go to a collector whom the machine trusts.
+fn to(endpoint: String, share: f64) -> Options {
+    Options {
+        endpoint,
+        tls: None,
+        share,
+    }
 }
 
 /// A request that comes with a trace.
@@ -132,6 +143,38 @@ async fn what_its_caller_does_not_sample_is_not_traced() {
     })
     .await;
     assert_eq!(spans_sent(&app, "dropped").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_nothing_or_what_is_public_does_not_decide_what_is_traced() {
+    let collector = Collector::start().await;
+    let app = traced(collector.url(), 0.0).await;
+    let keys = app.shop().await;
+    app.flag("f").await;
+    for key in [keys.client.as_str(), "nobody's"] {
+        let asked = in_trace(question("f"), &trace_id(1), "01");
+        let _ = evaluation(&app.channel, key).evaluate(asked).await;
+    }
+    let login = admin::LoginRequest {
+        email: EMAIL.into(),
+        password: PASSWORD.into(),
+        access_only: false,
+    };
+    let mut anybody = AuthServiceClient::new(app.channel.clone());
+    anybody.login(in_trace(login, &trace_id(2), "01")).await.unwrap();
+    for path in ["/grpc.health.v1.Health/Check", "/planted.Service/Planted"] {
+        let _ = raw::send(&app.channel, path, in_trace(Vec::new(), &trace_id(3), "01")).await;
+    }
+    let who = admin::WhoAmIRequest::default();
+    let mut known = AuthServiceClient::with_interceptor(app.channel.clone(), Bearer::new(&app.token));
+    known.who_am_i(in_trace(who, &trace_id(4), "01")).await.unwrap();
+    collector
+        .trace(&trace_id(4), "halyard.admin.v1.AuthService/WhoAmI")
+        .await;
+    // They go in order: nothing is still on its way that came before.
+    let spans = collector.spans();
+    let traces: BTreeSet<_> = spans.iter().map(|span| hex::encode(&span.trace_id)).collect();
+    assert_eq!(traces, BTreeSet::from([trace_id(4)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,9 +54,7 @@ pub(super) fn export(
         );
         // Whoever reads may go away: then it is given up as any other request.
         let found = deadline::by(until.instant(), found).await;
-        let found = found
-            .map_err(|deadline::Over| Refusal::DeadlineExceeded)?
-            .map_err(Refusal::Store)?;
+        let found = found.map_err(Refusal::from)?.map_err(Refusal::Store)?;
         let next = found
             .last()
             .filter(|_| found.len() == limits::PAGE_SIZE)

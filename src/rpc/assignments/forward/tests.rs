@@ -173,7 +173,7 @@ async fn nobody_waits_for_a_server_that_is_known_not_to_answer() {
         let began = Instant::now();
         let needs = [need(unit, WHOLE)];
         let answer = forwarding
-            .settle(&context(unit), REVISION, &needs, began + patience)
+            .settle(&context(unit), REVISION, &needs, began + patience, &MetadataMap::new())
             .await;
         (answer, began.elapsed())
     };
@@ -207,7 +207,8 @@ async fn one_question_asks_for_a_bounded_number_at_a_time() {
     let needs: Vec<_> = (0..3 * CALLS).map(|n| need(&format!("u{n}"), WHOLE)).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
     let context = context("u");
-    let settled = forwarding.settle(&context, REVISION, &needs, deadline);
+    let nobody = MetadataMap::new();
+    let settled = forwarding.settle(&context, REVISION, &needs, deadline, &nobody);
     let let_in = async {
         hand.open.wait_for(|open| *open >= CALLS).await.unwrap();
         hand.answers.send_replace(true);

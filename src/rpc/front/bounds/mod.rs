@@ -1,16 +1,18 @@
 //! What bounds requests: how many one credential makes a second, how many are in flight, and how long one may take.
 //!
-//! What is refused for this is refused before its message is read. The bounds are of one process; `docs/decisions/overload.md` says
+//! What is refused for this is refused before anything is done for it. The bounds are of one process; `docs/decisions/overload.md` says
 //! why they are cut as they are.
 
 mod rate;
 mod share;
+mod waiting;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admit::Who;
+use super::caller::{Own, Peer};
 use super::deadline::Deadline;
 use crate::domain::limits;
 use crate::rpc::Refusal;
@@ -19,6 +21,7 @@ use crate::watch::Hub;
 use rate::Rates;
 pub use share::Share;
 pub(super) use share::Slot;
+pub use waiting::Waiting;
 
 /// How requests are bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ const LONGEST_OPEN: Duration = Duration::from_secs(30);
 /// How long a call may take at least that deletes what has years of history, or reads all of it: longer than the store lets one of its
 /// statements take.
 const LONGEST_LONG: Duration = Duration::from_mins(6);
+/// Streams without a credential that each connection may have for itself: one by which a client learns whether to use it, and another.
+const OWN_STREAMS: usize = 2;
 
 /// What bounds requests, and counts those that it refuses.
 #[derive(Debug)]
@@ -62,6 +67,21 @@ pub struct Bounds {
     pub logins: Arc<Share>,
     /// Whatever waits until its credential is known: somebody has to be asked.
     pub strangers: Arc<Share>,
+    /// Streams without a credential, but for those that are their connections' own.
+    pub open_streams: Arc<Share>,
+    /// Calls whose message has not come whole: administration by whoever was let in.
+    pub arriving: Waiting,
+    /// The same of what anybody may call.
+    pub arriving_open: Waiting,
+}
+
+/// The place of a stream without a credential, until it is dropped.
+#[derive(Debug)]
+pub(super) enum OpenStream {
+    /// One that its connection has for itself.
+    Own(#[expect(dead_code, reason = "its drop is what it is for")] Own),
+    /// One of the share.
+    Shared(#[expect(dead_code, reason = "its drop is what it is for")] Slot<Arc<Share>>),
 }
 
 impl Bounds {
@@ -82,6 +102,9 @@ impl Bounds {
             administration: share(tenth),
             logins: share(tenth),
             strangers: share(tenth),
+            open_streams: share(tenth),
+            arriving: Waiting::of(tenth),
+            arriving_open: Waiting::of(tenth),
         }
     }
 
@@ -113,6 +136,23 @@ impl Bounds {
         self.rates.as_ref().map_or(0, Rates::refused)
     }
 
+    /// A place for a stream of somebody who shows no credential.
+    pub(super) fn open_stream(&self, peer: &Peer) -> Result<OpenStream, Refusal> {
+        match peer.own_stream(OWN_STREAMS) {
+            Some(own) => Ok(OpenStream::Own(own)),
+            None => Share::enter(self.open_streams.clone()).map(OpenStream::Shared),
+        }
+    }
+
+    /// Where a call waits for its message.
+    pub(super) fn arriving(&self, method: &Method) -> &Waiting {
+        if method.is_open() {
+            &self.arriving_open
+        } else {
+            &self.arriving
+        }
+    }
+
     /// The share that a call is part of. `None`: it is part of none.
     pub(super) fn share(&self, load: Load) -> Option<&Arc<Share>> {
         match load {
@@ -136,7 +176,7 @@ pub(super) fn overloaded() -> Refusal {
 mod tests {
     use super::*;
 
-    fn parts(requests: usize) -> [usize; 5] {
+    fn parts(requests: usize) -> [usize; 8] {
         let bounds = Bounds::new(Limits {
             requests,
             ..Limits::default()
@@ -149,14 +189,44 @@ mod tests {
             administration,
             logins,
             strangers,
+            open_streams,
+            arriving,
+            arriving_open,
         } = &bounds;
-        [evaluations, events, administration, logins, strangers].map(|share| share.most())
+        let shares = [evaluations, events, administration, logins, strangers, open_streams];
+        let [a, b, c, d, e, f] = shares.map(|share| share.most());
+        [a, b, c, d, e, f, arriving.most(), arriving_open.most()]
+    }
+
+    #[test]
+    fn a_connection_has_streams_of_its_own_whatever_others_have() {
+        let bounds = Bounds::new(Limits {
+            requests: 10,
+            ..Limits::default()
+        });
+        let crowd = Peer::default();
+        let mut open: Vec<_> = (0..OWN_STREAMS + 1)
+            .map(|_| bounds.open_stream(&crowd).unwrap())
+            .collect();
+        assert_eq!(bounds.open_streams.taken(), 1);
+        assert!(matches!(bounds.open_stream(&crowd), Err(Refusal::Overloaded { .. })));
+        let other = Peer::default();
+        let others: Vec<_> = (0..OWN_STREAMS).map(|_| bounds.open_stream(&other).unwrap()).collect();
+        assert!(matches!(bounds.open_stream(&other), Err(Refusal::Overloaded { .. })));
+        assert_eq!(bounds.open_streams.refused(), 2);
+        drop(others);
+        // An own place that was given back is taken again before one of the share.
+        drop(open.remove(0));
+        open.push(bounds.open_stream(&crowd).unwrap());
+        assert_eq!(bounds.open_streams.taken(), 1);
+        drop(open);
+        assert_eq!(bounds.open_streams.taken(), 0);
     }
 
     #[test]
     fn what_there_is_is_divided_and_everybody_has_some() {
-        assert_eq!(parts(10_000), [6_000, 1_000, 1_000, 1_000, 1_000]);
-        assert_eq!(parts(19), [15, 1, 1, 1, 1]);
-        assert_eq!(parts(1), [1, 1, 1, 1, 1]);
+        assert_eq!(parts(10_000), [6_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000]);
+        assert_eq!(parts(19), [15, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(parts(1), [1; 8]);
     }
 }

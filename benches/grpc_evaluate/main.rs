@@ -1,5 +1,5 @@
 //! What an evaluation over gRPC costs, beside a bare tonic handler that reads the same request and gives the same answer:
-//! `cargo bench --bench grpc_evaluate`.
+//! `cargo bench --bench grpc_evaluate`; with `-- one` or `-- all`, only what one flag costs or all of an environment.
 //!
 //! The server keeps to one core and the load to the other, in processes of their own, and what is compared takes turns. Then both
 //! share both cores, which decides on the shape of the runtimes. `cargo bench --bench grpc_evaluate -- instructions` counts
@@ -13,18 +13,21 @@
     reason = "a benchmark that cannot go on fails"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod all;
 
 use halyard::pb::evaluation::v1 as pb;
 use prost::Message as _;
 
 use support::flags::question;
 use support::floor::Shape;
-use support::load::{self, Load, Outcome, Until};
+use support::load::{self, EVALUATE, Load, Outcome, Until};
 use support::numbers::median;
 use support::process::{CLIENT, SERVER, SHARED};
 use support::world::{Replica, World, floor};
-use support::{Result, arguments, floor as bare, observe, seconds, setting, table};
+use support::{Result, arguments, constant, floor as bare, observe, seconds, setting, table};
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -40,8 +43,12 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((what, rest)) if what == "floor" => bare::run(rest),
         Some((what, rest)) if what == "load" => load::run(rest),
+        Some((what, rest)) if what == "constant" => constant::run(rest),
         Some((what, _)) if what == "instructions" => count_instructions(),
-        _ => measure(),
+        Some((what, _)) if what == "one" => measure(),
+        Some((what, _)) if what == "all" => all::measure(),
+        Some((what, _)) => Err(format!("{what} is none of one, all and instructions").into()),
+        None => measure().and_then(|()| all::measure()),
     }
 }
 
@@ -50,6 +57,8 @@ struct Contender {
     name: &'static str,
     replica: Replica,
     credential: String,
+    /// The method that is called, and its message.
+    question: (&'static str, String),
     outcomes: Vec<Outcome>,
 }
 
@@ -59,15 +68,23 @@ impl Contender {
             name,
             replica,
             credential: credential.to_owned(),
+            question: (EVALUATE, hex::encode(question().encode_to_vec())),
             outcomes: Vec::new(),
         }
     }
 
+    fn asked(self, method: &'static str, message: &impl prost::Message) -> Self {
+        let question = (method, hex::encode(message.encode_to_vec()));
+        Self { question, ..self }
+    }
+
     fn load(&self, (connections, in_flight): (usize, usize), until: Until) -> Load {
+        let (method, message) = &self.question;
         Load {
             server: self.replica.address,
             credential: self.credential.clone(),
-            message: hex::encode(question().encode_to_vec()),
+            method: (*method).to_owned(),
+            message: message.clone(),
             units: 1,
             connections,
             in_flight,

@@ -1,0 +1,213 @@
+//! Clients that ask and do not read.
+
+use std::time::Duration;
+
+use h2::client::{self, ResponseFuture, SendRequest};
+use halyard::pb::evaluation::v1 as pb;
+use prost::bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+use super::wire::{Frames, Wire};
+use super::{EVALUATE, Victim};
+use crate::support::plain::framed;
+use crate::support::{Scrape, eventually, within};
+
+const REFLECT: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+const EVALUATE_ALL: &str = "/halyard.evaluation.v1.EvaluationService/EvaluateAll";
+/// The largest window, less what a connection's is at first.
+const MOST: u32 = (1 << 31) - 1 - 65_535;
+const UNREAD_BYTES: &str = "halyard_answers_unread_bytes";
+const REFUSED: &str = "halyard_answers_refused_total";
+const CLOSED: &str = "halyard_connections_unread_total";
+/// What an answer takes that repeats the context it was asked for.
+const LARGE: usize = 60_000;
+
+/// A connection whose streams take so much before they are read.
+async fn connect(victim: &Victim, window: u32) -> (SendRequest<Bytes>, JoinHandle<()>) {
+    let stream = TcpStream::connect(victim.address).await.unwrap();
+    let mut builder = client::Builder::new();
+    builder
+        .initial_window_size(window)
+        .initial_connection_window_size((1 << 31) - 1)
+        .max_concurrent_streams(10_000);
+    let (client, connection) = builder.handshake(stream).await.unwrap();
+    // However it ends.
+    let ended = tokio::spawn(async move { drop(connection.await) });
+    (client, ended)
+}
+
+/// A question whose answer is as large as asked for.
+fn question(length: usize) -> Bytes {
+    let email = prost_types::Value::from("x".repeat(length));
+    let attributes = prost_types::Struct {
+        fields: [("email".to_owned(), email)].into(),
+    };
+    framed(&pb::EvaluateRequest {
+        flag: "new-checkout".into(),
+        context: Some(pb::Context {
+            targeting_key: "alice".into(),
+            attributes: Some(attributes),
+        }),
+        explain: true,
+        ..Default::default()
+    })
+    .into()
+}
+
+async fn ask(client: &SendRequest<Bytes>, victim: &Victim, question: &Bytes) -> ResponseFuture {
+    let request = http::Request::post(format!("http://it{EVALUATE}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", victim.server_key));
+    let mut client = within("a stream", client.clone().ready()).await.unwrap();
+    let (response, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    sending.send_data(question.clone(), true).unwrap();
+    response
+}
+
+/// Reads what there is, a little at a time, and says how much it was.
+async fn read(response: ResponseFuture) -> usize {
+    let response = within("an answer", response).await.unwrap();
+    let mut body = response.into_body();
+    let mut length = 0;
+    while let Some(piece) = within("more of it", body.data()).await {
+        let piece = piece.unwrap().len();
+        length += piece;
+        body.flow_control().release_capacity(piece).unwrap();
+    }
+    let status = body.trailers().await.unwrap().unwrap();
+    assert_eq!(status["grpc-status"], "0");
+    length
+}
+
+async fn number(victim: &Victim, name: &str) -> u64 {
+    Scrape::of(victim.metrics).await.count(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_answers_nobody_reads_is_closed_and_one_that_is_read_slowly_is_not() {
+    const STALL: Duration = Duration::from_secs(1);
+    const EACH: usize = 200;
+    let victim = Victim::start(&["--stream-stall", "1s"]);
+    let question = question(LARGE);
+    // Nothing, or the first byte: then the answer is wholly the transport's, and its stream is done with it.
+    for (n, window) in [(1, 0), (2, 1)] {
+        let (client, ended) = connect(&victim, window).await;
+        let mut asked = Vec::new();
+        for _ in 0..EACH {
+            asked.push(ask(&client, &victim, &question).await);
+        }
+        within("its end", ended).await.unwrap();
+        victim.counted(CLOSED, n).await;
+    }
+    // Nor does it help to allow everything, and not to look at what comes.
+    let mut wire = Wire::narrow(victim.address).await;
+    let bearer = format!("Bearer {}", victim.key);
+    let mut frames = Frames::default();
+    frames.window(0, MOST);
+    for n in 0..1_900 {
+        frames.call(2 * n + 1, EVALUATE_ALL, &[("authorization", &bearer)]);
+        frames.message(2 * n + 1, &framed(&pb::EvaluateAllRequest::default()));
+    }
+    wire.send(frames).await;
+    victim.counted(CLOSED, 3).await;
+    let (slow, ended) = connect(&victim, 2_000).await;
+    let until = Instant::now() + 4 * STALL;
+    while Instant::now() < until {
+        let answer = ask(&slow, &victim, &question).await;
+        assert!(read(answer).await > LARGE);
+    }
+    assert!(!ended.is_finished());
+    // All that was held has been given back.
+    eventually("room", async || {
+        (number(&victim, UNREAD_BYTES).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(number(&victim, CLOSED).await, 3);
+    victim.serves_others().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_reads_takes_bounded_memory_and_others_are_served() {
+    /// More than may be unread, and what it may become with all around it.
+    const ASKED: usize = 4_000;
+    const HELD_BYTES: u64 = 128 * 1024 * 1024;
+    const MEMORY_BYTES: u64 = 450_000_000;
+    // Nobody is ended meanwhile, which the machine may be slow enough for.
+    let victim = Victim::start(&["--stream-stall", "10m"]);
+    let question = question(LARGE);
+    victim.forget_peak();
+    let mut clients = Vec::new();
+    let mut asked = Vec::new();
+    for n in 0..ASKED {
+        if n % 800 == 0 {
+            clients.push(connect(&victim, 0).await);
+        }
+        let (client, _) = clients.last().unwrap();
+        asked.push(ask(client, &victim, &question).await);
+    }
+    eventually("a crowd", async || {
+        (number(&victim, REFUSED).await > 1_000).then_some(())
+    })
+    .await;
+    let held = number(&victim, UNREAD_BYTES).await;
+    assert!(held > HELD_BYTES - 1_000_000 && held <= HELD_BYTES, "{held}");
+    assert!(victim.peak() > HELD_BYTES, "it was not tried: {}", victim.peak());
+    assert!(victim.peak() < MEMORY_BYTES, "{}", victim.peak());
+    victim.serves_others().await;
+    // Whoever finds no room is told, and may come again.
+    let (other, _ended) = connect(&victim, 1 << 20).await;
+    let refused = within("an answer", ask(&other, &victim, &question).await)
+        .await
+        .unwrap();
+    let mut body = refused.into_body();
+    assert!(within("its end", body.data()).await.is_none());
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "8");
+    drop((asked, clients));
+    eventually("room", async || {
+        (number(&victim, UNREAD_BYTES).await == 0).then_some(())
+    })
+    .await;
+    assert!(read(ask(&other, &victim, &question).await).await > LARGE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_that_nobody_reads_takes_bounded_memory_and_ends() {
+    /// What the streams together took, when there could be as many as a connection may have, was more than ten times that.
+    const MORE_BYTES: u64 = 40_000_000;
+    const EACH: u32 = 1_900;
+    let victim = Victim::start(&["--stream-stall", "1s"]);
+    victim.forget_peak();
+    let before = victim.peak();
+    let question = framed(&ServerReflectionRequest {
+        message_request: Some(MessageRequest::FileContainingSymbol(
+            "halyard.evaluation.v1.EvaluationService".into(),
+        )),
+        ..Default::default()
+    });
+    let mut wires = Vec::new();
+    for _ in 0..2 {
+        let mut wire = Wire::shut(victim.address).await;
+        let mut frames = Frames::default();
+        for n in 0..EACH {
+            frames.call(2 * n + 1, REFLECT, &[]);
+            for _ in 0..3 {
+                frames.piece(2 * n + 1, &question);
+            }
+        }
+        wire.send(frames).await;
+        wires.push(wire);
+    }
+    victim.serves_others().await;
+    let taken = r#"halyard_requests_total{service="grpc.reflection.v1.ServerReflection",method="ServerReflectionInfo",code="RESOURCE_EXHAUSTED"}"#;
+    victim.counted(taken, u64::from(2 * EACH - 32)).await;
+    victim.counted(CLOSED, 1).await;
+    let open =
+        r#"halyard_requests_in_flight{service="grpc.reflection.v1.ServerReflection",method="ServerReflectionInfo"}"#;
+    eventually("room", async || (number(&victim, open).await == 0).then_some(())).await;
+    assert!(victim.peak() < before + MORE_BYTES, "{} after {before}", victim.peak());
+}
