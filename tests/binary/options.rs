@@ -156,3 +156,45 @@ fn the_configuration_is_printed_and_nothing_is_started() {
     let said = run_halyard(&["serve", "--print-config", "--heartbeat", "5"], &variables).refused(64);
     assert!(said.contains("--heartbeat is not a duration"), "{said}");
 }
+
+/// A bound as the program writes it.
+fn written(bound: &serde_json::Value) -> String {
+    bound.as_str().map_or_else(|| bound.to_string(), str::to_owned)
+}
+
+#[test]
+fn the_bounds_by_which_the_chart_refuses_values_are_the_programs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/halyard/templates/_bounds.tpl");
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("- "));
+    let bounds: Vec<_> = lines
+        .map(|line| {
+            let bound: serde_json::Value = serde_json::from_str(line).unwrap();
+            (
+                written(&bound["option"]),
+                written(&bound["least"]),
+                written(&bound["most"]),
+            )
+        })
+        .collect();
+    assert!(bounds.len() > 35, "{bounds:?}");
+    // Not all at once: so many mistakes are not told.
+    for some in bounds.chunks(8) {
+        // Too much of every duration, and too little of everything that is counted.
+        let options = some.iter().map(|(option, least, _)| {
+            let is_count = least.bytes().all(|byte| byte.is_ascii_digit());
+            format!("--{option}={}", if is_count { "0" } else { "9999999h" })
+        });
+        let options: Vec<_> = options.collect();
+        let arguments: Vec<_> = ["serve"]
+            .into_iter()
+            .chain(options.iter().map(String::as_str))
+            .collect();
+        let said = run_halyard(&arguments, &[]).refused(64);
+        for (option, least, most) in some {
+            let words = ["must lie", "is not a whole number", "is not a whole number of bytes"];
+            let told = words.map(|words| format!("--{option} {words} between {least} and {most}"));
+            assert!(told.iter().any(|told| said.contains(told)), "{told:?}: {said}");
+        }
+    }
+}

@@ -61,7 +61,12 @@ def test_what_is_closed_stays_closed():
     assert callers["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
     assert scrapers["ports"] == [{"port": "metrics"}]
     names, database, issuer = spec["egress"]
-    assert [(p["port"], p["protocol"]) for p in names["ports"]] == [(53, "UDP"), (53, "TCP")]
+    assert [(p["port"], p["protocol"]) for p in names["ports"]] == [
+        (53, "UDP"),
+        (53, "TCP"),
+        (5353, "UDP"),
+        (5353, "TCP"),
+    ]
     assert database == {"ports": [{"port": 5432}], "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}
     assert issuer == {"ports": [{"port": 443}]}
 

@@ -93,6 +93,7 @@ def test_fine_tuning_is_that_of_the_documentation():
     options = re.findall(r"^\| `--([a-z-]+)`", servers, re.M)
     assert len(options) > 15
     values = {name: 1000 if "bytes" in name or "revisions" in name else "1s" for name in options}
+    values["probe-timeout"] = "500ms"
     set_ = render({"tuning": values}).options()
     assert {name: str(value) for name, value in values.items()}.items() <= set_.items()
 

@@ -1,5 +1,7 @@
 """The pods: what they may do, what they are told, from where their secrets come, how they are asked and how they end."""
 
+import re
+
 import pytest
 from conftest import EVERYTHING, EXAMPLES, ROOT, render
 
@@ -295,10 +297,27 @@ def test_numbers_are_written_as_people_write_them(path, value, text, program):
     assert render(values, program=program).options()[option[path.split(".")[1]]] == text
 
 
+def test_as_many_connections_are_let_in_as_there_is_memory_for():
+    """By the sizes of docs/operations.md: what is there anyway, what may be used, and connections over TLS."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+
+    def size(row):
+        return sum(float(part) for part in re.search(rf"^\| {row}.*?\| ([0-9.+ ]+)", page, re.M)[1].split("+"))
+
+    objects = render()
+    limit = objects.server()["resources"]["limits"]["memory"]
+    connections = int(objects.options()["max-connections"])
+    each = size("a client with a connection of its own") + size("what TLS adds to a connection")
+    whole = size("a replica with one environment") + size("what may be on its way") + connections * each
+    assert whole < int(limit.removesuffix("Mi"))
+    assert str(connections) in page or f"{connections:,}".replace(",", " ") in page
+
+
 def test_what_is_left_to_the_program_is_not_set():
     assert render().options() == {
         "listen": "0.0.0.0:50051",
         "metrics-listen": "0.0.0.0:9464",
+        "max-connections": "5000",
         "migrate": "never",
         "database-url-file": "/etc/halyard/database/url",
         "signing-key-file": "/etc/halyard/signing/key",

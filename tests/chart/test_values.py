@@ -33,6 +33,12 @@ OTHERS = {
     "tuning": {"poll-interval": "2s"},
     "cors.adminOrigins": ["https://other.example.com"],
     "cors.evaluationOrigins": ["https://other.example.com"],
+    "history.retention": "77h",
+    "streams.heartbeat": "33s",
+    "events.windowDays": 9,
+    "ingress.hosts": ["other.example.com"],
+    "grpcRoute.hostnames": ["other.example.com"],
+    "httpRoute.hostnames": ["other.example.com"],
     "imagePullSecrets": ["other"],
     "resources": {"requests": {"cpu": "1"}},
     "podSecurityContext": {"runAsUser": 1000},
@@ -74,13 +80,15 @@ def different(path, value):
     if isinstance(value, dict):
         return {"other": "value"}
     schema = json.dumps(part(path))
-    if "definitions/duration" in schema:
+    if "(ns|us|ms|s|m|h)" in schema:
         return "77s"
-    if "definitions/count" in schema or "definitions/port" in schema:
+    if part(path).get("anyOf", [{}])[0].get("type") == "integer":
+        return max(77, part(path)["anyOf"][0]["minimum"])
+    if "definitions/port" in schema:
         return 77
     if "prometheusDuration" in schema:
         return "9s"
-    if "definitions/share" in schema:
+    if "definitions/share" in schema or "definitions/part" in schema:
         return "10%"
     return "other"
 
@@ -149,7 +157,7 @@ def test_a_misspelt_value_is_refused_at_every_level(path):
 
 
 # Their schema is Kubernetes's.
-HANDED_THROUGH = {"podSecurityContext", "securityContext", "affinity", "autoscaling.behavior"}
+HANDED_THROUGH = {"affinity", "autoscaling.behavior"}
 
 
 @pytest.mark.parametrize("path", sorted(set(PATHS) - HANDED_THROUGH))
@@ -164,6 +172,24 @@ WRONG = [
     ("image.digest", "latest"),
     ("image.pullPolicy", "Sometimes"),
     ("image.repository", ""),
+    ("image.repository", "my image"),
+    ("image.tag", "bad tag"),
+    ("image.tag", "-1"),
+    ("fullnameOverride", "UPPER_case"),
+    ("fullnameOverride", "1st"),
+    ("nameOverride", "not a name"),
+    ("serviceAccount.name", "Some One"),
+    ("priorityClassName", "Most_Important"),
+    ("runtimeClassName", "gVisor!"),
+    ("database.url.existingSecret", "Bad_Name"),
+    ("signingKey.existingSecret", "Bad_Name"),
+    ("tls.existingSecret", "-tls"),
+    ("tests.key.existingSecret", "a/b"),
+    ("signingKey.key", "../../x"),
+    ("signingKey.key", ".."),
+    ("signingKey.key", ""),
+    ("database.ca.key", "ca/root.pem"),
+    ("tls.caKey", "a b"),
     ("imagePullSecrets", ["Not A Name"]),
     ("replicas", 0),
     ("replicas", -1),
@@ -172,6 +198,8 @@ WRONG = [
     ("podDisruptionBudget.maxUnavailable", "half"),
     ("podDisruptionBudget.minAvailable", -1),
     ("updateStrategy.maxSurge", "25"),
+    ("updateStrategy.maxUnavailable", "101%"),
+    ("podDisruptionBudget.minAvailable", "101%"),
     ("minReadySeconds", -1),
     ("minReadySeconds", 600),
     ("database.port", 0),
@@ -189,6 +217,12 @@ WRONG = [
     ("log.format", "xml"),
     ("limits.maxConnections", 0),
     ("limits.maxConnections", "many"),
+    ("limits.maxConnections", 99999999999),
+    ("limits.maxRequests", 10000001),
+    ("database.poolSize", 1001),
+    ("workerThreads", 1025),
+    ("streams.maxSnapshotBytes", 4294967296),
+    ("events.windowDays", 31),
     ("limits.openingTimeout", "10"),
     ("limits.openingTimeout", "ten seconds"),
     ("limits.maxDeadline", 30),
@@ -198,6 +232,16 @@ WRONG = [
     ("cors.adminOrigins", ["*"]),
     ("cors.evaluationOrigins", ["*", "https://a.example.com"]),
     ("cors.evaluationOrigins", ["https://Shop.example.com"]),
+    ("cors.evaluationOrigins", ["https://*.example.com"]),
+    ("cors.evaluationOrigins", ["https://shop.example.com:443"]),
+    ("cors.evaluationOrigins", ["http://shop.example.com:80"]),
+    ("cors.evaluationOrigins", ["https://[::1]:443"]),
+    ("cors.evaluationOrigins", ["https://shop.example.com:0443"]),
+    ("cors.evaluationOrigins", ["https://shop.example.com:65536"]),
+    ("cors.evaluationOrigins", ["https://shop.example.com?x"]),
+    ("cors.evaluationOrigins", ["https://somebody@shop.example.com"]),
+    ("cors.adminOrigins", ["https://*.example.com"]),
+    ("cors.adminOrigins", ["null"]),
     ("limits.maxRequestBytes", 65535),
     ("limits.maxHeaderBytes", 1048577),
     ("streams.heartbeat", "-1s"),
@@ -211,6 +255,9 @@ WRONG = [
     ("shutdown.graceSeconds", 3601),
     ("shutdown.preStopSleepSeconds", -1),
     ("tracing.otlpEndpoint", "collector:4317"),
+    ("tracing.otlpEndpoint", "http://c:4318/v1/traces"),
+    ("tracing.otlpEndpoint", "http://somebody@c:4317"),
+    ("tracing.otlpEndpoint", "http://c:4317?x"),
     ("tracing.sampleRatio", 1.5),
     ("tracing.sampleRatio", -0.1),
     ("tracing.sampleRatio", "half"),
@@ -220,13 +267,30 @@ WRONG = [
     ("service.port", 0),
     ("service.annotations", {"number": 1}),
     ("ingress.hosts", [{"host": "flags.example.com"}]),
+    ("ingress.hosts", ["not a host"]),
+    ("ingress.hosts", ["https://flags.example.com"]),
+    ("ingress.hosts", ["flags.*.example.com"]),
+    ("ingress.className", "not a name"),
+    ("grpcRoute.hostnames", ["flags.example.com:443"]),
+    ("httpRoute.hostnames", ["Flags.example.com"]),
     ("ingress.tls", [{"secretName": "s"}]),
+    ("ingress.tls", [{"hosts": ["h"], "secretName": "Not A Name"}]),
     ("ingress.tls", [{"hosts": ["h"], "secret": "s"}]),
     ("grpcRoute.parentRefs", [{"namespace": "gateways"}]),
     ("grpcRoute.parentRefs", [{"name": "g", "port": "https"}]),
     ("httpRoute.parentRefs", ["public"]),
     ("networkPolicy.databasePort", "postgres"),
     ("resources", {"request": {"cpu": 1}}),
+    ("resources.limits.memory", "abc"),
+    ("resources.limits.memory", "512 Mi"),
+    ("resources.limits.memory", "512MB"),
+    ("resources.requests.cpu", "-1"),
+    ("resources.requests.cpu", -1),
+    ("podSecurityContext.runAsNonRot", True),
+    ("podSecurityContext.runAsNonRoot", "yes"),
+    ("podSecurityContext.runAsUser", "root"),
+    ("securityContext.readOnlyRootFileSystem", True),
+    ("securityContext.privileged", "no"),
     ("probes.liveness.failureThreshold", 0),
     ("topologySpread.whenUnsatisfiable", "Perhaps"),
     ("extraEnv", [{"value": "without a name"}]),
@@ -241,6 +305,46 @@ def test_the_schema_refuses(path, value, program):
     said = refusal(nested(path, value), program=program)
     assert "values don't meet the specifications of the schema" in said
     assert path.split(".")[-1] in said
+
+
+ACCEPTED = [
+    ("cors.evaluationOrigins", ["capacitor://localhost"]),
+    ("cors.evaluationOrigins", ["chrome-extension://abcdefghijklmnop"]),
+    ("cors.evaluationOrigins", ["http://localhost:5173", "http://[::1]:3000", "https://[2001:db8::443]"]),
+    ("cors.evaluationOrigins", ["http://shop.example.com:443", "https://shop.example.com:8443", "https://a.b:65535"]),
+    ("cors.adminOrigins", ["https://xn--bcher-kva.example"]),
+    ("image.tag", "v1.2.3_rc-1"),
+    ("image.repository", "registry.example.com:5000/team/halyard"),
+    ("signingKey.key", ".signing.key"),
+    ("signingKey.existingSecret", "halyard.keys-1"),
+    ("ingress.hosts", ["*.example.com", "flags"]),
+    ("tracing.otlpEndpoint", "https://collector.observability.svc:4317/"),
+    ("tracing.otlpEndpoint", "http://[2001:db8::1]:4317"),
+    ("resources", {"requests": {"cpu": 0.5, "memory": "1e9"}, "limits": {"cpu": "1500m", "memory": "0.5Gi", "example.com/gpu": 1}}),
+    ("podSecurityContext", {"supplementalGroups": [1], "fsGroupChangePolicy": "OnRootMismatch", "sysctls": []}),
+    ("securityContext", {"privileged": False, "seccompProfile": {"type": "Localhost", "localhostProfile": "p"}}),
+    ("limits.maxDeadline", "1h"),
+    ("limits.maxDeadline", "1m30s"),
+    ("limits.maxDeadline", "1m 30s 250ms"),
+    ("limits.maxDeadline", "0.1s"),
+    ("limits.maxConnections", 10000000),
+    ("limits.maxConnections", ""),
+    ("streams.heartbeat", "1m"),
+    ("history.horizonAge", "0s"),
+    ("tuning", {"heartbeat-least": "10ms"}),
+    ("tuning", {"probe-timeout": "59s", "probe-interval": "1m"}),
+    ("podDisruptionBudget", {"minAvailable": 1}),
+    ("podDisruptionBudget", {"minAvailable": "50%"}),
+    ("podDisruptionBudget", {"enabled": False, "minAvailable": 5}),
+    ("podDisruptionBudget", {"maxUnavailable": "1%"}),
+    ("updateStrategy", {"maxSurge": 0, "maxUnavailable": 1}),
+    ("updateStrategy", {"maxSurge": "200%"}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), ACCEPTED, ids=[f"{path}={json.dumps(value)}" for path, value in ACCEPTED])
+def test_what_the_program_and_kubernetes_take_is_taken(path, value, program):
+    assert render(nested(path, value), program=program)
 
 
 PARTS = {"host": "db", "url": {"existingSecret": ""}, "password": {"existingSecret": "s"}}
@@ -259,6 +363,29 @@ TOGETHER = [
     (
         {"database": {**PARTS, "sslMode": "verify-full", "ca": {"system": True, "existingSecret": "ca"}}},
         "database.ca.system is for",
+    ),
+    ({"limits": {"maxDeadline": "5h"}}, "limits.maxDeadline must lie between 100ms and 1h"),
+    ({"limits": {"maxDeadline": "59m 61s"}}, "limits.maxDeadline must lie between 100ms and 1h"),
+    ({"limits": {"openingTimeout": "99.9ms"}}, "limits.openingTimeout must lie between 100ms and 10m"),
+    ({"limits": {"requestTimeout": "99999999us"}, "history": {"retention": "59m"}}, "history.retention must lie between 1h"),
+    ({"streams": {"heartbeat": "1ms"}}, "streams.heartbeat must lie between 10ms and 10m"),
+    ({"streams": {"heartbeat": "100ms"}}, "streams.heartbeat must lie between tuning.heartbeat-least"),
+    ({"streams": {"heartbeat": "20s"}, "tuning": {"heartbeat-most": "15s"}}, "must lie between tuning.heartbeat-least"),
+    ({"tuning": {"poll-interval": "1h"}}, "tuning.poll-interval must lie between 10ms and 1m"),
+    ({"tuning": {"poll-interval": "31s"}}, "tuning.poll-interval must not be longer than tuning.scan-interval"),
+    ({"tuning": {"probe-timeout": "5s"}}, "tuning.probe-timeout must be shorter than tuning.probe-interval"),
+    ({"events": {"windowDays": 30, "retentionDays": 29}}, "must not be less than events.windowDays"),
+    (
+        {"updateStrategy": {"maxSurge": 0, "maxUnavailable": "0%"}},
+        "updateStrategy.maxSurge and updateStrategy.maxUnavailable are both 0",
+    ),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "podDisruptionBudget.maxUnavailable lets none be away"),
+    ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "podDisruptionBudget.maxUnavailable lets none be away"),
+    ({"podDisruptionBudget": {"minAvailable": 2}}, "podDisruptionBudget.minAvailable 2 leaves none of 2"),
+    ({"podDisruptionBudget": {"minAvailable": "51%"}}, "podDisruptionBudget.minAvailable 51% leaves none of 2"),
+    (
+        {"podDisruptionBudget": {"minAvailable": 3}, "autoscaling": {"enabled": True, "minReplicas": 3}, "replicas": 9},
+        "podDisruptionBudget.minAvailable 3 leaves none of 3",
     ),
     ({"tracing": {"sampleRatio": 0}}, "tracing.sampleRatio means nothing without tracing.otlpEndpoint"),
     ({"signingKey": {"existingSecret": ""}}, "signingKey.existingSecret is missing"),

@@ -1,4 +1,15 @@
-{{/* What a schema cannot say: values that do not fit together. All of it is told at once. */}}
+{{/* A duration in milliseconds. */}}
+{{- define "halyard.milliseconds" -}}
+{{- $units := dict "ns" 0.000001 "us" 0.001 "ms" 1.0 "s" 1000.0 "m" 60000.0 "h" 3600000.0 }}
+{{- $sum := 0.0 }}
+{{- range regexFindAll "[0-9]+(\\.[0-9]+)?[a-z]+" . -1 }}
+{{- $unit := regexFind "[a-z]+$" . }}
+{{- $sum = addf $sum (mulf (float64 (trimSuffix $unit .)) (index $units $unit)) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
+{{/* What a schema cannot say: values that are too much or too little, or do not fit together. All of it is told at once. */}}
 {{- define "halyard.refuse" -}}
 {{- $v := .Values }}
 {{- $wrong := list }}
@@ -47,6 +58,58 @@
 {{- end }}
 {{- if and $v.tls.clientCa.existingSecret (not $v.tls.clientCertificates) }}
 {{- $wrong = append $wrong "tls.clientCa is given, but tls.clientCertificates does not say whether certificates are optional or required" }}
+{{- end }}
+{{- $bounds := include "halyard.bounds" . | fromYamlArray }}
+{{- $durations := dict }}
+{{- range $bound := $bounds }}
+{{- if kindIs "string" $bound.least }}
+{{- $path := splitList "." $bound.value }}
+{{- $given := index $v (first $path) (last $path) | default "" }}
+{{- $_ := set $durations $bound.option (include "halyard.milliseconds" (default (default "" $bound.default) $given) | float64) }}
+{{- if $given }}
+{{- $milliseconds := include "halyard.milliseconds" $given | float64 }}
+{{- if or (lt $milliseconds (include "halyard.milliseconds" $bound.least | float64)) (gt $milliseconds (include "halyard.milliseconds" $bound.most | float64)) }}
+{{- $wrong = append $wrong (printf "%s must lie between %s and %s" $bound.value $bound.least $bound.most) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $pair := list
+  (list "poll-interval" "scan-interval")
+  (list "feed-query-timeout" "feed-load-timeout")
+  (list "listener-reconnect-least" "listener-reconnect-most") }}
+{{- if gt (index $durations (first $pair)) (index $durations (last $pair)) }}
+{{- $wrong = append $wrong (printf "tuning.%s must not be longer than tuning.%s" (first $pair) (last $pair)) }}
+{{- end }}
+{{- end }}
+{{- if ge (index $durations "probe-timeout") (index $durations "probe-interval") }}
+{{- $wrong = append $wrong "tuning.probe-timeout must be shorter than tuning.probe-interval" }}
+{{- end }}
+{{- $heartbeat := index $durations "heartbeat" }}
+{{- if and $v.streams.heartbeat (or (lt $heartbeat (index $durations "heartbeat-least")) (gt $heartbeat (index $durations "heartbeat-most"))) }}
+{{- $wrong = append $wrong "streams.heartbeat must lie between tuning.heartbeat-least (by default 1s) and tuning.heartbeat-most (1m)" }}
+{{- end }}
+{{- if and $v.events.retentionDays (lt (int $v.events.retentionDays) (int (default 3 $v.events.windowDays))) }}
+{{- $wrong = append $wrong "events.retentionDays must not be less than events.windowDays (by default 3)" }}
+{{- end }}
+{{- if and (has (toString $v.updateStrategy.maxSurge) (list "0" "0%")) (has (toString $v.updateStrategy.maxUnavailable) (list "0" "0%")) }}
+{{- $wrong = append $wrong "updateStrategy.maxSurge and updateStrategy.maxUnavailable are both 0: no replica could ever be replaced" }}
+{{- end }}
+{{- with $v.podDisruptionBudget }}
+{{- $replicas := ternary (int $v.autoscaling.minReplicas) (int $v.replicas) $v.autoscaling.enabled }}
+{{- $least := toString .minAvailable }}
+{{- $kept := 0 }}
+{{- if hasSuffix "%" $least }}
+{{- $kept = div (add (mul (int (trimSuffix "%" $least)) $replicas) 99) 100 }}
+{{- else if $least }}
+{{- $kept = int .minAvailable }}
+{{- end }}
+{{- if and .enabled $least (ge (int $kept) $replicas) }}
+{{- $wrong = append $wrong (printf "podDisruptionBudget.minAvailable %s leaves none of %d replicas to be evicted: no node with one could be drained" $least $replicas) }}
+{{- end }}
+{{- if and .enabled (not $least) (has (toString .maxUnavailable) (list "" "0" "0%")) }}
+{{- $wrong = append $wrong "podDisruptionBudget.maxUnavailable lets none be away: no node with a replica could be drained" }}
+{{- end }}
 {{- end }}
 {{- if gt (int $v.shutdown.drainWindowSeconds) (int $v.shutdown.graceSeconds) }}
 {{- $wrong = append $wrong "shutdown.drainWindowSeconds must not be more than shutdown.graceSeconds: it is part of it" }}

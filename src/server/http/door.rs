@@ -94,7 +94,12 @@ impl Service<Request<Incoming>> for Door {
                 let arrival = desk.arrivals.of(path);
                 self.front.answer(request.map(|body| Body::new(arrival.of(body))))
             }
-            Kind::Grpc => ready(plain::grpc_needs_http2()),
+            Kind::Grpc => {
+                let rules = desk.cors.rules(request.uri().path(), request.headers());
+                let mut response = plain::grpc_needs_http2();
+                rules.apply(&mut response);
+                ready(response)
+            }
             Kind::Web => {
                 let (desk, front) = (desk.clone(), self.front.clone());
                 Box::pin(async move {
@@ -113,7 +118,13 @@ impl Service<Request<Incoming>> for Door {
                 let desk = desk.clone();
                 // What it sends is not read.
                 let request = request.map(drop);
-                Box::pin(async move { Ok(desk.plain.answer(&request).await) })
+                Box::pin(async move {
+                    // A page that asks wrongly is told so: without this its browser keeps the refusal from it.
+                    let rules = desk.cors.rules(request.uri().path(), request.headers());
+                    let mut response = desk.plain.answer(&request).await;
+                    rules.apply(&mut response);
+                    Ok(response)
+                })
             }
         };
         Answering { answer, unread }
@@ -170,6 +181,9 @@ mod tests {
             (Some("application/grpc-web+proto"), Kind::Web),
             (Some("application/grpc-web-text"), Kind::Web),
             (Some("application/grpc-web-text+proto"), Kind::Web),
+            (Some("application/grpc-web+proto; charset=utf-8"), Kind::Web),
+            (Some("application/grpc-web-text;charset=utf-8"), Kind::Web),
+            (Some("application/grpc-web ;a=b;c"), Kind::Web),
             (Some("application/grpc-webby"), Kind::Plain),
             (Some("application/grpcs"), Kind::Plain),
             (Some("application/json"), Kind::Plain),

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use tonic::body::Body;
@@ -25,19 +26,36 @@ const STATUS: [HeaderName; 3] = [
     HeaderName::from_static("grpc-status-details-bin"),
 ];
 
+/// The content types that are translated.
+const KINDS: [&str; 4] = [
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
+];
+
 /// Whether a content type is gRPC-Web's, in the forms that are translated.
-pub(super) fn is_web(kind: &[u8]) -> bool {
-    matches!(
-        kind,
-        b"application/grpc-web"
-            | b"application/grpc-web+proto"
-            | b"application/grpc-web-text"
-            | b"application/grpc-web-text+proto"
-    )
+pub(super) fn is_web(said: &[u8]) -> bool {
+    kind(said).is_some()
+}
+
+/// Which of them it is, whatever parameters stand behind it: clients add `charset=utf-8` to what is text to them.
+fn kind(said: &[u8]) -> Option<&'static str> {
+    let said = said.split(|&byte| byte == b';').next()?.trim_ascii_end();
+    KINDS.into_iter().find(|kind| kind.as_bytes() == said)
 }
 
 /// Has the services answer.
-pub(super) async fn answer(arrivals: &Arrivals, front: Front<Services>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(
+    arrivals: &Arrivals,
+    front: Front<Services>,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let headers = request.headers_mut();
+    if let Some(kind) = headers.get(CONTENT_TYPE).and_then(|said| kind(said.as_bytes())) {
+        // The translation knows no parameters.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
     let arrival = arrivals.of(request.uri().path());
     let inside = Inside {
         front,

@@ -133,6 +133,29 @@ async fn evaluation_may_be_for_all_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_may_read_that_it_asks_in_the_wrong_way() {
+    let app = with_origins("", SHOP).await;
+    let ask = async |method: &str, kind: &str, origin: &str| {
+        let headers = format!("content-type: {kind}\r\norigin: {origin}\r\n");
+        http1(app.server.address(), &format!("{method} {EVALUATE}"), &headers, &[0; 5]).await
+    };
+    for (method, kind, status) in [
+        ("POST", "application/json", 415),
+        ("GET", "application/json", 405),
+        ("POST", "application/grpc", 505),
+    ] {
+        let told = ask(method, kind, SHOP).await;
+        assert_eq!(
+            (told.status, told.header("access-control-allow-origin")),
+            (status, SHOP)
+        );
+        let kept = ask(method, kind, CONSOLE).await;
+        assert_eq!((kept.status, kept.header("access-control-allow-origin")), (status, ""));
+        assert_eq!(kept.header("vary"), "origin");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_origin_alone_opens_nothing() {
     let app = with_origins(CONSOLE, SHOP).await;
     // No preflight: what a form of a foreign page could send is no call.

@@ -84,7 +84,11 @@ fn frames(answer: &Answer) -> Frames {
 async fn a_page_is_answered_in_binary_and_in_text_over_both_versions() {
     let (app, keys) = with_flag().await;
     let (address, asked) = (app.server.address(), framed(&question("f")));
-    for kind in ["application/grpc-web", "application/grpc-web+proto"] {
+    for kind in [
+        "application/grpc-web",
+        "application/grpc-web+proto",
+        "application/grpc-web+proto; charset=utf-8",
+    ] {
         let headers = format!("content-type: {kind}\r\n{}", bearer(&keys.client));
         let one = http1(address, &format!("POST {EVALUATE}"), &headers, &asked).await;
         assert_eq!(variant(&frames(&one)), "on");
@@ -94,8 +98,15 @@ async fn a_page_is_answered_in_binary_and_in_text_over_both_versions() {
         let two = http2(address, "POST", EVALUATE, &headers, &asked).await;
         assert_eq!(variant(&frames(&two)), "on");
     }
-    for kind in ["application/grpc-web-text", "application/grpc-web-text+proto"] {
-        let headers = format!("content-type: {kind}\r\naccept: {kind}\r\n{}", bearer(&keys.client));
+    for (kind, parameters) in [
+        ("application/grpc-web-text", ""),
+        ("application/grpc-web-text+proto", ""),
+        ("application/grpc-web-text", ";charset=UTF-8"),
+    ] {
+        let headers = format!(
+            "content-type: {kind}{parameters}\r\naccept: {kind}\r\n{}",
+            bearer(&keys.client)
+        );
         let text = STANDARD.encode(&asked);
         let mut answer = http1(address, &format!("POST {EVALUATE}"), &headers, text.as_bytes()).await;
         assert_eq!(answer.header("content-type"), "application/grpc-web-text+proto");

@@ -1,0 +1,49 @@
+{{/* The bounds of options, of values.yaml and docs/tuning.md; made by helm/generate.py. */}}
+{{- define "halyard.bounds" -}}
+- {"value": "database.poolSize", "option": "database-pool-size", "least": 1, "most": 1000}
+- {"value": "workerThreads", "option": "worker-threads", "least": 1, "most": 1024}
+- {"value": "limits.maxConnections", "option": "max-connections", "least": 1, "most": 10000000}
+- {"value": "limits.openingTimeout", "option": "opening-timeout", "least": "100ms", "most": "10m"}
+- {"value": "limits.maxConnectionStreams", "option": "max-connection-streams", "least": 1, "most": 1000000}
+- {"value": "limits.maxRequestBytes", "option": "max-request-bytes", "least": 65536, "most": 67108864}
+- {"value": "limits.maxHeaderBytes", "option": "max-header-bytes", "least": 8192, "most": 1048576}
+- {"value": "limits.requestTimeout", "option": "request-timeout", "least": "100ms", "most": "1h"}
+- {"value": "limits.maxKeyRate", "option": "max-key-rate", "least": 1, "most": 1000000000}
+- {"value": "limits.maxRequests", "option": "max-requests", "least": 1, "most": 10000000}
+- {"value": "limits.maxDeadline", "option": "max-deadline", "least": "100ms", "most": "1h"}
+- {"value": "streams.heartbeat", "option": "heartbeat", "least": "10ms", "most": "10m"}
+- {"value": "streams.rotation", "option": "stream-rotation", "least": "1s", "most": "24h"}
+- {"value": "streams.maxSnapshotBytes", "option": "max-snapshot-bytes", "least": 1, "most": 4294967295}
+- {"value": "streams.max", "option": "max-streams", "least": 1, "most": 10000000}
+- {"value": "streams.maxOfKey", "option": "max-key-streams", "least": 1, "most": 10000000}
+- {"value": "history.retention", "option": "history-retention", "least": "1h", "most": "876000h"}
+- {"value": "history.horizonRevisions", "option": "horizon-revisions", "least": 1, "most": 1000000000}
+- {"value": "history.horizonAge", "option": "horizon-age", "least": "0s", "most": "876000h"}
+- {"value": "history.compactionInterval", "option": "compaction-interval", "least": "1s", "most": "24h"}
+- {"value": "events.windowDays", "option": "event-window-days", "least": 1, "most": 30}
+- {"value": "events.retentionDays", "option": "event-retention-days", "least": 1, "most": 36500}
+- {"value": "tuning.heartbeat-least", "option": "heartbeat-least", "least": "10ms", "most": "1s", "default": "1s"}
+- {"value": "tuning.heartbeat-most", "option": "heartbeat-most", "least": "1s", "most": "10m", "default": "1m"}
+- {"value": "tuning.rotation-pause", "option": "rotation-pause", "least": "0s", "most": "1m", "default": "1s"}
+- {"value": "tuning.ahead-wait", "option": "ahead-wait", "least": "100ms", "most": "1m", "default": "3s"}
+- {"value": "tuning.stream-stall", "option": "stream-stall", "least": "1s", "most": "1h", "default": "30s"}
+- {"value": "tuning.resume-revisions", "option": "resume-revisions", "least": 1, "most": 1000000, "default": "1000"}
+- {"value": "tuning.resume-bytes", "option": "resume-bytes", "least": 1, "most": 4294967296, "default": "16777216"}
+- {"value": "tuning.keepalive-interval", "option": "keepalive-interval", "least": "1s", "most": "1h", "default": "20s"}
+- {"value": "tuning.keepalive-timeout", "option": "keepalive-timeout", "least": "1s", "most": "10m", "default": "10s"}
+- {"value": "tuning.keepalive-idle", "option": "keepalive-idle", "least": "1s", "most": "1h", "default": "75s"}
+- {"value": "tuning.poll-interval", "option": "poll-interval", "least": "10ms", "most": "1m", "default": "1s"}
+- {"value": "tuning.scan-interval", "option": "scan-interval", "least": "10ms", "most": "1h", "default": "30s"}
+- {"value": "tuning.probe-interval", "option": "probe-interval", "least": "100ms", "most": "1m", "default": "5s"}
+- {"value": "tuning.probe-timeout", "option": "probe-timeout", "least": "50ms", "most": "1m", "default": "2s"}
+- {"value": "tuning.notify-coalesce", "option": "notify-coalesce", "least": "0s", "most": "1s", "default": "2ms"}
+- {"value": "tuning.feed-gather", "option": "feed-gather", "least": "0s", "most": "1s", "default": "2ms"}
+- {"value": "tuning.listener-connect-timeout", "option": "listener-connect-timeout", "least": "100ms", "most": "1m", "default": "5s"}
+- {"value": "tuning.feed-query-timeout", "option": "feed-query-timeout", "least": "50ms", "most": "1m", "default": "2s"}
+- {"value": "tuning.feed-load-timeout", "option": "feed-load-timeout", "least": "50ms", "most": "10m", "default": "15s"}
+- {"value": "tuning.listener-reconnect-least", "option": "listener-reconnect-least", "least": "1ms", "most": "1m", "default": "100ms"}
+- {"value": "tuning.listener-reconnect-most", "option": "listener-reconnect-most", "least": "1ms", "most": "10m", "default": "5s"}
+- {"value": "tuning.deaf-retry", "option": "deaf-retry", "least": "10ms", "most": "1h", "default": "10s"}
+- {"value": "tuning.confirm-spacing", "option": "confirm-spacing", "least": "0s", "most": "1s", "default": "10ms"}
+- {"value": "tuning.event-queue-bytes", "option": "event-queue-bytes", "least": 1, "most": 4294967296, "default": "67108864"}
+{{- end }}
