@@ -93,7 +93,7 @@ pub struct Arrival {
 
 impl Arrivals {
     /// None yet.
-    pub fn new(terms: Terms, counts: Arc<Counts>) -> Self {
+    pub fn new(terms: Terms, counts: &Arc<Counts>) -> Self {
         let Terms {
             patience,
             message_bytes,

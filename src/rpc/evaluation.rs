@@ -57,7 +57,8 @@ impl Evaluation {
 #[tonic::async_trait]
 impl EvaluationService for Evaluation {
     async fn evaluate(&self, request: Request<pb::EvaluateRequest>) -> Answer<pb::EvaluateResponse> {
-        let (application, deadline, caller, asked) = parts(request)?;
+        let (application, caller, asked) = parts(request)?;
+        let deadline = application.deadline;
         let pb::EvaluateRequest {
             flag,
             context,
@@ -103,7 +104,8 @@ impl EvaluationService for Evaluation {
     }
 
     async fn evaluate_all(&self, request: Request<pb::EvaluateAllRequest>) -> Answer<pb::EvaluateAllResponse> {
-        let (application, deadline, caller, asked) = parts(request)?;
+        let (application, caller, asked) = parts(request)?;
+        let deadline = application.deadline;
         let pb::EvaluateAllRequest {
             context,
             flags,
@@ -150,7 +152,8 @@ impl EvaluationService for Evaluation {
     }
 
     async fn get_assignment(&self, request: Request<pb::GetAssignmentRequest>) -> Answer<pb::GetAssignmentResponse> {
-        let (application, deadline, caller, asked) = parts(request)?;
+        let (application, caller, asked) = parts(request)?;
+        let deadline = application.deadline;
         let pb::GetAssignmentRequest {
             experiment,
             context,
@@ -187,7 +190,8 @@ impl EvaluationService for Evaluation {
     }
 
     async fn track(&self, request: Request<pb::TrackRequest>) -> Answer<pb::TrackResponse> {
-        let (application, deadline, caller, events) = parts(request)?;
+        let (application, caller, events) = parts(request)?;
+        let deadline = application.deadline;
         let taken = track::take(&self.events, &application, deadline, events, &caller);
         Ok(Response::new(taken.await?))
     }
@@ -199,12 +203,11 @@ fn answer<T>(asked: Asked<T>) -> Asked<Response<T>> {
 }
 
 /// Who asks, until when, with which metadata, and what.
-fn parts<M>(request: Request<M>) -> Result<(Application, Deadline, MetadataMap, M), Refusal> {
+fn parts<M>(request: Request<M>) -> Result<(Application, MetadataMap, M), Refusal> {
     let (metadata, mut extensions, message) = request.into_parts();
-    let deadline = extensions.get::<Deadline>().copied().unwrap_or_default();
     // Taken, since workers would wait for each other to count who holds its key.
     let application = extensions.remove::<Application>().ok_or(Refusal::Unauthenticated)?;
-    Ok((application, deadline, metadata, message))
+    Ok((application, metadata, message))
 }
 
 /// Reads who asks, and checks how much is asked for.

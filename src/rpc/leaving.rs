@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
@@ -100,15 +100,15 @@ impl Unread {
     }
 
     /// Counts a piece of an answer.
-    fn take(&self, bytes: Bytes) -> Result<Piece, Refusal> {
+    fn take(&self, bytes: Bytes) -> Result<Bytes, Refusal> {
         let large = if bytes.len() < LARGE_BYTES { 0 } else { bytes.len() };
         if large > 0 {
             self.hold(large)?;
         }
-        Ok(Piece {
+        Ok(Bytes::from_owner(Piece {
             bytes,
-            _counted: Some(self.count(large)),
-        })
+            _counted: self.count(large),
+        }))
     }
 
     /// Counts what waits to be written: it is as unread as an answer.
@@ -143,12 +143,17 @@ impl Unread {
     }
 }
 
-/// A piece of an answer, which is counted until it is dropped.
-#[derive(Debug)]
-pub struct Piece {
+/// A piece of an answer, which is counted until it is dropped. It owns bytes, and is not what is handed to the transport: that moves
+/// what it sends from queue to queue, and is quicker with what is small.
+struct Piece {
     bytes: Bytes,
-    /// `None`: it is not counted here.
-    _counted: Option<Counted>,
+    _counted: Counted,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Something that is counted among what is unread, until it is dropped.
@@ -174,24 +179,6 @@ impl Drop for Counted {
     }
 }
 
-impl Buf for Piece {
-    fn remaining(&self) -> usize {
-        self.bytes.remaining()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
-    }
-
-    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
-        self.bytes.copy_to_bytes(length)
-    }
-}
-
 /// The body of an answer, whose pieces count themselves as they leave.
 #[derive(Debug)]
 pub struct Leaving {
@@ -208,10 +195,10 @@ impl Leaving {
 }
 
 impl http_body::Body for Leaving {
-    type Data = Piece;
+    type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
             Some(Ok(frame)) => frame,
@@ -220,10 +207,10 @@ impl http_body::Body for Leaving {
         };
         let bytes = match frame.into_data() {
             Ok(bytes) => bytes,
-            Err(other) => return Poll::Ready(Some(Ok(other.map_data(uncounted)))),
+            Err(other) => return Poll::Ready(Some(Ok(other))),
         };
         let Some(unread) = &this.unread else {
-            return Poll::Ready(Some(Ok(Frame::data(uncounted(bytes)))));
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
         };
         Poll::Ready(Some(Ok(match unread.take(bytes) {
             Ok(piece) => Frame::data(piece),
@@ -242,10 +229,6 @@ impl http_body::Body for Leaving {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-fn uncounted(bytes: Bytes) -> Piece {
-    Piece { bytes, _counted: None }
 }
 
 #[cfg(test)]

@@ -302,7 +302,7 @@ mod tests {
         let mut connection = Connection::in_clear(Accepted::Tcp(accepted), open, opening.clone(), end).unwrap();
         let begun = Instant::now();
         let error = loop {
-            if let Err(error) = connection.write(&[7; 65_536]).await {
+            if let Err(error) = connection.write(&[7; 8_192]).await {
                 break error;
             }
         };

@@ -26,7 +26,7 @@ fn arrivals() -> (Arrivals, Arc<Counts>) {
         message_bytes: HELD_BYTES / LARGEST_AT_ONCE,
     };
     let counts = Arc::new(Counts::default());
-    (Arrivals::new(terms, counts.clone()), counts)
+    (Arrivals::new(terms, &counts), counts)
 }
 
 /// The body of a request, and where its pieces come from.

@@ -112,23 +112,28 @@ impl Authenticator {
     }
 
     /// Puts the caller into the request's extensions, or refuses.
-    pub(super) async fn admit(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
+    pub(super) async fn admit(
+        &self,
+        method: &'static Method,
+        request: &mut Request<Body>,
+        deadline: Deadline,
+    ) -> Result<Who, Refusal> {
         match method.needs {
             Needs::Nothing => Ok(Who::default()),
-            Needs::AnyKey => Ok(self.application(request).await?.1),
-            Needs::ServerKey => match self.application(request).await? {
+            Needs::AnyKey => Ok(self.application(request, deadline).await?.1),
+            Needs::ServerKey => match self.application(request, deadline).await? {
                 (KeyKind::Server, who) => Ok(who),
                 (KeyKind::Client, _) => Err(Refusal::Denied),
             },
             Needs::MaybeUser if !request.headers().contains_key(http::header::AUTHORIZATION) => Ok(Who::default()),
-            Needs::MaybeUser | Needs::User => match self.administrator(method, request).await? {
+            Needs::MaybeUser | Needs::User => match self.administrator(method, request, deadline).await? {
                 who @ Who {
                     principal: Some(Principal::User(_)),
                     key: _,
                 } => Ok(who),
                 Who { .. } => Err(Refusal::Denied),
             },
-            Needs::Principal | Needs::Permission(_) => self.administrator(method, request).await,
+            Needs::Principal | Needs::Permission(_) => self.administrator(method, request, deadline).await,
         }
     }
 
@@ -137,7 +142,7 @@ impl Authenticator {
         if method.is_open() {
             return false;
         }
-        let admitted = self.admit(method, request).now_or_never();
+        let admitted = self.admit(method, request, Deadline::default()).now_or_never();
         let Some(Ok(Who { principal, key: _ })) = admitted else {
             return false;
         };
@@ -145,13 +150,13 @@ impl Authenticator {
         principal.is_some() || application.is_some_and(|application| application.kind == KeyKind::Server)
     }
 
-    async fn application(&self, request: &mut Request<Body>) -> Result<(KeyKind, Who), Refusal> {
+    async fn application(&self, request: &mut Request<Body>, deadline: Deadline) -> Result<(KeyKind, Who), Refusal> {
         if let Some(id) = self.anonymous
             && !request.headers().contains_key(http::header::AUTHORIZATION)
         {
             // It is in the directory as soon as there is a state that it could open.
             let anonymous = anonymous(id, &self.hub.directory()).ok_or_else(Refusal::not_loaded)?;
-            return Ok(self.let_in(anonymous, request));
+            return Ok(self.let_in(Application { deadline, ..anonymous }, request));
         }
         let known = {
             let presented = bearer(request).and_then(keys::parse).ok_or(Refusal::Unauthenticated)?;
@@ -164,7 +169,13 @@ impl Authenticator {
         let Verdict::Known(application) = known else {
             return Err(Refusal::Unauthenticated);
         };
-        Ok(self.let_in(application, request))
+        Ok(self.let_in(
+            Application {
+                deadline,
+                ..application
+            },
+            request,
+        ))
     }
 
     fn let_in(&self, application: Application, request: &mut Request<Body>) -> (KeyKind, Who) {
@@ -175,7 +186,12 @@ impl Authenticator {
     }
 
     /// Lets in whoever administrates: a person or a service token.
-    async fn administrator(&self, method: &'static Method, request: &mut Request<Body>) -> Result<Who, Refusal> {
+    async fn administrator(
+        &self,
+        method: &'static Method,
+        request: &mut Request<Body>,
+        deadline: Deadline,
+    ) -> Result<Who, Refusal> {
         let text = bearer(request).ok_or(Refusal::Unauthenticated)?;
         let Admitted {
             principal,
@@ -186,7 +202,6 @@ impl Authenticator {
             self.machine(text).await?
         } else if let Some(openid) = self.openid.as_ref().filter(|openid| openid.is_meant(text)) {
             let peer = Peer::of(request.extensions()).to_string();
-            let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
             let asked = Asked { peer, deadline };
             // Boxed for the same reason as below.
             Box::pin(openid.admit(text, method, &self.hub, asked)).await?.into()
@@ -267,6 +282,7 @@ fn anonymous(id: &str, directory: &Directory) -> Option<Application> {
         kind: key.kind,
         key_id: id.clone(),
         secret_hash: key.secret_hash,
+        deadline: Deadline::default(),
     })
 }
 
@@ -286,6 +302,7 @@ fn application(presented: &keys::Presented<'_>, directory: &Directory) -> Verdic
             kind: key.kind,
             key_id: id.clone(),
             secret_hash: presented.hash,
+            deadline: Deadline::default(),
         }),
     }
 }

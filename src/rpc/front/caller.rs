@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tonic::body::Body;
 use uuid::Uuid;
 
+use super::deadline::Deadline;
 use crate::domain::access::{Directory, KeyKind, Permission, Principal, Term};
 use crate::domain::change::{Digest, EnvironmentId};
 use crate::domain::key;
@@ -31,6 +32,8 @@ pub struct Application {
     pub key_id: Arc<str>,
     /// SHA-256 of the secret that was shown: a key that is being rotated has two.
     pub secret_hash: Digest,
+    /// By when it must be answered.
+    pub deadline: Deadline,
 }
 
 /// A person by an access token, or a machine by a service token.

@@ -210,7 +210,8 @@ impl Desk {
         let address = caller::address(&request);
         let trace_id = trace::id(method, request.headers());
         let deadline = self.bounds.cut(Deadline::of(request.headers()), started, method);
-        if deadline.instant().is_some() {
+        if method.place() == Place::Administration {
+            // Of an application it is with the rest that is known of it: one more insertion would be seen in what an evaluation costs.
             request.extensions_mut().insert(deadline);
         }
         let mut who = Who::default();
@@ -245,7 +246,7 @@ impl Desk {
         S::Future: Send + 'static,
     {
         let admitted = {
-            let mut admission = pin!(self.authenticator.admit(method, &mut request));
+            let mut admission = pin!(self.authenticator.admit(method, &mut request, deadline));
             match poll!(admission.as_mut()) {
                 Poll::Ready(admitted) => admitted,
                 Poll::Pending => {

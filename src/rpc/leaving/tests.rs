@@ -1,3 +1,4 @@
+use bytes::Buf as _;
 use http_body_util::{BodyExt as _, Full};
 
 use super::*;
@@ -7,7 +8,7 @@ fn answer(length: usize) -> Body {
 }
 
 /// What a connection hands over of an answer.
-async fn leave(unread: &Unread, length: usize) -> Frame<Piece> {
+async fn leave(unread: &Unread, length: usize) -> Frame<Bytes> {
     let mut body = Leaving::new(answer(length), Some(unread.clone()));
     body.frame().await.unwrap().unwrap()
 }

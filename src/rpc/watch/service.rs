@@ -51,7 +51,6 @@ impl WatchService for Watch {
     type WatchEvaluationsStream = Nothing;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Nothing> {
-        let deadline = deadline(&request);
         let (application, message) = parts(request)?;
         let pb::WatchRequest {
             resume_token,
@@ -65,13 +64,12 @@ impl WatchService for Watch {
             client,
             view: View::Items,
             items: if forms { Items::Forms } else { Items::Typed },
-            deadline,
+            deadline: application.deadline,
         };
         self.open(application, opening).await
     }
 
     async fn watch_evaluations(&self, request: Request<pb::WatchEvaluationsRequest>) -> Answer<Nothing> {
-        let deadline = deadline(&request);
         let (application, message) = parts(request)?;
         let pb::WatchEvaluationsRequest {
             context,
@@ -86,7 +84,7 @@ impl WatchService for Watch {
             client,
             view: View::Answers(evaluations::read(context, flags, application.kind)?),
             items: Items::Typed,
-            deadline,
+            deadline: application.deadline,
         };
         self.open(application, opening).await
     }
@@ -174,10 +172,6 @@ impl Watch {
         let messages = Messages::new(stream, items, deadline, self.assignments.clone());
         Ok(messages.into_response(stream::empty()))
     }
-}
-
-fn deadline<M>(request: &Request<M>) -> Deadline {
-    request.extensions().get().copied().unwrap_or_default()
 }
 
 fn parts<M>(request: Request<M>) -> Result<(Application, M), Refusal> {

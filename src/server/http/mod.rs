@@ -145,7 +145,7 @@ impl House {
         let desk = Desk {
             plain,
             cors: cors::Cors::new(cors_admin, cors_evaluation),
-            arrivals: Arrivals::new(terms, counts.requests.clone()),
+            arrivals: Arrivals::new(terms, &counts.requests),
             counts,
         };
         Self {

@@ -110,28 +110,6 @@ impl Installation {
         watching
     }
 
-    /// Turns the flag on or off, and returns the new revision.
-    pub fn toggle(&self, at: &Replica, to: &str) -> u64 {
-        let arguments = [
-            "toggle",
-            "f",
-            to,
-            "--project",
-            "shop",
-            "--environment",
-            "prod",
-            "--json",
-        ];
-        let endpoint = format!("http://{}", at.address);
-        let variables = [
-            ("HALYARD_ENDPOINT", &*endpoint),
-            ("HALYARD_EMAIL", EMAIL),
-            ("HALYARD_PASSWORD", PASSWORD),
-        ];
-        let said: Value = serde_json::from_str(&run_halyard(&arguments, &variables).done()).unwrap();
-        said["revision"].as_u64().unwrap_or_else(|| panic!("{said}"))
-    }
-
     /// What is answered, of a revision or a later one.
     pub fn evaluate(&self, at: &Replica, min_revision: u64) -> Ended {
         let (endpoint, least) = (format!("http://{}", at.address), min_revision.to_string());
@@ -152,6 +130,28 @@ impl Installation {
 }
 
 impl Replica {
+    /// Turns the flag on or off, and returns the new revision.
+    pub fn toggle(&self, to: &str) -> u64 {
+        let arguments = [
+            "toggle",
+            "f",
+            to,
+            "--project",
+            "shop",
+            "--environment",
+            "prod",
+            "--json",
+        ];
+        let endpoint = format!("http://{}", self.address);
+        let variables = [
+            ("HALYARD_ENDPOINT", &*endpoint),
+            ("HALYARD_EMAIL", EMAIL),
+            ("HALYARD_PASSWORD", PASSWORD),
+        ];
+        let said: Value = serde_json::from_str(&run_halyard(&arguments, &variables).done()).unwrap();
+        said["revision"].as_u64().unwrap_or_else(|| panic!("{said}"))
+    }
+
     async fn start(mut command: Command, address: &str) -> Self {
         let metrics = free_address();
         command.args([

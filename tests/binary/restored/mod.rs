@@ -65,10 +65,10 @@ async fn under_replicas_that_run(
     ];
     let side = world.sidecar(&replicas[1]).await;
     let everybody: Vec<&Replica> = replicas.iter().chain([&side]).collect();
-    let kept = world.toggle(&replicas[0], "on");
+    let kept = replicas[0].toggle("on");
     back_up(&world);
     let mut watching: Vec<_> = everybody.iter().map(|replica| world.watch(replica)).collect();
-    let lost = ["off", "on", "off"].map(|to| world.toggle(&replicas[0], to))[2];
+    let lost = ["off", "on", "off"].map(|to| replicas[0].toggle(to))[2];
     assert_eq!(lost, kept + 3);
     for watching in &mut watching {
         watching.reaches(lost);
@@ -99,7 +99,7 @@ async fn under_replicas_that_run(
     assert!(found > 0, "nobody could be alerted");
 
     // Everything goes on from there, for replicas that come later too.
-    let next = world.toggle(&replicas[1], "off");
+    let next = replicas[1].toggle("off");
     assert_eq!(next, kept + 1);
     for watching in &mut watching {
         watching.reaches(next);
@@ -113,10 +113,10 @@ async fn a_client_that_is_ahead_of_what_was_restored_is_told_by_a_replica_that_n
     let world = Installation::start().await;
     let address = free_address();
     let before = world.serve("flags", &address).await;
-    let kept = world.toggle(&before, "on");
+    let kept = before.toggle("on");
     dump(&world);
     let mut watching = world.watch(&before);
-    let lost = world.toggle(&before, "off");
+    let lost = before.toggle("off");
     watching.reaches(lost);
     before.stop();
 
@@ -130,7 +130,7 @@ async fn a_client_that_is_ahead_of_what_was_restored_is_told_by_a_replica_that_n
         (&"SNAPSHOT".into(), &"DIVERGED".into())
     );
     assert_eq!(step["revision"], kept, "{step}");
-    let next = world.toggle(&after, "off");
+    let next = after.toggle("off");
     watching.reaches(next);
     eventually("the change", async || (world.answer(&after).0 == next).then_some(())).await;
 }

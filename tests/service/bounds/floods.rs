@@ -41,10 +41,13 @@ async fn start(requests: usize) -> (App, Bounded, Keys) {
     (app, bounded, keys)
 }
 
+/// The headers behind which a call has ended.
+type Ending = Pin<Box<dyn Future<Output = BTreeMap<String, String>>>>;
+
 /// Calls whose messages do not come.
 struct Flood {
     _begun: Vec<SendStream<Bytes>>,
-    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = BTreeMap<String, String>>>>>,
+    waiting: FuturesUnordered<Ending>,
 }
 
 impl Flood {
@@ -55,7 +58,7 @@ impl Flood {
         let waiting = FuturesUnordered::new();
         for _ in 0..FLOOD {
             let (response, sending) = half::begin(&client, path, credential, b"").await;
-            waiting.push(Box::pin(half::ending(response)) as Pin<Box<dyn Future<Output = _>>>);
+            waiting.push(Box::pin(half::ending(response)) as Ending);
             begun.push(sending);
         }
         let mut flood = Self { _begun: begun, waiting };

@@ -194,8 +194,11 @@ mod tests {
             arriving_open,
         } = &bounds;
         let shares = [evaluations, events, administration, logins, strangers, open_streams];
-        let [a, b, c, d, e, f] = shares.map(|share| share.most());
-        [a, b, c, d, e, f, arriving.most(), arriving_open.most()]
+        let mut parts = [0; 8];
+        let waiting = [arriving.most(), arriving_open.most()];
+        let most = shares.map(|share| share.most()).into_iter().chain(waiting);
+        parts.iter_mut().zip(most).for_each(|(part, most)| *part = most);
+        parts
     }
 
     #[test]
