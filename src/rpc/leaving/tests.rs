@@ -1,3 +1,5 @@
+//! Answers that leave, unread.
+
 use bytes::Buf as _;
 use http_body_util::{BodyExt as _, Full};
 
