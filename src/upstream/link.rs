@@ -175,7 +175,9 @@ impl Link {
                     Difference::Some(_) => count(&self.counters.deltas),
                     Difference::Everything => count(&self.counters.snapshots),
                 }
-                self.held = Some(self.publisher.outcome(outcome).await?);
+                let held = self.publisher.outcome(outcome).await?;
+                self.answers(held.position.revision);
+                self.held = Some(held);
                 self.token = token;
                 Ok(())
             }
@@ -215,9 +217,7 @@ impl Link {
         if !resume_token.is_empty() {
             self.token = resume_token;
         }
-        if std::mem::take(&mut self.is_away) {
-            tracing::info!(revision = head_revision, "the upstream answers");
-        }
+        self.answers(head_revision);
         let quality = match source {
             SourceState::Live => Quality::Live,
             SourceState::Polling => Quality::Polling,
@@ -226,6 +226,13 @@ impl Link {
         let staleness = staleness.and_then(|staleness| Duration::try_from(staleness).ok());
         let confirmed_at = staleness.and_then(|staleness| Instant::now().checked_sub(staleness));
         Ok(self.publisher.confirm(quality, confirmed_at).await?)
+    }
+
+    /// Says so, once after it was away.
+    fn answers(&mut self, revision: u64) {
+        if std::mem::take(&mut self.is_away) {
+            tracing::info!(revision, "the upstream answers");
+        }
     }
 
     /// How long to wait before the next stream. Says why there has to be one.
