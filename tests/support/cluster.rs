@@ -55,17 +55,26 @@ async fn copy(template: &str) -> Database {
 
 /// A cluster of a test's own, for tests that harm it.
 pub async fn own_cluster() -> (Cluster, Folder) {
+    own_cluster_with(&[]).await
+}
+
+/// One with further settings.
+pub async fn own_cluster_with(settings: &[(&str, &str)]) -> (Cluster, Folder) {
     let folder = Folder::new();
-    let cluster = start(&folder).await;
+    let cluster = start(&folder, settings).await;
     store::migrate::run(&cluster.config()).await.unwrap();
     (cluster, folder)
 }
 
-async fn start(folder: &Folder) -> Cluster {
+async fn start(folder: &Folder, settings: &[(&str, &str)]) -> Cluster {
     let mut options = Options::new(folder.path.join("data"));
     options.durability = Durability::Volatile;
     options.max_connections = 400;
     options.supervisor = Some(env!("CARGO_BIN_EXE_halyard").into());
+    let settings = settings
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    options.settings = settings.collect();
     Cluster::start(options)
         .await
         .expect("the tests need PostgreSQL's programs; `make test` installs them")
@@ -99,7 +108,7 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| {
             .unwrap();
         runtime.block_on(async {
             let folder = Folder::new();
-            let cluster = start(&folder).await;
+            let cluster = start(&folder, &[]).await;
             let statement = format!("create database {TEMPLATE}");
             client(&cluster.config()).await.batch_execute(&statement).await.unwrap();
             store::migrate::run(&named(&cluster.config(), TEMPLATE)).await.unwrap();
