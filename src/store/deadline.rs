@@ -6,7 +6,7 @@
 //! - A connection is lent with what is left of the time as its `statement_timeout`, so that PostgreSQL itself gives up, and the
 //!   connection goes on. Where nothing is left, nothing is asked.
 //! - A transaction is not committed after the deadline. One whose commit was sent is waited for, so that nobody is told that nothing
-//!   was done when it was; and PostgreSQL does not give it up, see [`unhurried`].
+//!   was done when it was; and PostgreSQL does not give it up, which looks at no `statement_timeout` any more when it commits.
 //! - When the work is dropped, by the deadline or since the caller has gone, connections in its hands go back to their pool once
 //!   PostgreSQL is done with them, which it is soon or has to be told: see [`super::lease`].
 //!
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::join;
 use tokio::time::timeout_at;
-use tokio_postgres::{Client, SimpleQueryStream};
+use tokio_postgres::Client;
 
 use super::error::Error;
 
@@ -130,15 +130,6 @@ pub(super) fn commit() -> Result<(), Error> {
     // Without a request there is nobody to be told.
     let _ = WORK.try_with(|work| work.committed.store(true, Ordering::Relaxed));
     Ok(())
-}
-
-/// Has PostgreSQL take as long as it must for what is left of a transaction, which is its commit. With synchronous replication a
-/// timeout would not undo it, only end the wait for the standby: it would be answered as committed, and be lost with the primary.
-///
-/// What it answers is to be looked at once the commit is answered: after an error it was none, whatever PostgreSQL says of it.
-pub(super) async fn unhurried(client: &Client) -> Result<SimpleQueryStream, tokio_postgres::Error> {
-    // Sent ahead of the commit, without waiting for the answer.
-    client.simple_query_raw("set local statement_timeout = 0").await
 }
 
 /// PostgreSQL is never told to give up sooner than this: what takes it back must not be given up too. Whoever has less time left is

@@ -56,8 +56,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
-use futures_util::TryStreamExt as _;
-use futures_util::future::ready;
 use tokio_postgres::IsolationLevel;
 
 pub use connect::Settings;
@@ -196,10 +194,8 @@ impl Store {
         }
         deadline::commit()?;
         let announcement = Announcement::new(written.hints(), |hint| self.hints.send(hint));
-        let unhurried = deadline::unhurried(transaction.client()).await?;
         let committed = named::statement("commit", transaction.commit()).await;
         committed.map_err(Error::of_commit)?;
-        unhurried.try_for_each(|_| ready(Ok(()))).await?;
         drop(announcement);
         Ok(Outcome::Done(written))
     }

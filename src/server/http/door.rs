@@ -17,7 +17,7 @@ use super::plain::{self, Plain};
 use super::{Counts, House, web};
 use crate::rpc::arriving::Arrivals;
 use crate::rpc::front::{Front, Peer};
-use crate::rpc::leaving::{self, Leaving, Unread};
+use crate::rpc::leaving::{self, Leaving, Told, Unread};
 use crate::rpc::services::Services;
 
 /// What all connections share.
@@ -54,6 +54,8 @@ pub(super) struct Answering {
     answer: BoxFuture<Result<Response<Body>, Infallible>>,
     /// Where the answer is counted until it is read. `None`: it is not.
     unread: Option<Unread>,
+    /// How it is told that there is no room for its answer.
+    told: Told,
 }
 
 impl Future for Answering {
@@ -61,8 +63,8 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(response) = task::ready!(self.answer.as_mut().poll(context));
-        let unread = self.unread.take();
-        Poll::Ready(Ok(response.map(|body| Leaving::new(body, unread))))
+        let (unread, told) = (self.unread.take(), self.told);
+        Poll::Ready(Ok(response.map(|body| Leaving::new(body, unread, told))))
     }
 }
 
@@ -88,7 +90,12 @@ impl Service<Request<Incoming>> for Door {
         request.extensions_mut().insert(self.peer.clone());
         let desk = &self.desk;
         let unread = leaving::is_counted(request.uri().path()).then(|| self.unread.clone());
-        let answer = match Kind::of(&request) {
+        let kind = Kind::of(&request);
+        let told = match kind {
+            Kind::Grpc => Told::InTrailers,
+            Kind::Web | Kind::Preflight | Kind::Plain => Told::ByBreakingOff,
+        };
+        let answer = match kind {
             Kind::Grpc if request.version() == Version::HTTP_2 => {
                 let path = request.uri().path();
                 let arrival = desk.arrivals.of(path);
@@ -127,7 +134,7 @@ impl Service<Request<Incoming>> for Door {
                 })
             }
         };
-        Answering { answer, unread }
+        Answering { answer, unread, told }
     }
 }
 
