@@ -31,8 +31,9 @@ use super::{Refusal, status};
 const WATCHED: &str = "/halyard.evaluation.v1.WatchService/Watch";
 /// What is smaller takes hardly more than the stream that it is for.
 const LARGE_BYTES: usize = 4 * 1024;
-/// What is handed to the transport at once: it takes two, one that it sends and one that is next.
-const SLICE_BYTES: usize = 16 * 1024;
+/// What is handed to the transport at once: it takes two, one that it sends and one that is next. Both have a period, so this is also how
+/// slow a reader may be: 270 bytes a second in 30 s.
+const SLICE_BYTES: usize = 4 * 1024;
 /// What all connections may leave unread of larger ones.
 const UNREAD_BYTES: usize = 128 * 1024 * 1024;
 /// What one of them may, if it is not one answer alone.
