@@ -44,13 +44,13 @@ async fn who_reads_within_each_period_is_never_ended() {
 #[tokio::test]
 async fn a_slice_counts_until_all_of_it_has_gone_however_it_is_cut() {
     let unread = Unread::default();
-    let length = 3 * LARGE_BYTES;
-    let mut slice = leave(&unread, length).await.into_data().unwrap();
-    assert_eq!(unread.0.pot.bytes(), length);
-    assert_eq!(slice.copy_to_bytes(LARGE_BYTES).len(), LARGE_BYTES);
-    slice.advance(LARGE_BYTES);
-    assert_eq!((slice.remaining(), slice.chunk().len()), (LARGE_BYTES, LARGE_BYTES));
-    assert_eq!(unread.0.pot.bytes(), length);
+    let mut slice = leave(&unread, SLICE_BYTES).await.into_data().unwrap();
+    assert_eq!(unread.0.pot.bytes(), SLICE_BYTES);
+    let quarter = SLICE_BYTES / 4;
+    assert_eq!(slice.copy_to_bytes(quarter).len(), quarter);
+    slice.advance(quarter);
+    assert_eq!((slice.remaining(), slice.chunk().len()), (2 * quarter, 2 * quarter));
+    assert_eq!(unread.0.pot.bytes(), SLICE_BYTES);
     drop(slice);
     assert_eq!((unread.0.pot.bytes(), unread.0.bytes.load(Ordering::Relaxed)), (0, 0));
 }
