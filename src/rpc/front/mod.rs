@@ -266,7 +266,8 @@ impl Desk {
             (Place::Connection, false) => {
                 let mut work = pin!(AssertUnwindSafe(async move { services.call(request).await }).catch_unwind());
                 let finished = match poll!(work.as_mut()) {
-                    // What has come whole and waits for nothing takes nobody's place: others who hold theirs cannot keep it out.
+                    // What has come whole by now and waits for nothing takes nobody's place: others who hold theirs cannot keep it out.
+                    // A message in a packet behind that of its headers may not be here yet, and does take one.
                     Poll::Ready(finished) => finished,
                     Poll::Pending => {
                         let share = self.bounds.share(method.load());
